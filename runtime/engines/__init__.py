@@ -1,0 +1,1 @@
+"""Implementations of :class:`runtime.api.Engine`."""

@@ -1,0 +1,1 @@
+"""Tenant networks: addresses, published ports, isolation."""

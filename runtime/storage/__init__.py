@@ -1,0 +1,1 @@
+"""Snapshots: overlay mounts over id-mapped layers."""
