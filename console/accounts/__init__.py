@@ -1,0 +1,1 @@
+"""People and tenants: users, memberships, roles, quotas, the audit log."""

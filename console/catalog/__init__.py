@@ -1,0 +1,1 @@
+"""What can be launched: registries, repositories, built-in applications, launch forms."""

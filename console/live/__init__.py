@@ -1,0 +1,1 @@
+"""Channels consumers, the agent and its client."""

@@ -1,0 +1,1 @@
+"""Readings of kernel counters, usage records, exports."""

@@ -1,0 +1,102 @@
+"""Operations: what somebody asked for, who works on it, how far it is and how it ended.
+
+::
+
+    queued --claim--> running --finish--> succeeded
+                         |  \\----fail---> failed
+                         \\--lease lost--> queued (attempts + 1), or failed after MAX_ATTEMPTS
+
+A claim is one conditional UPDATE, so two workers never hold the same operation.  A worker renews its lease while it works;
+the sweep puts back what nobody claimed or whose lease ran out.  Every engine verb is idempotent, so doing it again is safe.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from console.accounts.models import Tenant
+from console.core.ids import operation_id
+from console.core.models import TenantManager
+
+
+class Operation(models.Model):
+    class Kind(models.TextChoices):
+        LAUNCH = "launch", _("Launch")
+        START = "start", _("Start")
+        STOP = "stop", _("Stop")
+        KILL = "kill", _("Kill")
+        RESTART = "restart", _("Restart")
+        REMOVE = "remove", _("Remove")
+        BUILD = "build", _("Build image")
+        PULL = "pull", _("Pull image")
+        REMOVE_IMAGE = "remove_image", _("Remove image")
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+
+    MAX_ATTEMPTS = 5
+
+    id = models.CharField(primary_key=True, max_length=32, default=operation_id, editable=False)
+    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.CASCADE)
+    """Null: the system's own, such as building the catalog."""
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    node = models.CharField(max_length=64)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    container = models.ForeignKey("workloads.Container", null=True, on_delete=models.CASCADE, related_name="operations")
+    params = models.JSONField(default=dict)
+    """What the kind needs beyond the container: ``{"recipe": …}``, ``{"reference": …, "registry": …}``, ``{"signal": …}``."""
+    request_key = models.CharField(max_length=64)
+    """Made by the form; the same key again is the same operation, so a double click launches once."""
+
+    state = models.CharField(max_length=12, choices=State.choices, default=State.QUEUED)
+    stage = models.CharField(max_length=16, blank=True)
+    done = models.BigIntegerField(default=0)
+    total = models.BigIntegerField(null=True)
+    detail = models.CharField(max_length=200, blank=True)
+
+    attempts = models.PositiveSmallIntegerField(default=0)
+    worker = models.CharField(max_length=64, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    rung_at = models.DateTimeField(null=True)
+    """When the broker was last told."""
+
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+    error_hint = models.TextField(blank=True)
+    error_field = models.CharField(max_length=80, blank=True)
+    error_data = models.JSONField(default=dict)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects: TenantManager[Operation] = TenantManager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "request_key"], name="one_operation_a_request", nulls_distinct=False),
+            models.UniqueConstraint(
+                fields=["container"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_operation_a_container",
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "lease_until"]), models.Index(fields=["tenant", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in {self.State.QUEUED, self.State.RUNNING}
+
+    @property
+    def percent(self) -> int | None:
+        """Of the current stage; None when the total is unknown."""
+        return min(100, self.done * 100 // self.total) if self.total else None

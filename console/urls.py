@@ -1,0 +1,18 @@
+"""Every page of the console."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+
+from console.core.views import healthz
+from console.workloads.views.home import home
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("healthz/", healthz, name="healthz"),
+    path("", home, name="home"),
+    path("", include("console.accounts.urls")),
+    path("catalog/", include("console.catalog.urls")),
+    path("containers/", include("console.workloads.urls")),
+    path("operations/", include("console.operations.urls")),
+    path("usage/", include("console.metering.urls")),
+]

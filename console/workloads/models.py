@@ -1,0 +1,159 @@
+"""Containers and images as tenants own them: intent in the database, truth in the engine.
+
+``Container.state`` is the last state that the engine reported or that an operation put it in::
+
+    pending --launch--> running <--start/stop--> exited --remove--> removed
+       \\--launch failed--> failed --remove--> removed
+
+A removed container stays as a row, for its bill and its events; its name and its ports are free again.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from console.accounts.models import Tenant
+from console.core.ids import container_id
+from console.core.models import TenantManager
+
+
+class Image(models.Model):
+    """An image of the node's store that a tenant may use; ``tenant`` null: built in, everybody's.
+
+    The store shares layers between tenants; a row is the right to use one, and is made by a successful pull or build.
+    """
+
+    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.CASCADE)
+    node = models.CharField(max_length=64)
+    reference = models.CharField(max_length=400)
+    digest = models.CharField(max_length=80)
+    """``runtime.api.Image.id``."""
+    architecture = models.CharField(max_length=32, blank=True)
+    size = models.BigIntegerField(default=0)
+    layers = models.JSONField(default=list)
+    """``[{"digest": …, "diff_id": …, "size": …, "created_by": …}]``, bottom first."""
+    config = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects: TenantManager[Image] = TenantManager()
+
+    class Meta:
+        ordering = ["reference"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "node", "reference"], name="one_image_a_reference", nulls_distinct=False)
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class Container(models.Model):
+    class State(models.TextChoices):
+        PENDING = "pending", _("Launching")
+        RUNNING = "running", _("Running")
+        EXITED = "exited", _("Stopped")
+        FAILED = "failed", _("Failed")
+        REMOVED = "removed", _("Removed")
+
+    id = models.CharField(primary_key=True, max_length=32, default=container_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT)
+    node = models.CharField(max_length=64)
+    name = models.CharField(max_length=63)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+
+    # intent
+    recipe = models.CharField(max_length=64, blank=True)
+    """Slug of the built-in application, or empty."""
+    registry = models.ForeignKey("catalog.Registry", null=True, on_delete=models.SET_NULL)
+    image_reference = models.CharField(max_length=400)
+    command = models.JSONField(default=list)
+    """Empty: the image's own."""
+    environment = models.JSONField(default=dict)
+    memory_bytes = models.BigIntegerField()
+    cpu_millis = models.PositiveIntegerField()
+    pids = models.PositiveIntegerField(default=256)
+    terminal = models.BooleanField(default=False)
+    wanted = models.CharField(max_length=8, choices=[("running", "running"), ("stopped", "stopped"), ("removed", "removed")], default="running")
+
+    # truth, as last reported
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    image_digest = models.CharField(max_length=80, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    exit_code = models.IntegerField(null=True)
+    oom_killed = models.BooleanField(default=False)
+    reason = models.TextField(blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True)
+
+    objects: TenantManager[Container] = TenantManager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], condition=models.Q(removed_at__isnull=True), name="one_container_a_name"
+            )
+        ]
+        indexes = [models.Index(fields=["tenant", "state"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PublishedPort(models.Model):
+    """``host_port`` null until the engine has chosen one.  ``released_at`` null while it is the container's."""
+
+    container = models.ForeignKey(Container, on_delete=models.CASCADE, related_name="ports")
+    container_port = models.PositiveIntegerField()
+    protocol = models.CharField(max_length=3, choices=[("tcp", "tcp"), ("udp", "udp")], default="tcp")
+    host_address = models.GenericIPAddressField(default="0.0.0.0")  # noqa: S104 -- all addresses of the node
+    host_port = models.PositiveIntegerField(null=True)
+    requested_port = models.PositiveIntegerField(null=True)
+    """What the person asked for; null: any."""
+    released_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["container_port", "protocol"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["protocol", "host_address", "host_port"],
+                condition=models.Q(released_at__isnull=True, host_port__isnull=False),
+                name="one_owner_a_port",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host_port or '*'}:{self.container_port}/{self.protocol}"
+
+
+class ContainerEvent(models.Model):
+    """What happened to a container, for its page.  ``kind`` is one of the words below; ``data`` fills the sentence."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", _("Launch requested")
+        STARTED = "started", _("Started")
+        EXITED = "exited", _("Exited")
+        OOM = "oom", _("Ran out of memory")
+        FAILED = "failed", _("Operation failed")
+        STOPPING = "stopping", _("Stop requested")
+        REMOVED = "removed", _("Removed")
+        ADOPTED = "adopted", _("Adopted after a restart of Slipway")
+        LOST = "lost", _("Gone without a trace")
+
+    container = models.ForeignKey(Container, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(auto_now_add=True)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.container_id}"
