@@ -1,0 +1,122 @@
+"""The system packages that Slipway needs, and why; installing them without starting the services they bring."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.commands import run
+from launcher.output import Output, Progress
+from launcher.refusal import Refusal
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """``program`` is what we call; a machine that has it from elsewhere needs no package.  ``unit`` would start by itself."""
+
+    name: str
+    why: str
+    program: str = ""
+    file: str = ""
+    unit: str = ""
+
+
+RUN: tuple[Package, ...] = (
+    Package("python3-venv", "the console's Python environment", file="/usr/lib/python3*/ensurepip/__init__.py"),
+    Package("runc", "starts containers, the OCI way", program="runc"),
+    Package("crun", "starts containers where it passes the self-test: smaller and quicker than runc", program="crun"),
+    Package("conmon", "stays with each container: its output, its exit code", program="conmon"),
+    Package("nftables", "published ports, NAT and walls between tenants", program="nft"),
+    Package("iproute2", "looking at networks when something is wrong", program="ip"),
+    Package(
+        "golang-github-containers-common",
+        "the seccomp profile that containers run under",
+        file="/usr/share/containers/seccomp.json",
+    ),
+    Package(
+        "redis-server", "messages between the console's processes", program="redis-server", unit="redis-server.service"
+    ),
+    Package("busybox-static", "the first image of the catalog", file="/bin/busybox"),
+    Package("mmdebstrap", "makes the catalog's other images from this system's packages", program="mmdebstrap"),
+    Package("gettext", "compiles the translations", program="msgfmt"),
+    Package("ca-certificates", "checks registries' TLS certificates", file="/etc/ssl/certs/ca-certificates.crt"),
+)
+
+TEST: tuple[Package, ...] = (
+    Package("docker-registry", "the real registry that pulls are tested against", "docker-registry", unit="docker-registry.service"),
+    Package("skopeo", "pushes test images to it", program="skopeo"),
+    Package("chromium", "the browser of the end-to-end tests", program="chromium"),
+    Package("fonts-noto-cjk", "Chinese in the browser's pictures", file="/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
+    Package("postgresql", "tests on PostgreSQL", file="/usr/lib/postgresql/*/bin/initdb", unit="postgresql.service"),
+    Package("postgresql-client", "a real client of a launched PostgreSQL", program="psql"),
+    Package("redis-tools", "a real client of a launched Redis", program="redis-cli"),
+)
+
+BENCH: tuple[Package, ...] = (
+    Package("docker.io", "the peer that the benches compare with", program="dockerd", unit="docker.service docker.socket containerd.service"),
+)
+
+
+def missing(packages: tuple[Package, ...]) -> list[Package]:
+    return [package for package in packages if not _present(package)]
+
+
+def _present(package: Package) -> bool:
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    if package.program and shutil.which(package.program, path=path):
+        return True
+    return bool(package.file) and any(Path("/").glob(package.file.lstrip("/")))
+
+
+def install(packages: list[Package], output: Output) -> None:
+    """Install, with the reason for each, and leave the services they bring stopped and disabled.  Raises Refusal."""
+    names = [package.name for package in packages]
+    if not shutil.which("apt-get"):
+        raise Refusal(
+            f"These programs are missing and this system has no apt-get: {', '.join(names)}.",
+            "Install them with the system's own package manager and start again.",
+        )
+    output.line("Installing system packages:")
+    for package in packages:
+        output.line(f"    {package.name:<34}{package.why}")
+    units = [unit for package in packages for unit in package.unit.split()]
+    if units:
+        output.line(f"    Their services stay off: {', '.join(units)}.")
+    with output.step("packages", "apt-get install") as progress, _services_stay_off(units):
+        _apt(names, progress)
+
+
+def _apt(names: list[str], progress: Progress) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
+    options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+    command = ["apt-get", *options, "install", "-y", "--no-install-recommends", *names]
+    fix = "Run the same command by hand to see more; on Ubuntu some packages need the universe section."
+    try:
+        run(command, progress, what="apt-get install", environment=environment)
+    except Refusal:
+        progress.update("updating the package index")
+        run(["apt-get", *options, "update"], progress, what="apt-get update", environment=environment)
+        run(command, progress, what=" ".join(["apt-get install", *names]), fix=fix, environment=environment)
+
+
+@contextmanager
+def _services_stay_off(units: list[str]) -> Iterator[None]:
+    """While packages are set up, Debian asks policy-rc.d whether a service may start; afterwards they are disabled."""
+    ours = bool(units) and not POLICY.exists()
+    if ours:
+        POLICY.write_text("#!/bin/sh\n# Slipway, while it installs packages: start nothing.\nexit 101\n", encoding="ascii")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            POLICY.unlink(missing_ok=True)
+    if units and shutil.which("systemctl"):
+        subprocess.run(["systemctl", "disable", "--quiet", *units], check=False, capture_output=True)

@@ -1,0 +1,140 @@
+"""The processes of one node, as ARCHITECTURE.md lists them, with what each needs to be ready."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from launcher.folders import USER
+from launcher.settings import Settings
+from launcher.supervisor import Child, Probe
+
+CONNECT_S = 2.0
+
+
+def children(settings: Settings, code: Path) -> tuple[Child, ...]:
+    """Redis first, then everything; the doors close first and Redis last."""
+    environment = settings.environment()
+    redis = () if settings.values["SLIPWAY_REDIS_URL"] else (_redis(settings, environment),)
+    python = str(settings.python)
+    celery = [python, "-m", "celery", "-A", "console.celery", "--skip-checks"]
+    return (
+        *redis,
+        Child(
+            name="web",
+            command=[python, "-m", "uvicorn", *_uvicorn(settings)],
+            user=USER,
+            environment=environment,
+            folder=code,
+            start_stage=2,
+            stop_stage=1,
+            probe=answers_200(settings.connect_address, settings.port, "/healthz/"),
+        ),
+        # The node's worker takes beat's queue too: reconciliation needs root's rights and the engine.
+        Child(
+            name="worker",
+            command=[*celery, "worker", *_worker(settings)],
+            environment=environment,
+            folder=code,
+            start_stage=2,
+            stop_stage=2,
+            ready_line=" ready.",
+        ),
+        Child(
+            name="beat",
+            command=[*celery, "beat", "--loglevel", "WARNING", "--pidfile=", "-s", f"{settings.home}/db/beat-schedule"],
+            user=USER,
+            environment=environment,
+            folder=code,
+            start_stage=2,
+            stop_stage=1,
+        ),
+        Child(
+            name="agent",
+            command=[python, "manage.py", "agent"],
+            environment=environment,
+            folder=code,
+            start_stage=2,
+            stop_stage=2,
+            probe=listens(settings.run / "agent.sock"),
+        ),
+    )
+
+
+def _redis(settings: Settings, environment: dict[str, str]) -> Child:
+    folder = settings.home / "redis"
+    options = {
+        "--port": "0",
+        "--unixsocket": f"{folder}/redis.sock",
+        "--unixsocketperm": "700",
+        "--dir": str(folder),
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--save": "",
+        "--daemonize": "no",
+        "--maxmemory": "256mb",
+        "--maxmemory-policy": "noeviction",
+        "--loglevel": "warning",
+    }
+    return Child(
+        name="redis",
+        command=["redis-server", *(word for pair in options.items() for word in pair)],
+        user=USER,
+        environment=environment,
+        folder=folder,
+        start_stage=1,
+        stop_stage=3,
+        probe=listens(folder / "redis.sock"),
+    )
+
+
+def _uvicorn(settings: Settings) -> list[str]:
+    verbose = settings.values["SLIPWAY_LOG"] == "DEBUG"
+    return [
+        "console.asgi:application",
+        *("--host", settings.listen, "--port", str(settings.port)),
+        *("--ws", "websockets-sansio", "--loop", "uvloop", "--http", "httptools", "--lifespan", "off"),
+        *("--timeout-graceful-shutdown", "2", "--log-level", "info" if verbose else "warning"),
+        *(["--access-log"] if verbose else ["--no-access-log"]),
+    ]
+
+
+def _worker(settings: Settings) -> list[str]:
+    return [
+        *("--pool", "threads", "-c", "8", "-Q", f"node.{settings.node},beat", "-n", f"worker@{settings.node}"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"),
+    ]
+
+
+def answers_200(address: str, port: int, path: str) -> Probe:
+    """True once an HTTP GET there is answered with 200."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_connection(address, port)
+                try:
+                    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                    status = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return status.split(b" ")[1:2] == [b"200"]
+
+    return probe
+
+
+def listens(path: Path) -> Probe:
+    """True once somebody accepts connections on the unix socket."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_unix_connection(path)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    return probe

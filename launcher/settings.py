@@ -1,0 +1,392 @@
+"""Every setting of Slipway, in one table: flags, ``--help``, the children's environment and docs/configuration.md come from it.
+
+``python3 -m launcher.settings > docs/configuration.md`` writes the page again after a change here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from launcher.refusal import Refusal
+
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.  ``parse`` raises ValueError on a bad value; ``expected`` completes "... is not"."""
+
+    env: str
+    default: str
+    help: str
+    parse: Callable[[str], str]
+    expected: str
+    flag: str = ""
+    shown_default: str = ""
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _number(low: int, high: int) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if not low <= int(raw) <= high:
+            raise ValueError(raw)
+        return str(int(raw))
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw not in words:
+            raise ValueError(raw)
+        return raw
+
+    return parse
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if not re.fullmatch(pattern, raw):
+            raise ValueError(raw)
+        return raw
+
+    return parse
+
+
+def _folder(raw: str) -> str:
+    path = os.path.abspath(os.path.expanduser(raw))
+    if path == "/" or "\n" in path or "?" in path:
+        raise ValueError(raw)
+    return path
+
+
+def _optional_folder(raw: str) -> str:
+    return _folder(raw) if raw else ""
+
+
+def _address(raw: str) -> str:
+    return str(ipaddress.ip_address("127.0.0.1" if raw == "localhost" else raw.strip("[]")))
+
+
+def _block(raw: str) -> str:
+    block = ipaddress.IPv4Network(raw)
+    if block.prefixlen > 24:  # noqa: PLR2004 -- a tenant's network is a /24
+        raise ValueError(raw)
+    return str(block)
+
+
+def _uid_base(raw: str) -> str:
+    base = int(raw, 0)
+    if base < 65536 or base % 65536 or base > 2**32 - 2 * 65536:  # noqa: PLR2004 -- ranges of 65,536 ids in 32 bits
+        raise ValueError(raw)
+    return hex(base)
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw and urlsplit(raw).scheme not in schemes:
+            raise ValueError(raw)
+        return raw
+
+    return parse
+
+
+def _yes_no(raw: str) -> str:
+    return _one_of("1", "true", "yes", "on", "0", "false", "no", "off")(raw.lower())
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("SLIPWAY_PORT", "8000", "Port of the console.", _number(1, 65535), "a port from 1 to 65535", "--port"),
+    Option(
+        "SLIPWAY_LISTEN",
+        "127.0.0.1",
+        "Address that the console listens on. 0.0.0.0 is every address of the machine; put TLS in front of it then.",
+        _address,
+        "an IP address",
+        "--listen",
+    ),
+    Option(
+        "SLIPWAY_HOME",
+        "/var/lib/slipway",
+        "Folder of everything that lasts: database, secrets, images, containers, installed dependencies.",
+        _folder,
+        "a folder",
+        "--home",
+    ),
+    Option(
+        "SLIPWAY_INSTANCE",
+        "slipway",
+        "Name in every kernel object that this Slipway makes. Two on one machine need two names.",
+        _matching(r"[a-z][a-z0-9-]{0,19}"),
+        "a name of up to 20 lower-case letters, digits and dashes that begins with a letter",
+    ),
+    Option(
+        "SLIPWAY_NODE",
+        "",
+        "Name of this machine among the nodes.",
+        _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}|"),
+        "a name of letters, digits, dashes and underscores",
+        shown_default="the host's name",
+    ),
+    Option(
+        "SLIPWAY_SUBNETS",
+        "10.89.0.0/16",
+        "Block of addresses from which every tenant gets a /24.",
+        _block,
+        "an IPv4 block of at least a /24, such as 10.89.0.0/16",
+    ),
+    Option(
+        "SLIPWAY_UID_BASE",
+        "0x40000000",
+        "First user id of the tenants' ranges, 65,536 ids each.",
+        _uid_base,
+        "a multiple of 65536 from 65536 on",
+    ),
+    Option(
+        "SLIPWAY_ENGINE",
+        "native",
+        "What runs containers: native, or fake for work on the console.",
+        _one_of("native", "fake"),
+        "native or fake",
+    ),
+    Option(
+        "SLIPWAY_DEFAULT_REGISTRY",
+        "docker.io",
+        "Registry of an image reference that names none.",
+        _matching(r"[A-Za-z0-9.-]+(:\d+)?"),
+        "a host name, with a port if need be",
+    ),
+    Option(
+        "SLIPWAY_DATABASE_URL",
+        "",
+        "PostgreSQL instead of SQLite: postgresql://user:password@host/name.",
+        _url("postgresql", "postgres"),
+        "a URL such as postgresql://user:password@host/name",
+        shown_default="SQLite in the home",
+    ),
+    Option(
+        "SLIPWAY_REDIS_URL",
+        "",
+        "A Redis of your own instead of the private one: redis://host:6379, or unix:///path/redis.sock.",
+        _url("redis", "rediss", "unix"),
+        "a URL such as redis://host:6379",
+        shown_default="a private Redis in the home",
+    ),
+    Option(
+        "SLIPWAY_ALLOWED_HOSTS",
+        "",
+        "Host names, with commas, under which browsers may reach the console.",
+        _text,
+        "a list",
+        shown_default="localhost, and with --listen also the machine's name and addresses",
+    ),
+    Option(
+        "SLIPWAY_TRUSTED_ORIGINS",
+        "",
+        "Origins, with commas, behind a proxy that changes the host: https://console.example.org.",
+        _text,
+        "a list",
+    ),
+    Option("SLIPWAY_TLS", "no", "yes: a proxy in front speaks TLS; cookies become secure.", _yes_no, "yes or no"),
+    Option(
+        "SLIPWAY_LOG",
+        "INFO",
+        "How much is written: DEBUG, INFO or WARNING. DEBUG shows every request.",
+        _one_of("DEBUG", "INFO", "WARNING"),
+        "DEBUG, INFO or WARNING",
+    ),
+    Option("SLIPWAY_DEBUG", "no", "yes: Django's debug pages. Never where others can reach it.", _yes_no, "yes or no"),
+    Option(
+        "SLIPWAY_VENV",
+        "",
+        "An existing virtual environment, used as it is.",
+        _optional_folder,
+        "a folder",
+        shown_default="venv in the home, installed by up",
+    ),
+    Option(
+        "SLIPWAY_NODE_MODULES",
+        "",
+        "An existing node_modules folder, used as it is.",
+        _optional_folder,
+        "a folder",
+        shown_default="node_modules in the home, installed by up",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Values of every option, checked, by the name of their variable; and where the code is."""
+
+    values: Mapping[str, str]
+    source: Path = field(default=SOURCE)
+
+    @property
+    def home(self) -> Path:
+        return Path(self.values["SLIPWAY_HOME"])
+
+    @property
+    def run(self) -> Path:
+        return Path("/run") / self.instance
+
+    @property
+    def instance(self) -> str:
+        return self.values["SLIPWAY_INSTANCE"]
+
+    @property
+    def node(self) -> str:
+        return self.values["SLIPWAY_NODE"] or socket.gethostname().split(".")[0] or "node"
+
+    @property
+    def port(self) -> int:
+        return int(self.values["SLIPWAY_PORT"])
+
+    @property
+    def listen(self) -> str:
+        return self.values["SLIPWAY_LISTEN"]
+
+    @property
+    def venv(self) -> Path:
+        return Path(self.values["SLIPWAY_VENV"] or self.home / "venv")
+
+    @property
+    def node_modules(self) -> Path:
+        return Path(self.values["SLIPWAY_NODE_MODULES"] or self.home / "node_modules")
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin/python"
+
+    @property
+    def loopback_only(self) -> bool:
+        return ipaddress.ip_address(self.listen).is_loopback
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the console."""
+        address = ipaddress.ip_address(self.listen)
+        if address.is_unspecified:
+            host = "localhost"
+        else:
+            host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 -- IPv6
+        return f"http://{host}:{self.port}/"
+
+    @property
+    def connect_address(self) -> str:
+        """The listen address, or the loopback one when it is a wildcard."""
+        address = ipaddress.ip_address(self.listen)
+        if not address.is_unspecified:
+            return self.listen
+        return "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 -- IPv4
+
+    def environment(self) -> dict[str, str]:
+        """Of every child: the caller's without other people's Python and our own settings, all of ours spelled out."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLIPWAY_", "PYTHON", "DJANGO_", "CELERY_", "VIRTUAL_ENV", "NOTIFY_SOCKET"))
+        }
+        ours = {name: value for name, value in self.values.items() if value != ""}
+        ours["SLIPWAY_NODE"] = self.node
+        ours["SLIPWAY_NODE_MODULES"] = str(self.node_modules)
+        if not self.loopback_only and "SLIPWAY_ALLOWED_HOSTS" not in ours:
+            ours["SLIPWAY_ALLOWED_HOSTS"] = ",".join(_names_of_this_machine(self.listen))
+        path = f"{self.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {
+            **kept,
+            **ours,
+            "PATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "DJANGO_SETTINGS_MODULE": "console.settings",
+        }
+
+
+def _names_of_this_machine(listen: str) -> list[str]:
+    names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), socket.getfqdn()]
+    address = ipaddress.ip_address(listen)
+    if not address.is_unspecified:
+        names.append(f"[{listen}]" if address.version == 6 else listen)  # noqa: PLR2004 -- IPv6
+    else:
+        try:
+            found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
+        except OSError:
+            found = set()
+        found |= _source_addresses()
+        names += sorted(f"[{name}]" if ":" in name else name for name in found)
+    return list(dict.fromkeys(names))
+
+
+def _source_addresses() -> set[str]:
+    """The address that traffic to elsewhere would carry; connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return set()
+        return {probe.getsockname()[0]}
+
+
+def load(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Settings:
+    """Flags (by variable name) win over the environment, which wins over the defaults.  Raises Refusal."""
+    values: dict[str, str] = {}
+    for option in OPTIONS:
+        flag = flags.get(option.env)
+        raw = flag if flag is not None else environ.get(option.env, "") or option.default
+        try:
+            values[option.env] = option.parse(raw)
+        except ValueError:
+            said = f"{option.flag} {raw}" if flag is not None else f"{option.env}={raw}"
+            raise Refusal(f"{said}: {raw!r} is not {option.expected}.", exit_code=2) from None
+    _refuse_unknown(environ)
+    return Settings(values)
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelt variable would be ignored in silence, and its default used."""
+    known = {option.env for option in OPTIONS}
+    for name in sorted(environ):
+        if name.startswith("SLIPWAY_") and not name.startswith(("SLIPWAY_TEST_", "SLIPWAY_AGENT_")) and name not in known:
+            raise Refusal(f"{name} is not a setting of Slipway.", "`./slipway --help` lists them all.", exit_code=2)
+
+
+def help_table() -> str:
+    """For ``--help``."""
+    rows = []
+    for option in OPTIONS:
+        names = f"{option.env} ({option.flag})" if option.flag else option.env
+        default = option.shown_default or option.default
+        rows.append(f"  {names}\n      {option.help}" + (f" Default: {default}." if default else ""))
+    return "\n".join(rows)
+
+
+def markdown() -> str:
+    """The whole of docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Every setting is an environment variable; some are flags of `./slipway` too, and a flag wins. A value that cannot be",
+        "right is refused by name before anything is changed. This page is written by `python3 -m launcher.settings`.",
+        "",
+        "| variable | flag | default | what it is |",
+        "| --- | --- | --- | --- |",
+    ]
+    for option in OPTIONS:
+        flag = f"`{option.flag}`" if option.flag else ""
+        default = option.shown_default or (f"`{option.default}`" if option.default else "")
+        lines.append(f"| `{option.env}` | {flag} | {default} | {option.help} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
