@@ -1,0 +1,163 @@
+"""Where an instance keeps its things and what it names them: every path and every kernel name, derived from ids.
+
+Nothing here touches the kernel, so names can be computed for cleaning up without any state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import DeadlineExceeded, InvalidSpec
+
+LOCK_POLL_S = 0.005
+
+
+def _short_hash(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """One instance of the runtime on this node."""
+
+    root: Path
+    """``HOME/runtime`` lies in it."""
+    instance: str = "slipway"
+    subnets: str = "10.89.0.0/16"
+    uid_base: int = 0x40000000
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS`` and ``SLIPWAY_UID_BASE``."""
+        uid_base = os.environ.get("SLIPWAY_UID_BASE") or "0x40000000"
+        try:
+            base = int(uid_base, 0)
+        except ValueError:
+            raise InvalidSpec(
+                f"SLIPWAY_UID_BASE is {uid_base!r}, which is not a number.", field="SLIPWAY_UID_BASE"
+            ) from None
+        return cls(
+            root=Path(os.environ.get("SLIPWAY_HOME") or "/var/lib/slipway"),
+            instance=os.environ.get("SLIPWAY_INSTANCE") or "slipway",
+            subnets=os.environ.get("SLIPWAY_SUBNETS") or "10.89.0.0/16",
+            uid_base=base,
+        )
+
+    # folders ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Path:
+        return self.root / "runtime"
+
+    @property
+    def run(self) -> Path:
+        """On a tmpfs: gone after a reboot, with everything that it names."""
+        return Path("/run") / self.instance
+
+    @property
+    def images(self) -> Path:
+        return self.state / "images"
+
+    @property
+    def containers(self) -> Path:
+        return self.state / "containers"
+
+    @property
+    def tenants(self) -> Path:
+        return self.state / "tenants"
+
+    @property
+    def final(self) -> Path:
+        return self.state / "final"
+
+    @property
+    def runc(self) -> Path:
+        return self.run / "runc"
+
+    @property
+    def exits(self) -> Path:
+        return self.run / "exits"
+
+    def container(self, id: str) -> Path:
+        return self.containers / id
+
+    def conmon(self, id: str) -> Path:
+        return self.run / "conmon" / id
+
+    def netns(self, id: str) -> Path:
+        return self.run / "netns" / id
+
+    def lower(self, id: str) -> Path:
+        return self.run / "lower" / id
+
+    # names in the kernel ---------------------------------------------------------------------------------
+
+    def cgroup(self, tenant: str, id: str) -> str:
+        return f"/{self.instance}/{tenant}/{id}"
+
+    def veth(self, id: str) -> str:
+        """The host's end of the container's veth pair; interface names have at most 15 characters."""
+        return "sw" + _short_hash(f"{self.instance}/{id}", 11)
+
+    def bridge(self, tenant: str) -> str:
+        return "swb" + _short_hash(f"{self.instance}/{tenant}", 10)
+
+    @property
+    def table(self) -> str:
+        """Of nftables."""
+        return self.instance.replace("-", "_")
+
+    # locks -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self, name: str, timeout_s: float = 30) -> Iterator[None]:
+        """Hold a lock among all threads and processes of this instance; a holder's death frees it.
+
+        Raises DeadlineExceeded after ``timeout_s``.
+        """
+        folder = self.run / "locks"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        deadline = time.monotonic() + timeout_s
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise DeadlineExceeded(
+                            f"Another operation has held {name} for more than {timeout_s:g} seconds.",
+                            hint="Try again in a moment.",
+                        ) from None
+                    time.sleep(LOCK_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file so that a crash leaves the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
