@@ -92,7 +92,7 @@ def clock(_: Settings) -> Iterator[Finding]:
         "time",
         good,
         time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)),
-        "The clock is behind this program's own files, and bills need right hours: set it, for example with systemd-timesyncd.",
+        "The clock is behind this program's own files, and bills need right hours: set it.",
         otherwise="warn",
     )
 
@@ -108,14 +108,18 @@ def kernel_version(release: str) -> tuple[int, int]:
 def kernel(_: Settings) -> Iterator[Finding]:
     release = platform.release()
     good = sys.platform == "linux" and kernel_version(release) >= (5, 19)
-    yield _verdict("kernel", good, f"Linux {release}", "Linux 5.19 or newer is needed, for id-mapped layers under overlayfs.")
+    yield _verdict(
+        "kernel", good, f"Linux {release}", "Linux 5.19 or newer is needed, for id-mapped layers under overlayfs."
+    )
 
 
 def overlayfs(_: Settings) -> Iterator[Finding]:
     if "\toverlay" not in _read("/proc/filesystems") and shutil.which("modprobe"):
         subprocess.run(["modprobe", "--quiet", "overlay"], check=False, capture_output=True)
     good = "\toverlay" in _read("/proc/filesystems")
-    yield _verdict("overlayfs", good, "in the kernel" if good else "missing", "Load the module overlay, or use another kernel.")
+    yield _verdict(
+        "overlayfs", good, "in the kernel" if good else "missing", "Load the module overlay, or use another kernel."
+    )
 
 
 def user_namespaces(_: Settings) -> Iterator[Finding]:
@@ -125,14 +129,16 @@ def user_namespaces(_: Settings) -> Iterator[Finding]:
     yield _verdict("user namespaces", good, found, "sysctl -w user.max_user_namespaces=15000, or use another kernel.")
     restricted = _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
     if restricted == "1":
-        yield Finding("user namespaces", "ok", "AppArmor restricts those of ordinary users, which does not concern root's")
+        yield Finding(
+            "user namespaces", "ok", "AppArmor restricts those of ordinary users, which does not concern root's"
+        )
     if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
         yield Finding("user namespaces", "ok", "ordinary users may not make them, which does not concern root's")
 
 
 def idmapped_mounts(settings: Settings) -> Iterator[Finding]:
     """Tries it: an overlay over an id-mapped folder, in a mount namespace that goes away with the probe."""
-    fix = "Linux 5.19 or newer, with a home on ext4, xfs or btrfs; a container that keeps Slipway from mounting must be privileged."
+    fix = "Linux 5.19 or newer, and a home on ext4, xfs or btrfs. Inside a container, that one must be privileged."
     if os.geteuid() != 0:
         yield Finding("id-mapped mounts", "warn", "not tried", "Only root can try; run doctor as root.")
         return
@@ -160,14 +166,18 @@ def cgroups(_: Settings) -> Iterator[Finding]:
     found = f"{shown}, " + (f"without {', '.join(lacking)}" if lacking else f"with {', '.join(sorted(wanted))}")
     needed = {"cpu", "memory", "pids"}
     level: Level = "fail" if needed & set(lacking) else "warn"
-    fix = "Mount the cgroup controllers (systemd does) and boot without cgroup_disable=; without block accounting, bills lack it."
+    fix = (
+        "Mount the cgroup controllers (systemd does) and boot without cgroup_disable=. Bills lack what is not counted."
+    )
     yield _verdict("cgroups", not lacking, found, fix, otherwise=level)
 
 
 def nftables(_: Settings) -> Iterator[Finding]:
     program = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
-        yield Finding("nftables", "warn", "nft is not installed, so the kernel's side was not tried", "./slipway up installs it.")
+        yield Finding(
+            "nftables", "warn", "nft is not installed, so the kernel's side was not tried", "./slipway up installs it."
+        )
         return
     if os.geteuid() != 0:
         yield Finding("nftables", "warn", "not tried", "Only root can try; run doctor as root.")
@@ -177,7 +187,9 @@ def nftables(_: Settings) -> Iterator[Finding]:
     tried = subprocess.run([program, "--check", "-f", "-"], input=rules, check=False, capture_output=True, text=True)
     said = tried.stderr.strip().splitlines()
     fix = "Use a kernel with nf_tables, nft_masq and nf_tables_bridge (Debian's and Ubuntu's have them)."
-    yield _verdict("nftables", tried.returncode == 0, "works" if tried.returncode == 0 else (said or ["failed"])[0], fix)
+    yield _verdict(
+        "nftables", tried.returncode == 0, "works" if tried.returncode == 0 else (said or ["failed"])[0], fix
+    )
 
 
 def forwarding(_: Settings) -> Iterator[Finding]:
@@ -186,7 +198,7 @@ def forwarding(_: Settings) -> Iterator[Finding]:
     yield _verdict("ip_forward", value in ("0", "1"), found, "Check /proc/sys/net/ipv4/ip_forward.", otherwise="warn")
 
 
-# ------------------------------------------------------------------------------------------------ programs, files, ports
+# ------------------------------------------------------------------------------------------- programs, files, ports
 
 
 def _version_of(program: str) -> str:
@@ -211,7 +223,9 @@ def programs(_: Settings) -> Iterator[Finding]:
     for package in packages.RUN:
         name = package.program or package.name
         if package.name in absent:
-            yield Finding(name, "warn", f"missing ({package.why})", f"./slipway up installs the package {package.name}.")
+            yield Finding(
+                name, "warn", f"missing ({package.why})", f"./slipway up installs the package {package.name}."
+            )
         elif package.program:
             yield Finding(name, "ok", _version_of(shutil.which(package.program, path=path) or package.program))
         else:
@@ -219,7 +233,11 @@ def programs(_: Settings) -> Iterator[Finding]:
 
 
 def oci_runtime(_: Settings) -> Iterator[Finding]:
-    present = [name for name in ("crun", "runc") if shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")]
+    present = [
+        name
+        for name in ("crun", "runc")
+        if shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+    ]
     if not present:
         yield Finding("OCI runtime", "warn", "neither runc nor crun", "./slipway up installs both.")
     else:
@@ -227,7 +245,9 @@ def oci_runtime(_: Settings) -> Iterator[Finding]:
 
 
 def seccomp(_: Settings) -> Iterator[Finding]:
-    if "seccomp" not in _read("/proc/sys/kernel/seccomp/actions_avail") and "Seccomp:" not in _read("/proc/self/status"):
+    if "seccomp" not in _read("/proc/sys/kernel/seccomp/actions_avail") and "Seccomp:" not in _read(
+        "/proc/self/status"
+    ):
         yield Finding("seccomp", "fail", "the kernel has none", "Use a kernel with CONFIG_SECCOMP_FILTER.")
     else:
         yield Finding("seccomp", "ok", "in the kernel")
@@ -279,18 +299,25 @@ def port(settings: Settings) -> Iterator[Finding]:
             probe.bind((settings.listen, settings.port))
             probe.listen(1)
         except PermissionError:
-            fix = "Ports below 1024 need more rights than the console has: choose one from 1024 on, behind a proxy if need be."
+            fix = "The console is not root: choose a port from 1024 on, behind a proxy if need be."
             yield Finding(name, "fail", "not allowed", fix)
         except OSError as error:
             if _held_by_us(settings):
                 yield Finding(name, "ok", "held by the Slipway that runs over this home")
                 return
             fix = "Choose another with --port or SLIPWAY_PORT, or another address with --listen."
-            yield Finding(name, "fail", f"{settings.listen} port {settings.port}: {(error.strerror or str(error)).lower()}", fix)
+            yield Finding(
+                name, "fail", f"{settings.listen} port {settings.port}: {(error.strerror or str(error)).lower()}", fix
+            )
         else:
             yield Finding(name, "ok", f"free on {settings.listen}")
     if settings.port < 1024:  # noqa: PLR2004 -- the last privileged port is 1023
-        yield Finding(name, "fail", "is kept for root, and the console is not root", "Choose a port from 1024 on, and a proxy in front.")
+        yield Finding(
+            name,
+            "fail",
+            "is kept for root, and the console is not root",
+            "Choose a port from 1024 on, and a proxy in front.",
+        )
 
 
 def _held_by_us(settings: Settings) -> bool:

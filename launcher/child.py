@@ -1,8 +1,8 @@
 """Run as a script: become a user, ask the kernel to die with the parent, become the program.
 
-``python3 -I -S child.py USER PARENT_PID PROGRAM [ARGUMENT...]``.  The parent-death signal is set after the change of user,
-because changing credentials clears it (prctl(2), PR_SET_PDEATHSIG), and then the parent is looked at once more, because
-it may have died before.  The signal is SIGKILL: whoever was cut off resumes by lease and reconciliation anyway.
+``python3 -I -S child.py USER PARENT_PID PROGRAM [ARGUMENT...]``.  The parent-death signal is set after the change of
+user, because changing credentials clears it (prctl(2), PR_SET_PDEATHSIG), and then the parent is looked at once more,
+because it may have died before.  The signal is SIGKILL: whoever was cut off resumes by lease and reconciliation anyway.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def become(user: str) -> None:
     os.initgroups(user, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
-    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+    os.environ.update(USER=user, LOGNAME=user)
 
 
 def die_with(parent: int) -> None:

@@ -19,7 +19,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """``program`` is what we call; a machine that has it from elsewhere needs no package.  ``unit`` would start by itself."""
+    """``program`` is what we call; one from elsewhere serves as well.  ``unit`` would start by itself."""
 
     name: str
     why: str
@@ -50,17 +50,31 @@ RUN: tuple[Package, ...] = (
 )
 
 TEST: tuple[Package, ...] = (
-    Package("docker-registry", "the real registry that pulls are tested against", "docker-registry", unit="docker-registry.service"),
+    Package(
+        "docker-registry",
+        "the real registry that pulls are tested against",
+        "docker-registry",
+        unit="docker-registry.service",
+    ),
     Package("skopeo", "pushes test images to it", program="skopeo"),
     Package("chromium", "the browser of the end-to-end tests", program="chromium"),
-    Package("fonts-noto-cjk", "Chinese in the browser's pictures", file="/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
+    Package(
+        "fonts-noto-cjk",
+        "Chinese in the browser's pictures",
+        file="/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    ),
     Package("postgresql", "tests on PostgreSQL", file="/usr/lib/postgresql/*/bin/initdb", unit="postgresql.service"),
     Package("postgresql-client", "a real client of a launched PostgreSQL", program="psql"),
     Package("redis-tools", "a real client of a launched Redis", program="redis-cli"),
 )
 
 BENCH: tuple[Package, ...] = (
-    Package("docker.io", "the peer that the benches compare with", program="dockerd", unit="docker.service docker.socket containerd.service"),
+    Package(
+        "docker.io",
+        "the peer that the benches compare with",
+        program="dockerd",
+        unit="docker.service docker.socket containerd.service",
+    ),
 )
 
 
@@ -111,7 +125,9 @@ def _services_stay_off(units: list[str]) -> Iterator[None]:
     """While packages are set up, Debian asks policy-rc.d whether a service may start; afterwards they are disabled."""
     ours = bool(units) and not POLICY.exists()
     if ours:
-        POLICY.write_text("#!/bin/sh\n# Slipway, while it installs packages: start nothing.\nexit 101\n", encoding="ascii")
+        POLICY.write_text(
+            "#!/bin/sh\n# Slipway, while it installs packages: start nothing.\nexit 101\n", encoding="ascii"
+        )
         POLICY.chmod(0o755)
     try:
         yield

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import folders, packages
-from launcher.checks import AFTER_PACKAGES, QUICK, examine
+from launcher.checks import AFTER_PACKAGES, QUICK, Check, examine
 from launcher.commands import run
 from launcher.output import Output, Progress
 from launcher.refusal import Refusal
@@ -40,9 +40,9 @@ class Step:
     there: bool = True
 
 
-def refuse_unfit(settings: Settings, checks: Sequence[Callable[..., object]] = QUICK) -> None:
+def refuse_unfit(settings: Settings, checks: tuple[Check, ...] = QUICK) -> None:
     """Raises Refusal with every failed check and its fix."""
-    failed = [finding for finding in examine(settings, tuple(checks)) if finding.level == "fail"]  # type: ignore[arg-type]
+    failed = [finding for finding in examine(settings, checks) if finding.level == "fail"]
     if failed:
         said = "\n".join(f"  - {finding.name}: {finding.found}. {finding.fix}" for finding in failed)
         raise Refusal(f"This machine cannot run Slipway as asked:\n{said}\n", "`./slipway doctor` prints every check.")
@@ -62,7 +62,14 @@ class Setup:
         self.code = folders.code_for_user(self.settings)
         if self.code != self.settings.source:
             self._apply(self._copy())
-        for make in (self._venv, self._node_modules, self._translations, self._static, self._database, self._accounts_step):
+        for make in (
+            self._venv,
+            self._node_modules,
+            self._translations,
+            self._static,
+            self._database,
+            self._accounts_step,
+        ):
             step = make()
             if step is not None:
                 self._apply(step)
@@ -76,13 +83,15 @@ class Setup:
             still = packages.missing(wanted)
             if still:
                 names = ", ".join(package.name for package in still)
-                raise Refusal(f"After installing, these are still not there: {names}.", "Install them by hand and start again.")
+                raise Refusal(
+                    f"After installing, these are still not there: {names}.", "Install them by hand and start again."
+                )
         mark = fingerprint(self.settings.home, Path("/proc/sys/kernel/osrelease"))
         if not self.stamps.fresh("host", mark):
             refuse_unfit(self.settings, AFTER_PACKAGES)
         if not folders.user_exists():
             with self.output.step(f"user {folders.USER}", "the web process and Redis run without root's rights"):
-                folders.make_user(self.settings.home)
+                folders.make_user()
         folders.make_folders(self.settings)
         self.stamps.put("host", mark)
         made = folders.make_secrets(self.settings)
@@ -104,7 +113,12 @@ class Setup:
         mark = fingerprint(*(source / name for name in folders.CODE))
         why = f"the user {folders.USER} cannot read {source}"
         return Step(
-            "app", f"copy of the code in {target}", why, mark, lambda progress: folders.copy_code(source, target, progress), target.exists()
+            "app",
+            f"copy of the code in {target}",
+            why,
+            mark,
+            lambda progress: folders.copy_code(source, target, progress),
+            target.exists(),
         )
 
     def _venv(self) -> Step | None:
@@ -124,7 +138,7 @@ class Setup:
             [self.settings.python, self.code / "manage.py", *arguments],
             progress,
             what=f"manage.py {arguments[0]}",
-            environment={**self.settings.environment(), "HOME": str(self.settings.home)},
+            environment=self.settings.environment(),
             folder=self.code,
             user=None if user == "root" else user,
         )
@@ -138,11 +152,15 @@ class Setup:
         def compile_all(progress: Progress) -> None:
             for catalog in catalogs:
                 target = catalog.with_suffix(".mo")
-                run(["msgfmt", "--check-format", "-o", target, catalog], progress, what=f"msgfmt of {catalog.parts[-3]}")
+                run(
+                    ["msgfmt", "--check-format", "-o", target, catalog], progress, what=f"msgfmt of {catalog.parts[-3]}"
+                )
                 target.chmod(0o644)
 
         there = all(catalog.with_suffix(".mo").exists() for catalog in catalogs)
-        return Step("translations", "translations", "English and Simplified Chinese", fingerprint(*catalogs), compile_all, there)
+        return Step(
+            "translations", "translations", "English and Simplified Chinese", fingerprint(*catalogs), compile_all, there
+        )
 
     def _static(self) -> Step:
         sources = (self.code / "static", self.settings.source / "package-lock.json", self.code / "console/settings")
@@ -152,10 +170,12 @@ class Setup:
         def collect(progress: Progress) -> None:
             self.manage(progress, "collectstatic", "--noinput", "--clear", "-v", "0")
 
-        return Step("static", "static files", "hashed and compressed for browsers", mark, collect, any(target.iterdir()))
+        return Step(
+            "static", "static files", "hashed and compressed for browsers", mark, collect, any(target.iterdir())
+        )
 
     def _database_identity(self) -> str:
-        """Changes when the database was replaced; of one elsewhere nothing is known, so its steps run at every start."""
+        """Changes when the database was replaced; of one elsewhere nothing is known: its steps run every time."""
         if self.settings.values["SLIPWAY_DATABASE_URL"]:
             return ""
         try:
@@ -170,7 +190,9 @@ class Setup:
         def migrate(progress: Progress) -> None:
             self.manage(progress, "migrate", "--noinput")
 
-        return Step("database", "database", "brings its tables up to date", mark, migrate, bool(self._database_identity()))
+        return Step(
+            "database", "database", "brings its tables up to date", mark, migrate, bool(self._database_identity())
+        )
 
     def _accounts_step(self) -> Step:
         def bootstrap(progress: Progress) -> None:
@@ -178,7 +200,9 @@ class Setup:
             self._accounts = tuple(parse_accounts(said))
 
         identity = self._database_identity()
-        return Step("accounts", "accounts", "an admin, a demo tenant and its member", identity, bootstrap, bool(identity))
+        return Step(
+            "accounts", "accounts", "an admin, a demo tenant and its member", identity, bootstrap, bool(identity)
+        )
 
 
 def parse_accounts(said: str) -> list[dict[str, str]]:
@@ -198,15 +222,22 @@ def venv_step(folder: Path, lock: Path) -> Step:
         stamp = folder / "python-version"
         if not python.exists() or not stamp.exists() or stamp.read_text(encoding="ascii") != version:
             shutil.rmtree(folder, ignore_errors=True)
-            run([sys.executable, "-m", "venv", folder], progress, what="python3 -m venv", fix="Install python3-venv.")
+            run(
+                [sys.executable, "-m", "venv", str(folder)],
+                progress,
+                what="python3 -m venv",
+                fix="Install python3-venv.",
+            )
             stamp.write_text(version, encoding="ascii")
-        command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes", "--no-deps"]
-        run([*command, "-r", lock], progress, what="pip install", fix=REGISTRY_FIX)
+        pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        command = [*pip, "--require-hashes", "--no-deps"]  # the lock is complete: nothing is left to resolve
+        run([*command, "-r", str(lock)], progress, what="pip install", fix=REGISTRY_FIX)
 
-    # --no-deps: the lock is complete, and pip need not resolve what is resolved.
     name = "venv" if lock.stem == "base" else f"venv-{lock.stem}"
     mark = fingerprint(version, lock)
-    return Step(name, "Python environment", "Django, Channels, Celery and what they need", mark, install, python.exists())
+    return Step(
+        name, "Python environment", "Django, Channels, Celery and what they need", mark, install, python.exists()
+    )
 
 
 def node_modules_step(settings: Settings) -> Step:

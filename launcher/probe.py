@@ -1,6 +1,6 @@
 """Run as a script by root: does an overlay over an id-mapped folder work on the file system of the folder given?
 
-It works in a mount namespace of its own, so nothing is left but for the moment that it runs; the folder it makes is removed.
+It works in a mount namespace of its own, so nothing is left of it; the folder it makes is removed.
 Exit code 0 and a sentence, or 1 and a sentence.
 """
 
@@ -69,7 +69,10 @@ def idmapped_overlay(folder: Path) -> None:
     namespace = user_namespace()
     tree = call("open_tree", libc.syscall(OPEN_TREE, AT_FDCWD, os.fsencode(lower), OPEN_TREE_CLONE))
     attr = MountAttr(MOUNT_ATTR_IDMAP, 0, 0, namespace)
-    call("id-mapping the folder", libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, ctypes.byref(attr), ctypes.sizeof(attr)))
+    call(
+        "id-mapping the folder",
+        libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, ctypes.byref(attr), ctypes.sizeof(attr)),
+    )
     call("move_mount", libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(mapped), MOVE_MOUNT_F_EMPTY_PATH))
     options = f"lowerdir={mapped},upperdir={upper},workdir={work}".encode()
     call("overlay over an id-mapped folder", libc.mount(b"overlay", os.fsencode(merged), b"overlay", 0, options))

@@ -1,4 +1,4 @@
-"""Every setting of Slipway, in one table: flags, ``--help``, the children's environment and docs/configuration.md come from it.
+"""Every setting of Slipway, in one table, for flags, ``--help``, the children's environment and docs/configuration.md.
 
 ``python3 -m launcher.settings > docs/configuration.md`` writes the page again after a change here.
 """
@@ -276,10 +276,9 @@ class Settings:
     def url(self) -> str:
         """Where a browser on this machine finds the console."""
         address = ipaddress.ip_address(self.listen)
+        host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 -- IPv6
         if address.is_unspecified:
             host = "localhost"
-        else:
-            host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 -- IPv6
         return f"http://{host}:{self.port}/"
 
     @property
@@ -306,6 +305,7 @@ class Settings:
         return {
             **kept,
             **ours,
+            "HOME": str(self.home),
             "PATH": path,
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "console.settings",
@@ -356,7 +356,11 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A misspelt variable would be ignored in silence, and its default used."""
     known = {option.env for option in OPTIONS}
     for name in sorted(environ):
-        if name.startswith("SLIPWAY_") and not name.startswith(("SLIPWAY_TEST_", "SLIPWAY_AGENT_")) and name not in known:
+        if (
+            name.startswith("SLIPWAY_")
+            and not name.startswith(("SLIPWAY_TEST_", "SLIPWAY_AGENT_"))
+            and name not in known
+        ):
             raise Refusal(f"{name} is not a setting of Slipway.", "`./slipway --help` lists them all.", exit_code=2)
 
 
@@ -375,8 +379,9 @@ def markdown() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every setting is an environment variable; some are flags of `./slipway` too, and a flag wins. A value that cannot be",
-        "right is refused by name before anything is changed. This page is written by `python3 -m launcher.settings`.",
+        "Every setting is an environment variable; some are flags of `./slipway` too, and a flag wins. A value that",
+        "cannot be right is refused by name before anything is changed. This page is what",
+        "`python3 -m launcher.settings` prints.",
         "",
         "| variable | flag | default | what it is |",
         "| --- | --- | --- | --- |",

@@ -61,15 +61,18 @@ class Supervised:
 
     async def live(self) -> None:
         """Until :meth:`stop`: start, show, wait, start again after a pause that grows with the failures."""
-        while not self.stopping:
+        while not self._over():
             began = time.monotonic()
             code = await self._once()
-            if self.stopping:
+            if self._over():
                 return
             self.failures = 1 if time.monotonic() - began > STEADY_S else self.failures + 1
             pause = pause_after(self.failures)
             self._output.say(f"{self.child.name} ended ({describe_exit(code)}); starting it again in {pause:g} s")
             await asyncio.sleep(pause)
+
+    def _over(self) -> bool:
+        return self.stopping
 
     async def _once(self) -> int:
         child = self.child
@@ -137,6 +140,12 @@ class Supervised:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
+
+
+async def _all_gone(members: Sequence[Supervised]) -> None:
+    for one in members:
+        if one.process is not None:
+            await one.process.wait()
 
 
 def pause_after(failures: int) -> float:
@@ -237,10 +246,9 @@ class Supervisor:
         running = [one for one in members if one.process is not None and one.process.returncode is None]
         for one in running:
             one.signal(signal.SIGTERM)
-        waits = [asyncio.create_task(one.process.wait()) for one in running if one.process is not None]
         again = asyncio.create_task(self._asked_again.wait())
-        if waits:
-            everything = asyncio.gather(*waits)
+        if running:
+            everything = asyncio.create_task(_all_gone(running))
             await asyncio.wait([everything, again], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
             for one in running:
                 if one.process is not None and one.process.returncode is None:

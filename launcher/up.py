@@ -52,13 +52,20 @@ def up(settings: Settings, output: Output, *, set_up_only: bool = False) -> int:
 
 
 async def _supervise(settings: Settings, output: Output, prepared: Prepared, began: float) -> int:
+    shown = False
+
     def when_ready() -> None:
+        nonlocal shown
+        shown = True
         _passwords(output, prepared)
         output.say(f"ready in {time.monotonic() - began:.1f} s: {settings.url}")
         if not settings.loopback_only:
             output.say("others can reach this address, without TLS: put a proxy that speaks TLS in front of it")
 
-    return await Supervisor(children(settings, prepared.code), output, when_ready).run()
+    code = await Supervisor(children(settings, prepared.code), output, when_ready).run()
+    if not shown:
+        _passwords(output, prepared)
+    return code
 
 
 def _passwords(output: Output, prepared: Prepared) -> None:

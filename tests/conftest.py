@@ -1,0 +1,54 @@
+"""Fixtures for every part.  Kernel objects that a test makes carry its own instance's name, so tests never meet."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``root`` need it; without, they are skipped and say so."""
+    if os.geteuid() == 0:
+        return
+    reason = pytest.mark.skip(reason="needs root")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one test may make things: an instance name, a home and an address block that nobody else has."""
+
+    instance: str
+    home: Path
+    subnets: str
+    uid_base: int
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "SLIPWAY_INSTANCE": self.instance,
+            "SLIPWAY_HOME": str(self.home),
+            "SLIPWAY_SUBNETS": self.subnets,
+            "SLIPWAY_UID_BASE": hex(self.uid_base),
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A :class:`Place`, in the environment as well."""
+    tmp_path.chmod(0o755)
+    chosen = Place(
+        instance=f"t{secrets.token_hex(4)}",
+        home=tmp_path / "home",
+        subnets=f"10.{random.randint(90, 250)}.0.0/16",
+        uid_base=0x50000000 + random.randrange(0, 0x1000) * 65536,
+    )
+    for name, value in chosen.environment().items():
+        monkeypatch.setenv(name, value)
+    return chosen
