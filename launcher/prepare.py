@@ -245,13 +245,15 @@ def node_modules_step(settings: Settings) -> Step:
     target = settings.node_modules
 
     def install(progress: Progress) -> None:
-        npm = shutil.which("npm") or _npm_from_wheel(settings, progress)
         build = target.with_name(".node-build")
         shutil.rmtree(build, ignore_errors=True)
         build.mkdir(mode=0o755)
+        npm = shutil.which("npm") or _npm_from_wheel(settings, build / "npm", progress)
         for name in names:
             shutil.copy2(settings.source / name, build / name)
-        environment = {**settings.environment(), "PATH": f"{Path(npm).parent}:{settings.environment()['PATH']}"}
+        environment = settings.environment()
+        environment["PATH"] = f"{Path(npm).parent}:{environment['PATH']}"
+        environment["npm_config_cache"] = str(build / "cache")
         command = [npm, "ci", "--ignore-scripts", "--no-progress"]
         run(command, progress, what="npm ci", fix=REGISTRY_FIX, environment=environment, folder=build)
         old = build / "old"
@@ -264,9 +266,8 @@ def node_modules_step(settings: Settings) -> Step:
     return Step("node_modules", "front-end libraries", "htmx, charts, terminal, looks", mark, install, target.is_dir())
 
 
-def _npm_from_wheel(settings: Settings, progress: Progress) -> str:
-    """npm from a wheel, in an environment of its own; the system's package would bring several hundred others."""
-    folder = settings.home / "node"
-    step = venv_step(folder, settings.source / "requirements/node.txt")
-    step.do(progress)
+def _npm_from_wheel(settings: Settings, folder: Path, progress: Progress) -> str:
+    """npm from a wheel, for this once; the system's package would bring several hundred others."""
+    progress.update("npm is missing here: fetching one")
+    venv_step(folder, settings.source / "requirements/node.txt").do(progress)
     return str(folder / "bin/npm")

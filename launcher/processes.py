@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from launcher.folders import USER
@@ -10,6 +11,12 @@ from launcher.settings import Settings
 from launcher.supervisor import Child, Probe
 
 CONNECT_S = 2.0
+REDIS_ROUTINE = re.compile(
+    "oO0OoO0OoO0Oo|Redis version=|Configuration loaded|Server initialized|Memory overcommit"
+    "|SIGTERM|User requested|bye bye"
+)
+CELERY_ROUTINE = re.compile(r"INFO/\w+\] (Task |Connected to|mingle|Scheduler)|INFO celery")
+"""Two lines for every sweep, every five seconds; what an operation did is on its page."""
 
 
 def children(settings: Settings, code: Path) -> tuple[Child, ...]:
@@ -17,7 +24,10 @@ def children(settings: Settings, code: Path) -> tuple[Child, ...]:
     environment = settings.environment()
     redis = () if settings.values["SLIPWAY_REDIS_URL"] else (_redis(settings, environment),)
     python = str(settings.python)
-    celery = [python, "-m", "celery", "-A", "console.celery", "--skip-checks"]
+    celery = [python, "-m", "celery", "--quiet", "-A", "console.celery", "--skip-checks"]
+    verbose = settings.values["SLIPWAY_LOG"] == "DEBUG"
+    # Celery warns of root whatever it accepts; ours accepts JSON only, and root is what the worker is for.
+    root_warning = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
     return (
         *redis,
         Child(
@@ -34,11 +44,12 @@ def children(settings: Settings, code: Path) -> tuple[Child, ...]:
         Child(
             name="worker",
             command=[*celery, "worker", *_worker(settings)],
-            environment=environment,
+            environment={**environment, **root_warning},
             folder=code,
             start_stage=2,
             stop_stage=2,
             ready_line=" ready.",
+            mute=None if verbose else CELERY_ROUTINE,
         ),
         Child(
             name="beat",
@@ -85,6 +96,7 @@ def _redis(settings: Settings, environment: dict[str, str]) -> Child:
         start_stage=1,
         stop_stage=3,
         probe=listens(folder / "redis.sock"),
+        mute=REDIS_ROUTINE,
     )
 
 

@@ -13,4 +13,5 @@ class Refusal(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return f"{self.message} {self.fix}".rstrip()
+        gap = "" if self.message.endswith("\n") else " "
+        return f"{self.message}{gap}{self.fix}".rstrip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -46,6 +47,8 @@ class Child:
     stop_stage: int = 1
     probe: Probe | None = None
     ready_line: str = ""
+    mute: re.Pattern[str] | None = None
+    """Lines that tell a person nothing, such as banners; they are read for ``ready_line`` all the same."""
 
 
 class Supervised:
@@ -130,7 +133,7 @@ class Supervised:
 
     def _line(self, raw: bytes) -> None:
         text = raw[:LONGEST_LINE].decode(errors="replace").rstrip()
-        if text:
+        if text and not (self.child.mute and self.child.mute.search(text)):
             self._output.child(self.child.name, text)
         if self.child.ready_line and self.child.ready_line in text:
             self.ready.set()
