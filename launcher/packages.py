@@ -76,6 +76,10 @@ BENCH: tuple[Package, ...] = (
         unit="docker.service docker.socket containerd.service",
     ),
 )
+BENCH_SPLIT: tuple[Package, ...] = (
+    Package("docker-cli", "its command line, a package of its own since Debian 13", "docker"),
+)
+"""Asked for only when it is still missing: Debian 12 has no such package."""
 
 
 def missing(packages: tuple[Package, ...]) -> list[Package]:

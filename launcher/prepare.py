@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import folders, packages
-from launcher.checks import AFTER_PACKAGES, QUICK, Check, examine
+from launcher.checks import AFTER_PACKAGES, QUICK, Check, Finding, examine
 from launcher.commands import run
 from launcher.output import Output, Progress
 from launcher.refusal import Refusal
@@ -40,12 +40,14 @@ class Step:
     there: bool = True
 
 
-def refuse_unfit(settings: Settings, checks: tuple[Check, ...] = QUICK) -> None:
-    """Raises Refusal with every failed check and its fix."""
-    failed = [finding for finding in examine(settings, checks) if finding.level == "fail"]
+def refuse_unfit(settings: Settings, checks: tuple[Check, ...] = QUICK) -> list[Finding]:
+    """Returns the warnings.  Raises Refusal with every failed check and its fix."""
+    findings = examine(settings, checks)
+    failed = [finding for finding in findings if finding.level == "fail"]
     if failed:
         said = "\n".join(f"  - {finding.name}: {finding.found}. {finding.fix}" for finding in failed)
         raise Refusal(f"This machine cannot run Slipway as asked:\n{said}\n", "`./slipway doctor` prints every check.")
+    return [finding for finding in findings if finding.level == "warn"]
 
 
 class Setup:

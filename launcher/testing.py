@@ -101,7 +101,10 @@ def _development(
         {**settings.values, "SLIPWAY_HOME": str(home), "SLIPWAY_VENV": "", "SLIPWAY_NODE_MODULES": ""}, settings.source
     )
     os.umask(0o022)
-    Setup(mine, output).machine((*packages.RUN, *more))
+    setup = Setup(mine, output)
+    setup.machine((*packages.RUN, *more))
+    if more is packages.BENCH:
+        setup.machine(packages.BENCH_SPLIT)
     stamps = Stamps(home / "stamps")
     venv = Path(settings.values["SLIPWAY_VENV"] or home / "venv-dev")
     if not settings.values["SLIPWAY_VENV"]:
@@ -119,6 +122,7 @@ def _development(
         "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(settings.source),
+        "DJANGO_SETTINGS_MODULE": "console.settings.testing",
     }
 
 

@@ -35,7 +35,8 @@ def up(settings: Settings, output: Output, *, set_up_only: bool = False) -> int:
                 f"Slipway is already running over {what} ({holder}).",
                 "Stop that one first (Ctrl-C where it runs), or give this one another --home and SLIPWAY_INSTANCE.",
             )
-    refuse_unfit(settings)
+    for warning in refuse_unfit(settings):
+        output.line(f"  note: {warning.name}: {warning.found}. {warning.fix}")
     for lock, what in held:
         lock.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock.acquire(what)

@@ -146,7 +146,7 @@ def test_up_refuses_with_every_fix_at_once(tmp_path: Path) -> None:
         refuse_unfit(at(tmp_path), (_findings(BAD, WARN), _findings(BAD)))
     assert str(refused.value).count("overlayfs: missing. Load the module overlay.") == 2
     assert "disk" not in str(refused.value)
-    refuse_unfit(at(tmp_path), (_findings(GOOD, WARN),))
+    assert refuse_unfit(at(tmp_path), (_findings(GOOD, WARN),)) == [WARN]
 
 
 @pytest.mark.root

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import textwrap
@@ -133,6 +134,22 @@ async def test_one_that_will_not_stop_is_killed_with_all_it_started(
     assert any("web did not stop within" in line for line in heard.lines)
     for pid in pids.read_text(encoding="ascii").split():
         await gone(int(pid))
+
+
+async def test_what_left_the_group_goes_on(heard: Heard, tmp_path: Path) -> None:
+    """As a container's monitor does, which outlives the worker that started it, killed or not."""
+    pid_file = tmp_path / "pid"
+    script = f"setsid --fork sh -c 'echo $$ > {pid_file}; exec sleep 64' > /dev/null 2>&1; echo up; exec sleep 64"
+    supervisor = Supervisor([child("worker", script)], heard.output, lambda: None)
+    running = asyncio.create_task(supervisor.run())
+    await heard.until(lambda lines: "worker | up" in lines and pid_file.exists() and pid_file.read_text() != "")
+    supervisor.supervised[0].signal(signal.SIGKILL)
+    await heard.until(lambda lines: any("worker ended (killed by SIGKILL)" in line for line in lines))
+    supervisor.ask_to_stop()
+    await running
+    monitor = int(pid_file.read_text(encoding="ascii"))
+    assert alive(monitor)
+    os.kill(monitor, signal.SIGKILL)
 
 
 async def test_asked_twice_it_does_not_wait(heard: Heard) -> None:
