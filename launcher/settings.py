@@ -17,6 +17,11 @@ from urllib.parse import urlsplit
 from launcher.refusal import Refusal
 
 SOURCE = Path(__file__).resolve().parents[1]
+INHERITED = re.compile(
+    r"LANG|LC_\w+|TZ|TERM|NO_COLOR|(http|https|no|all)_proxy|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|npm_config_\w+"
+    r"|DJANGO_SUPERUSER_\w+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +295,8 @@ class Settings:
         return "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 -- IPv4
 
     def environment(self) -> dict[str, str]:
-        """Of every child: the caller's without other people's Python and our own settings, all of ours spelled out."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("SLIPWAY_", "PYTHON", "DJANGO_", "CELERY_", "VIRTUAL_ENV", "NOTIFY_SOCKET"))
-        }
+        """Of every child: all settings spelled out, and of root's own variables only what a program needs to run."""
+        kept = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
         ours = {name: value for name, value in self.values.items() if value != ""}
         ours["SLIPWAY_NODE"] = self.node
         ours["SLIPWAY_NODE_MODULES"] = str(self.node_modules)
