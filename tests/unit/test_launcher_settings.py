@@ -76,6 +76,7 @@ def test_the_children_get_every_setting_and_nothing_of_the_callers_python(monkey
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "elsewhere")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("CLOUD_SECRET", "root's own")
     environment = load({"SLIPWAY_HOME": "/srv/x", "SLIPWAY_NODE": "n1"}, {}).environment()
     assert environment["SLIPWAY_HOME"] == "/srv/x"
     assert environment["SLIPWAY_NODE"] == "n1"
@@ -84,6 +85,7 @@ def test_the_children_get_every_setting_and_nothing_of_the_callers_python(monkey
     assert environment["HTTPS_PROXY"] == "http://proxy:3128"
     assert environment["PATH"].startswith("/srv/x/venv/bin:")
     assert "PYTHONPATH" not in environment
+    assert "CLOUD_SECRET" not in environment, "the web's user must not read what is root's"
 
 
 def test_listening_to_others_allows_this_machines_names(monkeypatch: pytest.MonkeyPatch) -> None:
