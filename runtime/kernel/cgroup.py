@@ -1,0 +1,310 @@
+"""cgroups, version 1 and 2 behind one face (kernel documents cgroup-v1/ and cgroup-v2.rst).
+
+On version 1 a cgroup is a folder of the same name in every controller's hierarchy; on version 2 it is one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from runtime.api import Counters
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
+                  "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
+CONTROLLERS_V2 = ("cpu", "cpuset", "memory", "pids", "io")
+LIMIT_FILES_V1 = {
+    "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"),
+    "pids": ("pids.max",),
+}
+LIMIT_FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+ACCOUNTING_GROUP = "slipway-block-accounting"
+HARMLESS_BYTES_PER_SECOND = 2**62
+
+
+@functools.cache
+def version() -> Literal[1, 2]:
+    """2 only where the unified hierarchy is the one that controls memory."""
+    return 2 if (ROOT / "cgroup.controllers").exists() else 1
+
+
+@functools.cache
+def _hierarchies() -> tuple[Path, ...]:
+    if version() == 2:
+        return (ROOT,)
+    return tuple(ROOT / name for name in CONTROLLERS_V1 if (ROOT / name).is_dir() and not (ROOT / name).is_symlink())
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (FileNotFoundError, OSError):
+        return None
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+class Cgroup:
+    """``Cgroup("/slipway/t1/c1")``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._main = (ROOT if version() == 2 else ROOT / "memory") / path.lstrip("/")
+
+    def _folders(self) -> Iterator[Path]:
+        for hierarchy in _hierarchies():
+            folder = hierarchy / self.path.lstrip("/")
+            if folder.is_dir():
+                yield folder
+
+    def exists(self) -> bool:
+        return any(True for _ in self._folders())
+
+    def inode(self) -> int:
+        """Raises FileNotFoundError."""
+        return self._main.stat().st_ino
+
+    def procs(self) -> tuple[int, ...]:
+        """Of this cgroup and those below it."""
+        found: set[int] = set()
+        for folder, _, files in os.walk(self._main):
+            if "cgroup.procs" in files:
+                with contextlib.suppress(OSError):
+                    found.update(int(word) for word in Path(folder, "cgroup.procs").read_text(encoding="ascii").split())
+        return tuple(sorted(found))
+
+    def populated(self) -> bool:
+        return bool(self.procs())
+
+    def limits(self) -> Mapping[str, str]:
+        """File name -> content."""
+        if version() == 2:
+            files = [self._main / name for name in LIMIT_FILES_V2]
+        else:
+            files = [
+                ROOT / controller / self.path.lstrip("/") / name
+                for controller, names in LIMIT_FILES_V1.items()
+                for name in names
+            ]
+        return {file.name: file.read_text(encoding="ascii").strip() for file in files if file.exists()}
+
+    def oom_kills(self) -> int | None:
+        name = "memory.events" if version() == 2 else "memory.oom_control"
+        try:
+            return _field((self._main / name).read_bytes(), b"oom_kill ")
+        except OSError:
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL to every process in it, until none is left or a second has passed."""
+        switch = self._main / "cgroup.kill"
+        for _ in range(50):
+            if switch.exists():
+                switch.write_text("1", encoding="ascii")
+            else:
+                for pid in self.procs():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            if not self.populated():
+                return
+            time.sleep(0.02)
+
+    def remove(self) -> None:
+        """With those below it.  A populated cgroup stays: OSError EBUSY."""
+        for top in list(self._folders()):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(FileNotFoundError):
+                    _rmdir(folder)
+
+
+def _rmdir(folder: str) -> None:
+    """The kernel answers EBUSY for a moment after the last process has gone."""
+    for attempt in range(20):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if attempt == 19:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def ensure_parent(path: str) -> None:
+    """Make a cgroup that containers' cgroups go into, with the controllers that they need."""
+    parts = [part for part in path.split("/") if part]
+    for hierarchy in _hierarchies():
+        folder = hierarchy
+        for part in parts:
+            if version() == 2:
+                _delegate(folder)
+            folder = folder / part
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                if hierarchy.name == "cpuset":
+                    for name in ("cpuset.cpus", "cpuset.mems"):
+                        (folder / name).write_text((folder.parent / name).read_text(encoding="ascii"), encoding="ascii")
+        if version() == 2:
+            _delegate(folder)
+
+
+def _delegate(folder: Path) -> None:
+    have = (folder / "cgroup.controllers").read_text(encoding="ascii").split()
+    on = (folder / "cgroup.subtree_control").read_text(encoding="ascii").split()
+    wanted = [f"+{name}" for name in CONTROLLERS_V2 if name in have and name not in on]
+    if wanted:
+        (folder / "cgroup.subtree_control").write_text(" ".join(wanted), encoding="ascii")
+
+
+@functools.cache
+def enable_block_accounting() -> bool:
+    """Make version 1 count block IO in every cgroup: it does so once a disk has one throttle rule, even a harmless one.
+
+    False: it could not be done, and block counters are None.  Version 2 always counts.
+    """
+    if version() == 2:
+        return True
+    group = ROOT / "blkio" / ACCOUNTING_GROUP
+    try:
+        group.mkdir(exist_ok=True)
+        for disk in Path("/sys/block").iterdir():
+            if (disk / "device").exists() or disk.name.startswith(("dm-", "md")):
+                device = (disk / "dev").read_text(encoding="ascii").strip()
+                rule = f"{device} {HARMLESS_BYTES_PER_SECOND}"
+                (group / "blkio.throttle.read_bps_device").write_text(rule, encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ counters
+
+
+def _field(content: bytes, key: bytes) -> int | None:
+    """The number after ``key`` at the start of a line."""
+    at = 0 if content.startswith(key) else content.find(b"\n" + key) + 1
+    if at == 0 and not content.startswith(key):
+        return None
+    end = content.find(b"\n", at)
+    return int(content[at + len(key) : end if end >= 0 else len(content)])
+
+
+def _sum_io_v1(content: bytes) -> tuple[int, int]:
+    """Read and Write over all disks; Total also has Discard."""
+    read = write = 0
+    for line in content.splitlines():
+        words = line.split()
+        if len(words) == 3:
+            if words[1] == b"Read":
+                read += int(words[2])
+            elif words[1] == b"Write":
+                write += int(words[2])
+    return read, write
+
+
+def _sum_io_v2(content: bytes) -> tuple[int, int]:
+    read = write = 0
+    for word in content.split():
+        if word.startswith(b"rbytes="):
+            read += int(word[7:])
+        elif word.startswith(b"wbytes="):
+            write += int(word[7:])
+    return read, write
+
+
+class Reader:
+    """Keeps a cgroup's files open: a reading is a ``pread`` each.  Raises FileNotFoundError when the cgroup isn't there."""
+
+    FILES_V1 = {
+        "cpu": "cpuacct/{}/cpuacct.usage",
+        "memory": "memory/{}/memory.usage_in_bytes",
+        "memory_stat": "memory/{}/memory.stat",
+        "oom": "memory/{}/memory.oom_control",
+        "pids": "pids/{}/pids.current",
+        "throttle": "cpu/{}/cpu.stat",
+        "io": "blkio/{}/blkio.throttle.io_service_bytes_recursive",
+    }
+    FILES_V2 = {
+        "cpu": "{}/cpu.stat",
+        "memory": "{}/memory.current",
+        "memory_stat": "{}/memory.stat",
+        "oom": "{}/memory.events",
+        "pids": "{}/pids.current",
+        "io": "{}/io.stat",
+    }
+
+    def __init__(self, path: str) -> None:
+        self._v2 = version() == 2
+        self._fds: dict[str, int] = {}
+        self._counts_io = enable_block_accounting()
+        relative = path.lstrip("/")
+        if not Cgroup(path).exists():
+            raise FileNotFoundError(path)
+        for key, template in (self.FILES_V2 if self._v2 else self.FILES_V1).items():
+            with contextlib.suppress(FileNotFoundError):
+                self._fds[key] = os.open(ROOT / template.format(relative), os.O_RDONLY | os.O_CLOEXEC)
+        self.inode = Cgroup(path).inode()
+
+    def close(self) -> None:
+        for descriptor in self._fds.values():
+            os.close(descriptor)
+        self._fds.clear()
+
+    def _read(self, key: str) -> bytes | None:
+        descriptor = self._fds.get(key)
+        if descriptor is None:
+            return None
+        try:
+            return os.pread(descriptor, 16384, 0)
+        except OSError:
+            return None
+
+    def _whole(self, key: str) -> int | None:
+        content = self._read(key)
+        return int(content) if content else None
+
+    def read(self) -> Counters:
+        """Network counters are None: they are not the cgroup's."""
+        memory = self._whole("memory")
+        stat = self._read("memory_stat")
+        inactive = _field(stat, b"inactive_file " if self._v2 else b"total_inactive_file ") if stat else None
+        cpu_ns, throttled_ns = self._processor()
+        read, write = self._block()
+        oom = self._read("oom")
+        return Counters(
+            at=time.time(),
+            boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            cpu_ns=cpu_ns,
+            memory_bytes=memory,
+            working_set_bytes=None if memory is None or inactive is None else max(0, memory - inactive),
+            pids=self._whole("pids"),
+            throttled_ns=throttled_ns,
+            oom_kills=_field(oom, b"oom_kill ") if oom else None,
+            block_read_bytes=read,
+            block_write_bytes=write,
+        )
+
+    def _processor(self) -> tuple[int | None, int | None]:
+        if not self._v2:
+            stat = self._read("throttle")
+            return self._whole("cpu"), _field(stat, b"throttled_time ") if stat else None
+        stat = self._read("cpu")
+        if not stat:
+            return None, None
+        usage, throttled = _field(stat, b"usage_usec "), _field(stat, b"throttled_usec ")
+        return None if usage is None else usage * 1000, None if throttled is None else throttled * 1000
+
+    def _block(self) -> tuple[int | None, int | None]:
+        content = self._read("io") if self._counts_io else None
+        if content is None:
+            return None, None
+        return (_sum_io_v2 if self._v2 else _sum_io_v1)(content)

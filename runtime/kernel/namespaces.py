@@ -1,0 +1,67 @@
+"""Namespaces: inode numbers, bind mounts that keep one alive, a thread's visit to another network namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.kernel import mount
+
+CLONE_NEWNET = 0x40000000
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def inodes(pid: int | str = "self") -> dict[str, int]:
+    """Kind -> inode number of each namespace of a process."""
+    return {kind: os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in KINDS if os.path.exists(f"/proc/{pid}/ns/{kind}")}
+
+
+def pin_network(pid: int, target: Path) -> None:
+    """Keep the process's network namespace, and so its interfaces' counters, alive at ``target`` until it is unmounted."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target.touch(mode=0o600)
+    mount.bind(Path(f"/proc/{pid}/ns/net"), target)
+
+
+def unpin_network(target: Path) -> bool:
+    """False: there was nothing."""
+    if not target.exists():
+        return False
+    mount.unmount(target, lazy=True)
+    target.unlink(missing_ok=True)
+    return True
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@contextlib.contextmanager
+def inside_network(path: Path) -> Iterator[None]:
+    """Move the calling thread, and only it, into a network namespace for a moment.
+
+    A thread that could not come back would act on the wrong network from then on, so that ends the process.
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        other = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(other)
+        finally:
+            os.close(other)
+        try:
+            yield
+        finally:
+            try:
+                _setns(own)
+            except OSError:
+                os.abort()
+    finally:
+        os.close(own)

@@ -1,0 +1,51 @@
+"""Processes by pidfd, so that a signal never hits a process that took over a pid."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot at which the process started (proc(5), stat field 22); None when there is no such process.
+
+    With the pid it names a process for good.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+class Process:
+    """An open pidfd.  Raises ProcessLookupError when ``pid`` is gone or is not the one that started at ``started``."""
+
+    def __init__(self, pid: int, started: int | None = None) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+        if started is not None and start_time(pid) != started:
+            os.close(self._fd)
+            raise ProcessLookupError(pid)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def send(self, number: signal.Signals) -> None:
+        """A process that has just ended is not an error."""
+        try:
+            signal.pidfd_send_signal(self._fd, number)
+        except ProcessLookupError:
+            return
+
+    def wait(self, timeout_s: float) -> bool:
+        """True once it has ended."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(max(0, timeout_s) * 1000))
