@@ -344,7 +344,9 @@ class Engine(Protocol):
         Raises NotFound, ImageDenied, ImageUnavailable, ImageCorrupt, ImageUnsuitable, OutOfSpace, InvalidSpec.
         """
 
-    def load(self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress) -> tuple[Image, ...]:
+    def load(
+        self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
+    ) -> tuple[Image, ...]:
         """Import an OCI or docker archive (tar, gzip or zstd).  Raises as pull does."""
 
     def image(self, reference: str) -> Image:
@@ -380,7 +382,9 @@ class Engine(Protocol):
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         """Send a signal to the container's first process.  Raises Conflict when it is not running, InvalidSpec."""
 
-    def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus: ...
+    def restart(
+        self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress
+    ) -> ContainerStatus: ...
 
     def remove(self, id: str, *, force: bool = False, progress: Progress = no_progress) -> None:
         """Take every trace away.  Unknown id: does nothing.  Running and not ``force``: Conflict."""

@@ -18,7 +18,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def inodes(pid: int | str = "self") -> dict[str, int]:
     """Kind -> inode number of each namespace of a process."""
-    return {kind: os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in KINDS if os.path.exists(f"/proc/{pid}/ns/{kind}")}
+    return {
+        kind: os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in KINDS if os.path.exists(f"/proc/{pid}/ns/{kind}")
+    }
 
 
 def pin_network(pid: int, target: Path) -> None:

@@ -1,0 +1,109 @@
+"""Addresses of a tenant's subnet and ports of the node, each claimed by a file."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+from dataclasses import replace
+
+from runtime.api import Port
+from runtime.errors import Conflict, LimitExceeded
+from runtime.home import Home
+from runtime.network.claims import Claims
+from runtime.network.tenants import TenantSlot
+
+AUTOMATIC_PORTS = range(30000, 32768)
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
+
+
+def address_claims(home: Home, tenant: str) -> Claims:
+    return Claims(home.state / "addresses" / tenant)
+
+
+def port_claims(home: Home) -> Claims:
+    return Claims(home.state / "ports")
+
+
+def take_address(home: Home, slot: TenantSlot, container: str) -> str:
+    """The lowest free host address after the gateway.  Raises LimitExceeded."""
+    claims = address_claims(home, slot.tenant)
+    taken = set(claims.names())
+    for address in list(ipaddress.ip_network(slot.subnet).hosts())[1:]:
+        if str(address) not in taken and claims.take(str(address), container):
+            return str(address)
+    raise LimitExceeded(
+        f"The tenant's network {slot.subnet} has no free address.", hint="Remove a container first.", field="tenant"
+    )
+
+
+def _claim_name(port: Port, number: int) -> str:
+    return f"{port.protocol}-{port.host_address}-{number}"
+
+
+def _overlapping(claims: Claims, port: Port, number: int, owner: str) -> bool:
+    """Another container's claim on the same port of an address that includes, or is included in, ours."""
+    for name in claims.names():
+        protocol, address, taken = name.split("-")
+        same = protocol == port.protocol and int(taken) == number
+        meets = ANY_ADDRESS in {address, port.host_address} or address == port.host_address
+        if same and meets and claims.owner(name) != owner:
+            return True
+    return False
+
+
+def _bindable(port: Port, number: int) -> bool:
+    """Whether no program of the node listens there."""
+    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if port.protocol == "tcp":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections in TIME_WAIT do not count
+        try:
+            probe.bind((port.host_address, number))
+            if port.protocol == "tcp":
+                probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def take_ports(home: Home, ports: tuple[Port, ...], container: str) -> tuple[Port, ...]:
+    """Each with its host port set.  Raises Conflict naming the port; then none is taken."""
+    claims = port_claims(home)
+    taken: list[Port] = []
+    with home.lock("ports"):
+        try:
+            for index, port in enumerate(ports):
+                taken.append(_take_port(claims, port, index, container))
+        except Exception:
+            free_ports(home, tuple(taken), container)
+            raise
+    return tuple(taken)
+
+
+def _take_port(claims: Claims, port: Port, index: int, container: str) -> Port:
+    if port.host_port is not None:
+        free = not _overlapping(claims, port, port.host_port, container) and _bindable(port, port.host_port)
+        if not free or not claims.take(_claim_name(port, port.host_port), container):
+            raise Conflict(
+                f"Port {port.host_port}/{port.protocol} of the node is taken.",
+                hint="Choose another host port, or leave it empty to get a free one.",
+                field=f"ports[{index}].host_port",
+                port=port.host_port,
+            )
+        return port
+    start = random.randrange(len(AUTOMATIC_PORTS))  # noqa: S311 -- spreads, guards nothing
+    for number in (*AUTOMATIC_PORTS[start:], *AUTOMATIC_PORTS[:start]):
+        free = not _overlapping(claims, port, number, container) and _bindable(port, number)
+        if free and claims.take(_claim_name(port, number), container):
+            return replace(port, host_port=number)
+    raise Conflict(
+        "No automatic port is free.", hint="Remove a container that publishes ports.", field=f"ports[{index}]"
+    )
+
+
+def free_ports(home: Home, ports: tuple[Port, ...], container: str) -> None:
+    claims = port_claims(home)
+    for port in ports:
+        if port.host_port is not None:
+            claims.free(_claim_name(port, port.host_port), container)

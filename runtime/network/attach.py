@@ -1,0 +1,173 @@
+"""A tenant's network, and a container's place on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runtime.api import Port
+from runtime.errors import HostUnfit
+from runtime.home import Home, atomic_write
+from runtime.kernel import link, namespaces
+from runtime.network import addresses, firewall
+from runtime.network.tenants import TenantSlot, TenantSlots
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is reserved for a container while it runs; durable before anything is made in the kernel."""
+
+    container: str
+    tenant: str
+    address: str
+    prefix: int
+    gateway: str
+    mac: str
+    interface: str
+    bridge: str
+    ports: tuple[Port, ...]
+
+
+def mac_of(container: str) -> str:
+    """Locally administered, unicast, and always the same for a container."""
+    digest = hashlib.sha256(container.encode()).digest()[:5]
+    return "02:" + ":".join(f"{byte:02x}" for byte in digest)
+
+
+class TenantNetworks:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._slots = TenantSlots(home)
+
+    # the tenant ------------------------------------------------------------------------------------------
+
+    def tenant(self, tenant: str) -> TenantSlot:
+        return self._slots.get(tenant)
+
+    def ensure(self, tenant: str) -> TenantSlot:
+        """Bridge up, rules in.  Cheap when all is there."""
+        slot = self.tenant(tenant)
+        if link.exists(slot.bridge) and (self._marks / slot.bridge).exists():
+            return slot
+        with self._home.lock("network"):
+            if FORWARDING.read_text(encoding="ascii").strip() != "1":
+                try:
+                    FORWARDING.write_text("1", encoding="ascii")
+                except OSError:
+                    raise HostUnfit(
+                        "The node does not forward IPv4 packets.", hint="Set net.ipv4.ip_forward to 1."
+                    ) from None
+            if not firewall.present(self._home):
+                firewall.install(self._home)
+            firewall.add_bridge(self._home, slot.bridge, slot.subnet)
+            link.ensure_bridge(slot.bridge, slot.gateway, slot.prefix)
+            self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self._marks / slot.bridge).write_text(tenant, encoding="ascii")
+        return slot
+
+    @property
+    def _marks(self) -> Path:
+        """On the tmpfs, like the bridges: a bridge's rules are in."""
+        return self._home.run / "bridges"
+
+    # a container -----------------------------------------------------------------------------------------
+
+    def _file(self, container: str) -> Path:
+        return self._home.state / "endpoints" / f"{container}.json"
+
+    def endpoint(self, container: str) -> Endpoint | None:
+        try:
+            fields = json.loads(self._file(container).read_bytes())
+        except FileNotFoundError:
+            return None
+        fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+        return Endpoint(**fields)
+
+    def reserve(self, container: str, tenant: str, ports: tuple[Port, ...]) -> Endpoint:
+        """An address and host ports.  Raises Conflict, LimitExceeded; then nothing is reserved."""
+        existing = self.endpoint(container)
+        if existing is not None:
+            return existing
+        slot = self.ensure(tenant)
+        taken = addresses.take_ports(self._home, ports, container)
+        try:
+            endpoint = Endpoint(
+                container=container,
+                tenant=tenant,
+                address=addresses.take_address(self._home, slot, container),
+                prefix=slot.prefix,
+                gateway=slot.gateway,
+                mac=mac_of(container),
+                interface=self._home.veth(container),
+                bridge=slot.bridge,
+                ports=taken,
+            )
+            self._file(container).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic_write(self._file(container), json.dumps(asdict(endpoint)).encode())
+        except Exception:
+            addresses.free_ports(self._home, taken, container)
+            self._free_addresses(container, tenant)
+            raise
+        return endpoint
+
+    def attach(self, endpoint: Endpoint, pid: int) -> None:
+        """Give the process's network namespace its interface.  The namespace is pinned first: its counters outlive it."""
+        pin = self._home.netns(endpoint.container)
+        namespaces.unpin_network(pin)
+        namespaces.pin_network(pid, pin)
+        link.add_veth(endpoint.interface, endpoint.bridge, pid, endpoint.mac)
+        link.configure_inside(pin, endpoint.address, endpoint.prefix, endpoint.gateway)
+        firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+
+    def detach(self, container: str) -> None:
+        """Take away everything of a container, in whatever state it was left."""
+        endpoint = self.endpoint(container)
+        if endpoint is not None and firewall.present(self._home):
+            firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+        if not namespaces.unpin_network(self._home.netns(container)):
+            link.remove(self._home.veth(container))  # else the kernel removes it with its namespace, and nobody waits
+        if endpoint is not None:
+            addresses.free_ports(self._home, endpoint.ports, container)
+            self._free_addresses(container, endpoint.tenant)
+            self._file(container).unlink(missing_ok=True)
+
+    def _free_addresses(self, container: str, tenant: str) -> None:
+        claims = addresses.address_claims(self._home, tenant)
+        for name in claims.names():
+            claims.free(name, container)
+
+    # the node --------------------------------------------------------------------------------------------
+
+    def sweep(self, known: set[str]) -> tuple[str, ...]:
+        """Take away what belongs to no known container; returns ``kind:name`` of each."""
+        swept = []
+        for file in sorted((self._home.state / "endpoints").glob("*.json")):
+            if file.stem not in known:
+                self.detach(file.stem)
+                swept.append(f"endpoint:{file.stem}")
+        pins = self._home.run / "netns"
+        for pin in sorted(pins.iterdir()) if pins.is_dir() else ():
+            if pin.name not in known:
+                self.detach(pin.name)
+                swept.append(f"netns:{pin.name}")
+        folder = self._home.state / "addresses"
+        for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
+            claims = addresses.address_claims(self._home, tenant.name)
+            swept += [f"address:{name}" for name in claims.sweep(known)]
+        swept += [f"port:{name}" for name in addresses.port_claims(self._home).sweep(known)]
+        return tuple(swept)
+
+    def teardown(self) -> None:
+        """Bridges, rules and claims of this instance; no container may be left."""
+        self.sweep(set())
+        for file in self._home.tenants.glob("*.json"):
+            link.remove(self._home.bridge(file.stem))
+        firewall.remove(self._home)
+        for mark in self._marks.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                mark.unlink()

@@ -1,0 +1,51 @@
+"""Claims on addresses and ports: a file each, made by O_EXCL, holding the claimer's id.
+
+A claim outlives the process that made it and is given back by the claimer's id alone, so a crash cannot leak one
+that a sweep would not find.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Claims:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def take(self, name: str, owner: str) -> bool:
+        """True when it is ``owner``'s now, also when it was already."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.folder / name
+        temporary = self.folder / f".{owner}.{name}"
+        temporary.write_text(owner, encoding="ascii")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return self.owner(name) == owner
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def owner(self, name: str) -> str | None:
+        try:
+            return (self.folder / name).read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+
+    def names(self) -> tuple[str, ...]:
+        if not self.folder.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")))
+
+    def free(self, name: str, owner: str) -> None:
+        if self.owner(name) == owner:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self, known: set[str]) -> tuple[str, ...]:
+        """Give back the claims whose owners are not known; returns their names."""
+        gone = tuple(name for name in self.names() if self.owner(name) not in known)
+        for name in gone:
+            (self.folder / name).unlink(missing_ok=True)
+        return gone

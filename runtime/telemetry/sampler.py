@@ -1,0 +1,98 @@
+"""Counters of many containers at once, cheap enough for 1,000 at 1 Hz: files stay open, a reading is a ``pread`` each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from runtime.api import Counters
+from runtime.home import Home
+from runtime.kernel.cgroup import Reader
+
+
+def _statistic(interface: str, name: str) -> int | None:
+    try:
+        return os.open(f"/sys/class/net/{interface}/statistics/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+class _Source:
+    """The open files of one container: its cgroup's, and its host interface's statistics."""
+
+    def __init__(self, home: Home, tenant: str, container: str) -> None:
+        self.reader = Reader(home.cgroup(tenant, container))
+        interface = home.veth(container)
+        # what the host sends is what the container receives
+        self._rx, self._tx = _statistic(interface, "tx_bytes"), _statistic(interface, "rx_bytes")
+
+    def read(self) -> Counters:
+        return replace(self.reader.read(), net_rx_bytes=self._pread(self._rx), net_tx_bytes=self._pread(self._tx))
+
+    @staticmethod
+    def _pread(descriptor: int | None) -> int | None:
+        if descriptor is None:
+            return None
+        try:
+            return int(os.pread(descriptor, 32, 0))
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        self.reader.close()
+        for descriptor in (self._rx, self._tx):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def read_once(home: Home, tenant: str, container: str) -> Counters | None:
+    """One reading without keeping anything open; None when the cgroup isn't there."""
+    try:
+        source = _Source(home, tenant, container)
+    except FileNotFoundError:
+        return None
+    with contextlib.closing(source):
+        return source.read()
+
+
+class Sampler:
+    """Thread-safe.  A source is known by container and epoch, so a container that was started anew is opened anew."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._sources: dict[str, tuple[int, _Source]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, containers: Iterable[tuple[str, str, int]]) -> Mapping[str, Counters]:
+        """``containers``: (id, tenant, epoch) of each that runs.  One whose cgroup has gone is left out."""
+        with self._lock:
+            found: dict[str, Counters] = {}
+            for container, tenant, epoch in containers:
+                known = self._sources.get(container)
+                if known is None or known[0] != epoch:
+                    self._forget(container)
+                    try:
+                        known = (epoch, _Source(self._home, tenant, container))
+                    except FileNotFoundError:
+                        continue
+                    self._sources[container] = known
+                counters = known[1].read()
+                if counters.cpu_ns is None and counters.memory_bytes is None:
+                    self._forget(container)
+                else:
+                    found[container] = counters
+            return found
+
+    def keep_only(self, containers: Iterable[str]) -> None:
+        """Close the files of all others."""
+        with self._lock:
+            for container in set(self._sources) - set(containers):
+                self._forget(container)
+
+    def _forget(self, container: str) -> None:
+        known = self._sources.pop(container, None)
+        if known is not None:
+            known[1].close()
