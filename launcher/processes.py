@@ -119,14 +119,15 @@ def _worker(settings: Settings) -> list[str]:
 
 
 def answers_200(address: str, port: int, path: str) -> Probe:
-    """True once an HTTP GET there is answered with 200."""
+    """True once an HTTP GET there is answered with 200.  It asks as a TLS proxy would, lest it be redirected."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
 
     async def probe() -> bool:
         try:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_connection(address, port)
                 try:
-                    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                    writer.write(request.encode())
                     status = await reader.readline()
                 finally:
                     writer.close()

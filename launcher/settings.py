@@ -294,14 +294,22 @@ class Settings:
             return self.listen
         return "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 -- IPv4
 
+    def _allowed_hosts(self) -> list[str]:
+        """This machine's own loopback names are always among them: the launcher asks there whether the web is ready."""
+        given = self.values["SLIPWAY_ALLOWED_HOSTS"]
+        if given:
+            others = [name.strip() for name in given.split(",") if name.strip()]
+        else:
+            others = [] if self.loopback_only else _names_of_this_machine(self.listen)
+        return list(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *others]))
+
     def environment(self) -> dict[str, str]:
         """Of every child: all settings spelled out, and of root's own variables only what a program needs to run."""
         kept = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
         ours = {name: value for name, value in self.values.items() if value != ""}
         ours["SLIPWAY_NODE"] = self.node
         ours["SLIPWAY_NODE_MODULES"] = str(self.node_modules)
-        if not self.loopback_only and "SLIPWAY_ALLOWED_HOSTS" not in ours:
-            ours["SLIPWAY_ALLOWED_HOSTS"] = ",".join(_names_of_this_machine(self.listen))
+        ours["SLIPWAY_ALLOWED_HOSTS"] = ",".join(self._allowed_hosts())
         path = f"{self.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {
             **kept,
@@ -314,7 +322,7 @@ class Settings:
 
 
 def _names_of_this_machine(listen: str) -> list[str]:
-    names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), socket.getfqdn()]
+    names = [socket.gethostname(), socket.getfqdn()]
     address = ipaddress.ip_address(listen)
     if not address.is_unspecified:
         names.append(f"[{listen}]" if address.version == 6 else listen)  # noqa: PLR2004 -- IPv6
