@@ -122,25 +122,45 @@ class Home:
 
         Raises DeadlineExceeded after ``timeout_s``.
         """
-        folder = self.run / "locks"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        deadline = time.monotonic() + timeout_s
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._acquire(self.run / "locks" / name, time.monotonic() + timeout_s)
+        if descriptor is None:
+            raise DeadlineExceeded(
+                f"Another operation has held {name} for more than {timeout_s:g} seconds.", hint="Try again in a moment."
+            )
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise DeadlineExceeded(
-                            f"Another operation has held {name} for more than {timeout_s:g} seconds.",
-                            hint="Try again in a moment.",
-                        ) from None
-                    time.sleep(LOCK_POLL_S)
             yield
         finally:
             os.close(descriptor)
+
+    def forget_lock(self, name: str) -> None:
+        """Remove a lock's file; its holder calls this, and whoever waits for it makes it anew."""
+        (self.run / "locks" / name).unlink(missing_ok=True)
+
+    @staticmethod
+    def _acquire(path: Path, deadline: float) -> int | None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                while not _flock(descriptor):
+                    if time.monotonic() > deadline:
+                        os.close(descriptor)
+                        return None
+                    time.sleep(LOCK_POLL_S)
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # forgotten by its last holder while we waited
+
+
+def _flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -1,0 +1,154 @@
+"""From a spec, an image and a slot to an OCI runtime configuration (runtime-spec, config.md and config-linux.md).  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.api import ContainerSpec
+from runtime.engines.native.passwd import Identity
+from runtime.errors import InvalidSpec
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+"""What a service that drops its privileges needs; no raw sockets (ping works by ping_group_range), no mknod, no audit."""
+
+MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/interrupts", "/sys/firmware", "/sys/fs/selinux",
+    "/sys/devices/virtual/powercap", "/sys/dev/block",
+)  # fmt: skip
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+SHM_BYTES = 64 * 2**20
+OPEN_FILES = 65536
+CPU_PERIOD_US = 100_000
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IDS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the configuration takes from the node and the container's folder."""
+
+    root: Path
+    folder: Path
+    """Holds ``hosts``, ``hostname`` and ``resolv.conf``."""
+    cgroup: str
+    uid_base: int
+    cgroup_version: int
+    seccomp: Mapping[str, Any]
+
+
+def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
+    """Entrypoint and command, the image's where the spec gives none.  Raises InvalidSpec when both are empty.
+
+    As with Docker, an entrypoint of one's own does away with the image's command.
+    """
+    entrypoint = list(spec.entrypoint if spec.entrypoint is not None else config.get("Entrypoint") or [])
+    if spec.command is not None:
+        arguments = list(spec.command)
+    else:
+        arguments = [] if spec.entrypoint is not None else list(config.get("Cmd") or [])
+    if not entrypoint + arguments:
+        raise InvalidSpec("The image says no command to run.", hint="Give a command.", field="command")
+    return entrypoint + arguments
+
+
+def environment(spec: ContainerSpec, config: Mapping[str, Any], home: str) -> list[str]:
+    merged = {"PATH": PATH, "HOME": home, "HOSTNAME": hostname(spec)}
+    if spec.terminal:
+        merged["TERM"] = "xterm-256color"
+    merged.update(dict(row.split("=", 1) for row in config.get("Env") or [] if "=" in row))
+    merged.update(spec.env)
+    return [f"{name}={value}" for name, value in merged.items()]
+
+
+def hostname(spec: ContainerSpec) -> str:
+    return spec.hostname or spec.name
+
+
+def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Identity, host: Host) -> dict[str, Any]:
+    """The whole ``config.json``."""
+    capabilities = list(CAPABILITIES)
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": spec.terminal,
+            "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups), "umask": 0o022},
+            "args": command(spec, config),
+            "env": environment(spec, config, identity.home),
+            "cwd": spec.working_dir or config.get("WorkingDir") or "/",
+            "capabilities": {
+                "bounding": capabilities,
+                "permitted": capabilities if identity.uid == 0 else [],
+                "effective": capabilities if identity.uid == 0 else [],
+            },
+            "noNewPrivileges": True,
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": OPEN_FILES, "hard": OPEN_FILES}],
+        },
+        "root": {"path": str(host.root), "readonly": spec.read_only},
+        "hostname": hostname(spec),
+        "mounts": _mounts(host),
+        "linux": {
+            "uidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
+            "gidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "user", "cgroup")],
+            "cgroupsPath": host.cgroup,
+            "resources": resources(spec, host.cgroup_version),
+            "sysctl": {"net.ipv4.ping_group_range": f"0 {IDS - 1}", "net.ipv4.ip_unprivileged_port_start": "0"},
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READ_ONLY),
+            "seccomp": host.seccomp,
+        },
+    }
+
+
+def resources(spec: ContainerSpec, cgroup_version: int) -> dict[str, Any]:
+    """Memory without swap, CPU time by quota and, under contention, by weight, and pids."""
+    memory: dict[str, Any] = {"limit": spec.limits.memory_bytes, "swap": spec.limits.memory_bytes}
+    if cgroup_version == 1:
+        memory["swappiness"] = 0
+    return {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "memory": memory,
+        "cpu": {
+            "quota": spec.limits.cpu_millis * CPU_PERIOD_US // 1000,
+            "period": CPU_PERIOD_US,
+            "shares": max(2, spec.limits.cpu_millis * 1024 // 1000),
+        },
+        "pids": {"limit": spec.limits.pids},
+    }
+
+
+def _mounts(host: Host) -> Sequence[dict[str, Any]]:
+    def entry(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+        return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+    safe = ("nosuid", "noexec", "nodev")
+    files = [
+        entry(f"/etc/{name}", "bind", str(host.folder / name), "rbind", "rprivate", "nosuid", "nodev")
+        for name in ("hosts", "hostname", "resolv.conf")
+    ]
+    return [
+        entry("/proc", "proc", "proc", *safe),
+        entry("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
+        entry("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        entry("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={SHM_BYTES}"),
+        entry("/dev/mqueue", "mqueue", "mqueue", *safe),
+        entry("/sys", "sysfs", "sysfs", *safe, "ro"),
+        entry("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),
+        *files,
+    ]

@@ -1,0 +1,61 @@
+"""Who ``USER`` of an image is: names are looked up in the image's own files, read without leaving its root."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import InvalidSpec
+
+MAX_FILE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+def _rows(root: Path, name: str) -> list[list[str]]:
+    """Of /etc/<name>, if it is a regular file there; a symbolic link anywhere on the way is not followed."""
+    try:
+        etc = os.open(root / "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=etc)
+    except OSError:
+        return []
+    finally:
+        os.close(etc)
+    with os.fdopen(descriptor, "rb") as handle:
+        text = handle.read(MAX_FILE).decode(errors="replace")
+    return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def resolve(root: Path, user: str) -> Identity:
+    """``user`` is ``name|uid[:group|gid]``, or empty for root.  Raises InvalidSpec."""
+    who, _, group = (user or "0").partition(":")
+    accounts = [row for row in _rows(root, "passwd") if len(row) >= 6 and row[2].isdigit() and row[3].isdigit()]
+    account = next((row for row in accounts if who in {row[0], row[2]}), None)
+    if account is None and not who.isdigit():
+        raise InvalidSpec(
+            f"The image has no user {who!r}.", hint="Give a user of the image, or a number.", field="user"
+        )
+    uid = int(account[2]) if account else int(who)
+    gid = int(account[3]) if account else 0
+    groups = [row for row in _rows(root, "group") if len(row) >= 4 and row[2].isdigit()]
+    extra: tuple[int, ...] = ()
+    if group:
+        found = next((row for row in groups if group in {row[0], row[2]}), None)
+        if found is None and not group.isdigit():
+            raise InvalidSpec(f"The image has no group {group!r}.", hint="Give a group of the image.", field="user")
+        gid = int(found[2]) if found else int(group)
+    elif account:
+        extra = tuple(sorted(int(row[2]) for row in groups if account[0] in row[3].split(",")))
+    if max(uid, gid, *extra, 0) >= 65536:
+        raise InvalidSpec("User and group ids go up to 65535.", hint="Use a smaller id.", field="user")
+    return Identity(uid, gid, extra, account[5] if account else "/")
