@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
 
 from console.settings import environment
 
@@ -18,4 +19,7 @@ def settings_are_right(**_kwargs: Any) -> list[CheckMessage]:
 @register(deploy=True)
 def secrets_exist(**_kwargs: Any) -> list[CheckMessage]:
     missing = [name for name in ("AGENT_KEY", "FERNET_KEY") if not getattr(settings, name)]
-    return [Warning(f"{name} is missing.", hint="Run `./slipway up`, which makes it.", id="console.W002") for name in missing]
+    return [
+        CheckWarning(f"{name} is missing.", hint="Run `./slipway up`, which makes it.", id="console.W002")
+        for name in missing
+    ]

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import BaseFinder
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage
+from django.core.checks import Warning as CheckWarning
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage
 
@@ -22,7 +23,7 @@ class _VendorStorage(FileSystemStorage):
         return str(Path(settings.NODE_MODULES) / settings.VENDOR_FILES[name])
 
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
-        return File(Path(self.path(name)).open(mode), name)  # noqa: SIM115 -- the caller closes a storage's file
+        return File(Path(self.path(name)).open(mode), name)
 
 
 class VendorFinder(BaseFinder):
@@ -33,7 +34,11 @@ class VendorFinder(BaseFinder):
         missing = [source for source in settings.VENDOR_FILES.values() if not (root / source).is_file()]
         if not missing:
             return []
-        return [Warning(f"Front-end files are missing: {', '.join(missing)}.", hint="Run `./slipway up`.", id="console.W001")]
+        return [
+            CheckWarning(
+                f"Front-end files are missing: {', '.join(missing)}.", hint="Run `./slipway up`.", id="console.W001"
+            )
+        ]
 
     def find(self, path: str, find_all: bool = False, **_kwargs: Any) -> Any:
         source = settings.VENDOR_FILES.get(path)

@@ -45,5 +45,5 @@ def _send(group: str, event: dict[str, Any]) -> None:
         return
     try:
         async_to_sync(layer.group_send)(group, {"type": "tenant.event", "event": event})
-    except Exception:  # noqa: BLE001 -- the deed is done; a page that misses the number asks for a new snapshot
+    except Exception:  # the deed is done; a page that misses the number asks for a new snapshot
         log.warning("event %s of %s was not sent", event["seq"], group, exc_info=True)

@@ -18,11 +18,14 @@ def decrypt(data: bytes) -> str:
         return _fernet().decrypt(bytes(data)).decode()
     except InvalidToken as error:
         raise Refused(
-            _("The stored password cannot be read: the key it was stored with is gone."), hint=_("Enter the password again.")
+            _("The stored password cannot be read: the key it was stored with is gone."),
+            hint=_("Enter the password again."),
         ) from error
 
 
 def _fernet() -> Fernet:
     if not settings.FERNET_KEY:
-        raise Refused(_("Passwords cannot be stored yet: the encryption key is missing."), hint=_("Run `./slipway up`."))
+        raise Refused(
+            _("Passwords cannot be stored yet: the encryption key is missing."), hint=_("Run `./slipway up`.")
+        )
     return Fernet(settings.FERNET_KEY)

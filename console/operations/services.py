@@ -1,0 +1,86 @@
+"""The life of an operation: submitted, claimed under a lease, finished once."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant, User
+from console.celery import app
+from console.core.errors import Invalid
+from console.core.live import announce
+from console.operations.models import Operation
+from console.workloads.models import Container
+
+log = logging.getLogger(__name__)
+LEASE = timedelta(seconds=15)
+
+
+def submit(
+    *,
+    tenant: Tenant | None,
+    actor: User | None,
+    kind: Operation.Kind,
+    node: str,
+    container: Container | None = None,
+    params: dict[str, Any] | None = None,
+    request_key: str,
+) -> Operation:
+    """Inside the caller's transaction.  The same key again is the same operation; for another thing it is refused."""
+    wanted = {"kind": kind, "node": node, "container": container, "params": params or {}}
+    try:
+        with transaction.atomic():
+            operation = Operation.objects.create(tenant=tenant, actor=actor, request_key=request_key, **wanted)
+    except IntegrityError as error:
+        return _existing(tenant, request_key, wanted, error)
+    transaction.on_commit(partial(ring, operation.id, node), robust=True)
+    announce(tenant.id if tenant else None, "operation", operation.id, state=operation.state)
+    return operation
+
+
+def _existing(tenant: Tenant | None, key: str, wanted: dict[str, Any], error: IntegrityError) -> Operation:
+    found = Operation.objects.filter(tenant=tenant, request_key=key).first()
+    if found is None:
+        raise Invalid("", _("Another operation on this container is not finished yet.")) from error
+    if any(getattr(found, name) != value for name, value in wanted.items()):
+        raise Invalid(
+            "request_key", _("This form was already used for something else: load the page again.")
+        ) from error
+    return found
+
+
+def ring(id: str, node: str) -> None:
+    """Tell the node's queue.  With the broker down the operation stays queued, and the sweep rings later."""
+    try:
+        app.send_task("console.operations.tasks.run", kwargs={"operation": id}, queue=f"node.{node}", retry=False)
+    except Exception:
+        log.warning("the broker did not take operation %s; the sweep will ring", id, exc_info=True)
+        return
+    Operation.objects.filter(pk=id).update(rung_at=timezone.now())
+
+
+def claim(id: str, worker: str) -> Operation | None:
+    """One conditional UPDATE, so two workers never hold the same operation."""
+    now = timezone.now()
+    free = Q(state=Operation.State.QUEUED) | Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    claimed = Operation.objects.filter(free, pk=id, attempts__lt=Operation.MAX_ATTEMPTS).update(
+        state=Operation.State.RUNNING,
+        worker=worker,
+        lease_until=now + LEASE,
+        attempts=F("attempts") + 1,
+        started_at=now,
+    )
+    return Operation.objects.get(pk=id) if claimed else None
+
+
+def renew(id: str, worker: str) -> bool:
+    """False: the lease is another's by now."""
+    mine = Operation.objects.filter(pk=id, worker=worker, state=Operation.State.RUNNING)
+    return bool(mine.update(lease_until=timezone.now() + LEASE))
