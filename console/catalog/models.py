@@ -32,7 +32,10 @@ class Registry(models.Model):
         ordering = ["name"]
         verbose_name_plural = "registries"
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "host"], name="one_registry_a_host", nulls_distinct=False)
+            models.UniqueConstraint(fields=["tenant", "host"], name="one_registry_a_host"),
+            models.UniqueConstraint(
+                fields=["host"], condition=models.Q(tenant__isnull=True), name="one_registry_a_host_shared"
+            ),
         ]
 
     def __str__(self) -> str:

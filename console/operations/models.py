@@ -80,7 +80,10 @@ class Operation(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "request_key"], name="one_operation_a_request", nulls_distinct=False),
+            models.UniqueConstraint(fields=["tenant", "request_key"], name="one_operation_a_request"),
+            models.UniqueConstraint(
+                fields=["request_key"], condition=models.Q(tenant__isnull=True), name="one_operation_a_request_shared"
+            ),
             models.UniqueConstraint(
                 fields=["container"],
                 condition=models.Q(state__in=["queued", "running"]),

@@ -43,7 +43,12 @@ class Image(models.Model):
     class Meta:
         ordering = ["reference"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "node", "reference"], name="one_image_a_reference", nulls_distinct=False)
+            models.UniqueConstraint(fields=["tenant", "node", "reference"], name="one_image_a_reference"),
+            models.UniqueConstraint(
+                fields=["node", "reference"],
+                condition=models.Q(tenant__isnull=True),
+                name="one_image_a_reference_shared",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -76,7 +81,11 @@ class Container(models.Model):
     cpu_millis = models.PositiveIntegerField()
     pids = models.PositiveIntegerField(default=256)
     terminal = models.BooleanField(default=False)
-    wanted = models.CharField(max_length=8, choices=[("running", "running"), ("stopped", "stopped"), ("removed", "removed")], default="running")
+    wanted = models.CharField(
+        max_length=8,
+        choices=[("running", "running"), ("stopped", "stopped"), ("removed", "removed")],
+        default="running",
+    )
 
     # truth, as last reported
     state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)

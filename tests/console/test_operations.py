@@ -25,10 +25,10 @@ def test_the_same_key_is_the_same_operation(tenant: Tenant, member: User) -> Non
 
 
 def test_one_worker_holds_it_until_its_lease_runs_out(tenant: Tenant, member: User) -> None:
-    id = _submit(tenant, member).id
-    assert services.claim(id, "w1") is not None
-    assert services.claim(id, "w2") is None
+    key = _submit(tenant, member).id
+    assert services.claim(key, "w1") is not None
+    assert services.claim(key, "w2") is None
     Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    assert services.claim(id, "w2") is not None
-    assert services.renew(id, "w2")
-    assert not services.renew(id, "w1")
+    assert services.claim(key, "w2") is not None
+    assert services.renew(key, "w2")
+    assert not services.renew(key, "w1")
