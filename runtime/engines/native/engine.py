@@ -1,0 +1,308 @@
+"""The verbs of :class:`runtime.api.Engine` on this node's kernel: each takes the container's lock, then delegates."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.api import (
+    Capability,
+    ContainerSpec,
+    ContainerStatus,
+    Counters,
+    Credentials,
+    ExecSession,
+    ExecSpec,
+    FinalReading,
+    Image,
+    IsolationReport,
+    LogLine,
+    Progress,
+    Reconciliation,
+    State,
+    Step,
+    no_progress,
+)
+from runtime.engines.native import execs, isolation, passwd, records, validation
+from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.lifecycle import Lifecycle
+from runtime.engines.native.records import Record
+from runtime.engines.native.recovery import Recovery
+from runtime.engines.native.removal import CRADLE, Removal
+from runtime.errors import Conflict, DeadlineExceeded, NotFound
+from runtime.home import Home, atomic_write
+from runtime.image.store import ImageStore
+from runtime.kernel.process import Process
+from runtime.network.attach import TenantNetworks
+from runtime.storage.snapshot import Snapshots
+from runtime.telemetry import log
+from runtime.telemetry.sampler import Sampler
+
+KILL_DEADLINE_S = 10.0
+
+
+class NativeEngine:
+    name = "native"
+    capabilities = frozenset(Capability)
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.store = ImageStore(home)
+        self._networks = TenantNetworks(home)
+        self._lifecycle = Lifecycle(home, self.store, self._networks)
+        self._records = self._lifecycle.records
+        self._removal = Removal(home, self._lifecycle)
+        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks)
+        self._sampler = Sampler(home)
+        for folder in (home.containers, home.final, home.exits, home.runc):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    # images ----------------------------------------------------------------------------------------------
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+        progress: Progress = no_progress,
+    ) -> Image:
+        return self.store.pull(reference, credentials=credentials, insecure=insecure, progress=progress)
+
+    def load(self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress) -> tuple[Image, ...]:
+        return self.store.load(archive, reference=reference, progress=progress)
+
+    def image(self, reference: str) -> Image:
+        return self.store.image(reference)
+
+    def images(self) -> tuple[Image, ...]:
+        return self.store.images()
+
+    def remove_image(self, reference: str) -> None:
+        self.store.remove(reference, in_use=self._user_of)
+
+    def _user_of(self, image: str) -> str | None:
+        return next((id for id in self._records.ids() if self._records.spec(id).image == image), None)
+
+    # create, start ---------------------------------------------------------------------------------------
+
+    def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
+        validation.check(spec)
+        with self.home.lock(spec.id):
+            if self._records.exists(spec.id):
+                if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
+                    raise Conflict("A container with this id exists with another configuration.", field="id")
+                return self.inspect(spec.id)
+            image = self.store.image(spec.image)
+            validation.check_image(spec, image)
+            progress(Step("create"))
+            return self._make(spec)
+
+    def _make(self, spec: ContainerSpec) -> ContainerStatus:
+        cradle = self.home.containers / f"{CRADLE}{spec.id}"
+        names = self._removal.names(spec.tenant)
+        with contextlib.ExitStack() as undo:
+            shutil.rmtree(cradle, ignore_errors=True)
+            cradle.mkdir(mode=0o700)
+            undo.callback(shutil.rmtree, cradle, ignore_errors=True)
+            if not names.take(spec.name, spec.id):
+                raise Conflict(
+                    f"The name {spec.name!r} is taken.", hint="Choose another, or remove the other container.", field="name"
+                )
+            undo.callback(names.free, spec.name, spec.id)
+            failpoint("create.claimed")
+            Snapshots(self.home).prepare(cradle, self._networks.tenant(spec.tenant).uid_base)
+            record = Record(state=State.CREATED, created_at=time.time())
+            atomic_write(cradle / "spec.json", records.encode_spec(spec))
+            atomic_write(cradle / "status.json", records.encode_record(record))
+            failpoint("create.prepared")
+            os.rename(cradle, self.home.container(spec.id))
+            undo.pop_all()
+        return records.status(spec.id, spec, record)
+
+    def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
+        with self.home.lock(id, timeout_s=90):
+            spec, record = self._settled(id)
+            if record.state is State.REMOVING:
+                raise Conflict("The container is being removed.", hint="Launch a new one.")
+            if record.state is not State.RUNNING:
+                record = self._lifecycle.start(spec, replace(record, starting=False), progress)
+            return records.status(id, spec, record)
+
+    def _settled(self, id: str) -> tuple[ContainerSpec, Record]:
+        """Under the lock: what is true now, with an exit that nobody has seen yet settled."""
+        spec, record = self._records.spec(id), self._records.record(id)
+        if record.state is State.RUNNING and self._lifecycle.ended(record):
+            record = self._lifecycle.settle(spec, record)
+        return spec, record
+
+    # stop, kill, remove ----------------------------------------------------------------------------------
+
+    def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
+        spec, record = self._records.spec(id), self._records.record(id)
+        if record.state is State.RUNNING:
+            progress(Step("stop"))
+            number = validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
+            self._end(record, number, spec.stop_grace_s if grace_s is None else grace_s)
+        return self.settle(id)
+
+    def _image_signal(self, spec: ContainerSpec) -> str | None:
+        try:
+            config = self.store.image(spec.image).config
+        except NotFound:
+            return None
+        return str(config["StopSignal"]) if config.get("StopSignal") else None
+
+    @staticmethod
+    def _end(record: Record, number: signal.Signals, grace_s: float) -> None:
+        """Signal, wait, SIGKILL, wait.  Raises DeadlineExceeded when even that does not end it (a process stuck in the kernel)."""
+        try:
+            with Process(record.pid or 0, record.pid_started) as process:
+                process.send(number)
+                if process.wait(grace_s):
+                    return
+                process.send(signal.SIGKILL)
+                if not process.wait(KILL_DEADLINE_S):
+                    raise DeadlineExceeded("The container does not end, even by SIGKILL.", hint="Look at the node's disk.")
+        except ProcessLookupError:
+            return
+
+    def kill(self, id: str, signal: str = "SIGKILL") -> None:
+        number = validation.signal_number(signal)
+        record = self._running(id)
+        try:
+            with Process(record.pid or 0, record.pid_started) as process:
+                process.send(number)
+        except ProcessLookupError:
+            raise Conflict("The container is not running.", hint="Start it first.") from None
+
+    def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
+        self.stop(id, grace_s=grace_s, progress=progress)
+        return self.start(id, progress=progress)
+
+    def remove(self, id: str, *, force: bool = False, progress: Progress = no_progress) -> None:
+        if not self._records.exists(id):
+            return
+        with self.home.lock(id, timeout_s=90):
+            if not self._records.exists(id):
+                return
+            spec, record = self._settled(id)
+            if record.state is State.RUNNING:
+                if not force:
+                    raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
+                self._end(record, signal.SIGKILL, KILL_DEADLINE_S)
+                record = self._lifecycle.settle(spec, record)
+            progress(Step("remove"))
+            self._records.save(id, record.moved(State.REMOVING))
+            failpoint("remove.marked")
+            self._removal.finish(spec)
+
+    def settle(self, id: str) -> ContainerStatus:
+        with self.home.lock(id, timeout_s=90):
+            spec, record = self._settled(id)
+            return records.status(id, spec, record)
+
+    # what is ---------------------------------------------------------------------------------------------
+
+    def _running(self, id: str) -> Record:
+        record = self._records.record(id)
+        if record.state is not State.RUNNING or self._lifecycle.ended(record):
+            raise Conflict("The container is not running.", hint="Start it first.")
+        return record
+
+    def inspect(self, id: str) -> ContainerStatus:
+        return records.status(id, self._records.spec(id), self._records.record(id))
+
+    def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
+        found = []
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):  # removed in this moment
+                found.append(self.inspect(id))
+        return tuple(status for status in found if tenant is None or status.tenant == tenant)
+
+    def spec(self, id: str) -> ContainerSpec:
+        return self._records.spec(id)
+
+    def exec(self, id: str, spec: ExecSpec) -> ExecSession:
+        self._running(id)
+        identity = None
+        if spec.user:
+            identity = passwd.resolve(self.home.container(id) / "merged", spec.user)
+        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, spec, identity)
+
+    def logs(
+        self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+    ) -> Iterator[LogLine]:
+        self._records.spec(id)
+        return log.read(self._log(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+
+    def _ended(self, id: str) -> bool:
+        try:
+            return self.inspect(id).state is not State.RUNNING
+        except NotFound:
+            return True
+
+    def _log(self, id: str) -> Path:
+        return self.home.container(id) / "ctr.log"
+
+    def log_files(self, id: str) -> Sequence[Path]:
+        self._records.spec(id)
+        return log.files(self._log(id))
+
+    def rotate_logs(self) -> None:
+        """Called every few seconds by the agent: keeps the generation of each log that conmon replaces."""
+        for id in self._records.ids():
+            log.keep_previous(self._log(id))
+
+    def isolation(self, id: str) -> IsolationReport:
+        record, spec = self._running(id), self._records.spec(id)
+        image = self.store.image(spec.image)
+        lowers = self.store.layer_folders(image)
+        try:
+            return isolation.report(self.home, spec, image, lowers, record.pid or 0, record.address or "")
+        except (FileNotFoundError, ProcessLookupError):
+            raise Conflict("The container is not running.", hint="Start it first.") from None
+
+    # counters --------------------------------------------------------------------------------------------
+
+    def counters(self, ids: Iterable[str] | None = None) -> Mapping[str, Counters]:
+        running = []
+        for id in self._records.ids() if ids is None else ids:
+            with contextlib.suppress(NotFound):
+                record = self._records.record(id)
+                if record.state is State.RUNNING:
+                    running.append((id, self._records.spec(id).tenant, record.epoch))
+        if ids is None:
+            self._sampler.keep_only(row[0] for row in running)
+        return self._sampler.read(running)
+
+    def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:
+        return self._records.finals(id)
+
+    def acknowledge(self, reading: FinalReading) -> None:
+        self._records.forget_final(reading)
+
+    # the node --------------------------------------------------------------------------------------------
+
+    def reconcile(self) -> Reconciliation:
+        return self._recovery.reconcile()
+
+    def teardown(self) -> None:
+        self.reconcile()
+        for id in self._records.ids():
+            self.remove(id, force=True)
+        self._networks.teardown()
+        self._recovery.remove_tenant_cgroups()
+        if self.home.run.is_dir():
+            for name in ("runc", "conmon", "exits", "netns", "lower", "locks", "exec", "bridges"):
+                shutil.rmtree(self.home.run / name, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.home.run.rmdir()
+
+

@@ -1,0 +1,146 @@
+"""Further processes in a running container, by ``runc exec`` in the foreground, which relays a terminal and the exit code."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import tempfile
+import termios
+import time
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from runtime.api import ExecSpec
+from runtime.engines.native import oci
+from runtime.engines.native.passwd import Identity
+from runtime.errors import DeadlineExceeded
+from runtime.kernel.process import Process
+
+START_DEADLINE_S = 15.0
+HANG_UP_S = 2.0
+POLL_S = 0.002
+
+
+class NativeExec:
+    """See :class:`runtime.api.ExecSession`."""
+
+    def __init__(self, child: subprocess.Popen[bytes], folder: Path, master: int | None) -> None:
+        self._child = child
+        self._folder = folder
+        self._master = master
+        if master is not None:
+            terminal = cast(BinaryIO, os.fdopen(master, "r+b", buffering=0))
+            self.stdin: BinaryIO = terminal
+            self.stdout: BinaryIO = terminal
+            self.stderr: BinaryIO | None = None
+        else:
+            self.stdin, self.stdout = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
+            self.stderr = cast(BinaryIO, child.stderr)
+
+    def resize(self, columns: int, rows: int) -> None:
+        if self._master is not None:
+            set_size(self._master, columns, rows)
+
+    def poll(self) -> int | None:
+        return self._child.poll()
+
+    def wait(self, timeout_s: float) -> int:
+        try:
+            return self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise DeadlineExceeded(f"The command did not end within {timeout_s:g} seconds.") from None
+
+    def close(self) -> None:
+        self._hang_up()
+        for stream in {self.stdin, self.stdout, self.stderr} - {None}:
+            cast(BinaryIO, stream).close()
+        try:
+            self._child.wait(HANG_UP_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        for file in self._folder.iterdir():
+            file.unlink()
+        self._folder.rmdir()
+
+    def _hang_up(self) -> None:
+        if self._child.poll() is not None:
+            return
+        try:
+            with Process(int((self._folder / "pid").read_text(encoding="ascii"))) as process:
+                process.send(signal.SIGHUP)
+                if not process.wait(HANG_UP_S):
+                    process.send(signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            self._child.terminate()
+
+
+def set_size(descriptor: int, columns: int, rows: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", max(1, rows), max(1, columns), 0, 0))
+
+
+def run(runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: Identity | None) -> NativeExec:
+    """Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix=f"{id}.", dir=scratch))
+    command = [
+        runtime.path, "--root", str(runtime.root), "--log", str(folder / "log"), "--log-format", "json", "exec",
+        "--pid-file", str(folder / "pid"), *_options(spec, identity), id, *spec.command,
+    ]  # fmt: skip
+    master = None
+    if spec.terminal:
+        master, slave = pty.openpty()
+        set_size(master, spec.columns, spec.rows)
+        # setsid --ctty makes the pseudo-terminal the controlling one, so that runc hears of a change of its size
+        child = subprocess.Popen(
+            ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, start_new_session=False, process_group=0
+        )
+        os.close(slave)
+    else:
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, bufsize=0)
+    session = NativeExec(child, folder, master)
+    _await_start(session, child, folder)
+    return session
+
+
+def _options(spec: ExecSpec, identity: Identity | None) -> list[str]:
+    options = ["--tty"] if spec.terminal else []
+    if identity is not None:
+        options += ["--user", f"{identity.uid}:{identity.gid}"]
+        for group in identity.groups:
+            options += ["--additional-gids", str(group)]
+    if spec.working_dir:
+        options += ["--cwd", spec.working_dir]
+    environment = ({"TERM": "xterm-256color"} if spec.terminal else {}) | dict(spec.env)
+    for name, value in environment.items():
+        options += ["--env", f"{name}={value}"]
+    return options
+
+
+def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not (folder / "pid").exists():
+        if child.poll() is not None:
+            words = _words(folder / "log")
+            if words or child.returncode:
+                session.close()
+                raise oci.fault(words or "the command did not start")
+            return
+        if time.monotonic() > deadline:
+            session.close()
+            raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
+        time.sleep(POLL_S)
+
+
+def _words(log: Path) -> str:
+    try:
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    except (FileNotFoundError, ValueError):
+        return ""
+    return "\n".join(str(row.get("msg", "")) for row in rows)

@@ -1,0 +1,18 @@
+"""Named points between the steps of a verb at which a test can have this process die as by kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_CHOSEN = os.environ.get("SLIPWAY_FAILPOINT", "")
+
+POINTS = (
+    "create.claimed", "create.prepared", "start.marked", "start.reserved", "start.mounted", "start.created", "start.attached",
+    "start.started", "settle.stored", "release.deleted", "release.detached", "settle.released", "remove.marked", "remove.renamed",
+)  # fmt: skip
+
+
+def failpoint(name: str) -> None:
+    if _CHOSEN and name == _CHOSEN:
+        os.kill(os.getpid(), signal.SIGKILL)

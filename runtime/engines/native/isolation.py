@@ -1,0 +1,69 @@
+"""What separates a container from the host, as /proc and the cgroup files say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.api import ContainerSpec, Image, IsolationReport, LayerMount, NamespaceIds
+from runtime.home import Home
+from runtime.kernel import cgroup, namespaces
+from runtime.storage.snapshot import disk_usage
+
+CAPABILITY_NAMES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE",
+    "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
+    "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""By bit, linux/capability.h."""
+
+SECCOMP_FILTER = "2"
+
+
+def capabilities(mask: int) -> tuple[str, ...]:
+    return tuple(f"CAP_{name}" for bit, name in enumerate(CAPABILITY_NAMES) if mask >> bit & 1)
+
+
+def _status(pid: int) -> dict[str, str]:
+    rows = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return {key: value.strip() for key, _, value in (row.partition(":") for row in rows)}
+
+
+def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
+    rows = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii").splitlines()
+    numbers = [tuple(int(word) for word in row.split()) for row in rows]
+    return tuple((row[0], row[1], row[2]) for row in numbers)
+
+
+def _apparmor(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/attr/apparmor/current").read_text(encoding="ascii").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def report(home: Home, spec: ContainerSpec, image: Image, lowers: tuple[Path, ...], pid: int, address: str) -> IsolationReport:
+    """Raises ProcessLookupError or FileNotFoundError when the process ends meanwhile."""
+    status = _status(pid)
+    inside, outside = namespaces.inodes(pid), namespaces.inodes()
+    group = cgroup.Cgroup(home.cgroup(spec.tenant, spec.id))
+    folder = home.container(spec.id)
+    upper = disk_usage(folder / "upper")
+    sizes = [(layer.diff_id, disk_usage(path)) for layer, path in zip(image.layers, lowers, strict=True)]
+    layers = [LayerMount("lower", diff_id, size) for diff_id, size in sizes]
+    layers += [LayerMount("upper", "", upper), LayerMount("merged", "", upper + sum(size for _, size in sizes))]
+    return IsolationReport(
+        namespaces=tuple(NamespaceIds(kind, inode, outside[kind]) for kind, inode in sorted(inside.items())),
+        uid_map=_uid_map(pid),
+        cgroup=group.path,
+        cgroup_version=cgroup.version(),
+        cgroup_limits=group.limits(),
+        layers=tuple(layers),
+        capabilities=capabilities(int(status["CapBnd"], 16)),
+        seccomp=status.get("Seccomp") == SECCOMP_FILTER,
+        no_new_privileges=status.get("NoNewPrivs") == "1",
+        apparmor=_apparmor(pid),
+        address=address,
+        interface=home.veth(spec.id),
+    )

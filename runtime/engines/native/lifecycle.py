@@ -1,0 +1,236 @@
+"""Start and settle: the two ways between disk and kernel.
+
+start    reserve address and ports, mount the snapshot, write the bundle, conmon + create, attach the network, start.
+         A failure undoes in reverse; a crash leaves ``starting`` set, and recovery finishes or undoes.
+settle   read the last counters, store them durably, delete the runtime's container (and so its cgroup), detach, unmount.
+         Every step is idempotent and the status is written last, so whoever settles next finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+from runtime.api import ContainerSpec, FinalReading, Image, Progress, State, Step
+from runtime.engines.native import bundle, oci, passwd, seccomp, supervisor
+from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.records import Record, Records, boot_id
+from runtime.errors import DeadlineExceeded, RuntimeFault
+from runtime.home import Home, atomic_write
+from runtime.image.store import ImageStore
+from runtime.kernel import cgroup
+from runtime.kernel.process import start_time
+from runtime.network.attach import Endpoint, TenantNetworks
+from runtime.storage.snapshot import Snapshots
+from runtime.telemetry.exits import exit_code
+from runtime.telemetry.sampler import read_once
+
+EXIT_FILE_DEADLINE_S = 5.0
+EMPTY_DEADLINE_S = 5.0
+POLL_S = 0.002
+
+
+class Lifecycle:
+    def __init__(self, home: Home, images: ImageStore, networks: TenantNetworks) -> None:
+        self._home = home
+        self._images = images
+        self._networks = networks
+        self._snapshots = Snapshots(home)
+        self.records = Records(home)
+
+    @property
+    def runtime(self) -> oci.Runtime:
+        return oci.choose(self._home.runc)
+
+    # start -----------------------------------------------------------------------------------------------
+
+    def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
+        """The caller holds the container's lock and knows that it does not run."""
+        id = spec.id
+        image = self._images.image(spec.image)
+        with contextlib.ExitStack() as undo:
+            self.records.save(id, record.moved(record.state, starting=True))
+            undo.callback(lambda: self.records.save(id, record))
+            undo.callback(lambda: self.release(id, spec.tenant))
+            failpoint("start.marked")
+            progress(Step("create"))
+            endpoint = self._networks.reserve(id, spec.tenant, spec.ports)
+            failpoint("start.reserved")
+            slot = self._networks.tenant(spec.tenant)
+            root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
+            failpoint("start.mounted")
+            self._write_bundle(spec, image, root, endpoint, slot.uid_base)
+            cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
+            pid = supervisor.create(
+                self._home, self.runtime, id, terminal=spec.terminal, log_bytes=spec.limits.log_bytes // 2
+            )
+            failpoint("start.created")
+            progress(Step("network"))
+            self._networks.attach(endpoint, pid)
+            failpoint("start.attached")
+            progress(Step("start"))
+            self.runtime.start(id)
+            failpoint("start.started")
+            running = self.running(spec, record, pid, endpoint)
+            self.records.save(id, running)
+            undo.pop_all()
+        return running
+
+    def running(self, spec: ContainerSpec, record: Record, pid: int, endpoint: Endpoint) -> Record:
+        """The record of a start that succeeded.  A process that has ended by now is settled by whoever looks next."""
+        return record.moved(
+            State.RUNNING,
+            starting=False,
+            pid=pid,
+            pid_started=start_time(pid),
+            boot_id=boot_id(),
+            cgroup_inode=self._inode(spec),
+            started_at=time.time(),
+            finished_at=None,
+            exit_code=None,
+            oom_killed=False,
+            reason="",
+            address=endpoint.address,
+            ports=endpoint.ports,
+            epoch=record.epoch + 1,
+        )
+
+    def _inode(self, spec: ContainerSpec) -> int:
+        try:
+            return cgroup.Cgroup(self._home.cgroup(spec.tenant, spec.id)).inode()
+        except FileNotFoundError:
+            return 0
+
+    def _write_bundle(self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int) -> None:
+        folder = self._home.container(spec.id)
+        name = bundle.hostname(spec)
+        user = spec.user if spec.user is not None else str(image.config.get("User") or "")
+        texts = {
+            "hostname": f"{name}\n",
+            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{endpoint.address}\t{name}\n",
+            "resolv.conf": resolv_conf(Path("/etc/resolv.conf")),
+        }
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8")
+            (folder / file).chmod(0o644)
+        host = bundle.Host(
+            root=root,
+            folder=folder,
+            cgroup=self._home.cgroup(spec.tenant, spec.id),
+            uid_base=uid_base,
+            cgroup_version=cgroup.version(),
+            seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
+        )
+        configuration = bundle.configuration(spec, image.config, passwd.resolve(root, user), host)
+        atomic_write(folder / "config.json", json.dumps(configuration).encode())
+
+    # settle ----------------------------------------------------------------------------------------------
+
+    def ended(self, record: Record) -> bool:
+        """Whether the process of a running container is gone; a reboot counts."""
+        return record.pid is None or record.pid_started is None or start_time(record.pid) != record.pid_started
+
+    def settle(self, spec: ContainerSpec, record: Record) -> Record:
+        """The caller holds the lock and knows that the process ended."""
+        id = spec.id
+        code = self._await_exit_code(id)
+        self._await_empty(spec)
+        final = self._final_reading(spec, record)
+        if final is not None:
+            self.records.store_final(final)
+        failpoint("settle.stored")
+        self.release(id, spec.tenant)
+        failpoint("settle.released")
+        oom = bool(final and final.counters.oom_kills)
+        exited = record.moved(
+            State.EXITED,
+            pid=None,
+            pid_started=None,
+            starting=False,
+            address=None,
+            ports=(),
+            finished_at=final.finished_at if final else time.time(),
+            exit_code=code,
+            oom_killed=oom,
+            reason="out of memory" if oom else "" if code is not None else "supervisor lost",
+        )
+        self.records.save(id, exited)
+        supervisor.forget(self._home, id)
+        return exited
+
+    def _await_exit_code(self, id: str) -> int | None:
+        deadline = time.monotonic() + EXIT_FILE_DEADLINE_S
+        while (code := exit_code(self._home.exits, id)) is None:
+            if time.monotonic() > deadline or not supervisor.alive(self._home, id):
+                return exit_code(self._home.exits, id)
+            time.sleep(POLL_S)
+        return code
+
+    def _await_empty(self, spec: ContainerSpec) -> None:
+        """The last counters are final only once the last process has left the cgroup."""
+        group = cgroup.Cgroup(self._home.cgroup(spec.tenant, spec.id))
+        deadline = time.monotonic() + EMPTY_DEADLINE_S
+        while group.populated():
+            if time.monotonic() > deadline:
+                group.kill()
+                return
+            time.sleep(POLL_S)
+
+    def _final_reading(self, spec: ContainerSpec, record: Record) -> FinalReading | None:
+        """None: the cgroup is gone (a reboot, or it was read and removed before a crash)."""
+        counters = read_once(self._home, spec.tenant, spec.id)
+        if counters is None:
+            return None
+        return FinalReading(
+            container=spec.id,
+            tenant=spec.tenant,
+            epoch=record.epoch,
+            boot_id=record.boot_id,
+            cgroup_inode=record.cgroup_inode,
+            started_at=record.started_at or counters.at,
+            finished_at=counters.at,
+            limits=spec.limits,
+            counters=counters,
+        )
+
+    # release ---------------------------------------------------------------------------------------------
+
+    def release(self, id: str, tenant: str) -> None:
+        """Take away all that a container has in the kernel, in whatever state; its disk stays."""
+        group = cgroup.Cgroup(self._home.cgroup(tenant, id))
+        if group.populated():
+            group.kill()
+        self._delete(id)
+        failpoint("release.deleted")
+        group.remove()
+        self._networks.detach(id)
+        failpoint("release.detached")
+        self._snapshots.unmount(id)
+
+    def _delete(self, id: str) -> None:
+        """runc refuses to delete for the moment until it sees that the process has gone."""
+        deadline = time.monotonic() + EMPTY_DEADLINE_S
+        while True:
+            try:
+                self.runtime.delete(id)
+            except RuntimeFault:
+                if time.monotonic() > deadline:
+                    raise DeadlineExceeded("The container runtime does not let go of the container.", hint="Try again.") from None
+                time.sleep(0.02)
+            else:
+                return
+
+
+def resolv_conf(source: Path) -> str:
+    """The node's name servers, less those that only the node itself can reach."""
+    try:
+        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    kept = [
+        line for line in lines if line.startswith(("search", "options")) or
+        (line.startswith("nameserver") and not line.split()[-1].startswith(("127.", "::1")))
+    ]  # fmt: skip
+    return "\n".join(kept) + "\n"

@@ -1,0 +1,91 @@
+"""runc or crun, and what their words mean for a person."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import Conflict, EngineFault, HostUnfit, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
+
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    path: str
+    root: Path
+
+    def _run(self, *arguments: str) -> str:
+        command = [self.path, "--root", str(self.root), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd="/")
+        except subprocess.TimeoutExpired:
+            raise EngineFault(f"The container runtime did not answer to {arguments[0]}.", hint="Try again.") from None
+        if done.returncode != 0:
+            raise fault(done.stderr)
+        return done.stdout
+
+    def start(self, id: str) -> None:
+        self._run("start", id)
+
+    def delete(self, id: str) -> bool:
+        """False: it did not know the container."""
+        if not (self.root / id).exists():
+            return False
+        self._run("delete", id)
+        return True
+
+    def status(self, id: str) -> str:
+        """``created``, ``running``, ``stopped``, ``paused``; empty when unknown."""
+        if not (self.root / id).exists():
+            return ""
+        return str(json.loads(self._run("state", id))["status"])
+
+    def known(self) -> tuple[str, ...]:
+        return tuple(sorted(entry.name for entry in self.root.iterdir())) if self.root.is_dir() else ()
+
+
+@functools.cache
+def choose(root: Path) -> Runtime:
+    """The first of runc and crun that answers; crun before 1.9 refuses hosts that mix both cgroup versions."""
+    for name in ("runc", "crun"):
+        path = shutil.which(name)
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return Runtime(path, root)
+    raise HostUnfit("Neither runc nor crun is on this node.", hint="Install the package runc.")
+
+
+_MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
+    (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
+     "The image has no command {what!r}.", "Check the command, or leave it empty to run the image's own.", "command"),
+    (r'exec:? \\?"?(?P<what>[^":\\]*)\\?"?:? .*permission denied|starting container process.*permission denied', InvalidSpec,
+     "The command cannot be executed: permission denied.", "Choose another command or user.", "command"),
+    (r"(exec|executable).* no such file or directory|no such file or directory: unknown$", InvalidSpec,
+     "The image does not have the command, or the interpreter or library that the command needs.", "Check the command.", "command"),
+    (r"exec format error", InvalidSpec,
+     "The command is not a program of this node's architecture, or a script without '#!'.", "Check the command.", "command"),
+    (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
+     "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
+    (r"no space left on device", OutOfSpace, "The node's disk is full.", "Remove images or containers and try again.", ""),
+    (r"cannot allocate memory|memory.*(too low|device or resource busy)|unable to set memory limit", LimitExceeded,
+     "The memory limit is too low for the container to start.", "Raise the memory limit.", "limits.memory_bytes"),
+    (r"container with id exists|already exists", Conflict, "The container exists already.", "", "id"),
+    (r"signal: killed|container init was OOM-killed", LimitExceeded,
+     "The memory limit is too low for the container to start.", "Raise the memory limit.", "limits.memory_bytes"),
+)  # fmt: skip
+
+
+def fault(words: str) -> RuntimeFault:
+    """The error of our tree that a runtime's message stands for; its own words are kept only for what nothing describes."""
+    for pattern, kind, message, hint, field in _MEANINGS:
+        match = re.search(pattern, words, re.IGNORECASE)
+        if match:
+            groups = {key: value for key, value in match.groupdict().items() if value}
+            return kind(message.format(**{"what": "", **groups}), hint=hint, field=field)
+    last = words.strip().splitlines()[-1] if words.strip() else "no reason given"
+    return EngineFault(f"The container could not be started: {last[-300:]}")

@@ -1,0 +1,152 @@
+"""What the engine keeps of a container on disk: its spec and its status, each replaced in one step.
+
+``Record`` is a status with what only the engine needs.  Transitions that the table does not have raise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runtime.api import ContainerSpec, ContainerStatus, Counters, FinalReading, Limits, Port, State
+from runtime.errors import EngineFault, NotFound
+from runtime.home import Home, atomic_write
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.CREATED: frozenset({State.CREATED, State.RUNNING, State.REMOVING}),
+    State.RUNNING: frozenset({State.RUNNING, State.EXITED}),
+    State.EXITED: frozenset({State.EXITED, State.RUNNING, State.REMOVING}),
+    State.REMOVING: frozenset({State.REMOVING}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    state: State
+    created_at: float
+    pid: int | None = None
+    pid_started: int | None = None
+    """With ``pid`` it names the first process for good: clock ticks since boot."""
+    starting: bool = False
+    """A start was begun and not finished; recovery finishes or undoes it."""
+    boot_id: str = ""
+    cgroup_inode: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    reason: str = ""
+    address: str | None = None
+    ports: tuple[Port, ...] = ()
+    epoch: int = 0
+
+    def moved(self, state: State, **changes: Any) -> Record:
+        if state not in TRANSITIONS[self.state]:
+            raise EngineFault(f"A container that is {self.state} cannot become {state}.")
+        return replace(self, state=state, **changes)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+class Records:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def ids(self) -> tuple[str, ...]:
+        folder = self._home.containers
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")))
+
+    def exists(self, id: str) -> bool:
+        return (self._home.container(id) / "spec.json").exists()
+
+    def spec(self, id: str) -> ContainerSpec:
+        return decode_spec(self._read(id, "spec.json"))
+
+    def record(self, id: str) -> Record:
+        fields = json.loads(self._read(id, "status.json"))
+        fields["state"] = State(fields["state"])
+        fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+        return Record(**fields)
+
+    def save(self, id: str, record: Record) -> None:
+        atomic_write(self._home.container(id) / "status.json", encode_record(record))
+
+    def _read(self, id: str, name: str) -> bytes:
+        try:
+            return (self._home.container(id) / name).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("There is no such container.", hint="It may have been removed.", field="id") from None
+
+    # final readings --------------------------------------------------------------------------------------
+
+    def _final(self, container: str, epoch: int) -> Path:
+        return self._home.final / f"{container}-{epoch}.json"
+
+    def store_final(self, reading: FinalReading) -> None:
+        """Once written it is never replaced: a second settle of the same epoch reads fewer counters, not more."""
+        self._home.final.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._final(reading.container, reading.epoch)
+        if not path.exists():
+            atomic_write(path, json.dumps(asdict(reading)).encode())
+
+    def finals(self, id: str | None) -> tuple[FinalReading, ...]:
+        found = []
+        for path in sorted(self._home.final.glob("[a-z]*.json")):
+            try:
+                fields = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue  # acknowledged by another process in this moment
+            fields["limits"] = Limits(**fields["limits"])
+            fields["counters"] = Counters(**fields["counters"])
+            if id is None or fields["container"] == id:
+                found.append(FinalReading(**fields))
+        return tuple(found)
+
+    def forget_final(self, reading: FinalReading) -> None:
+        self._final(reading.container, reading.epoch).unlink(missing_ok=True)
+
+
+def encode_record(record: Record) -> bytes:
+    return json.dumps(asdict(record)).encode()
+
+
+def encode_spec(spec: ContainerSpec) -> bytes:
+    plain = replace(spec, env=dict(spec.env), labels=dict(spec.labels))
+    return json.dumps(asdict(plain), sort_keys=True).encode()
+
+
+def decode_spec(content: bytes) -> ContainerSpec:
+    fields = json.loads(content)
+    for name in ("entrypoint", "command"):
+        if fields[name] is not None:
+            fields[name] = tuple(fields[name])
+    fields["limits"] = Limits(**fields["limits"])
+    fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+    return ContainerSpec(**fields)
+
+
+def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
+    return ContainerStatus(
+        id=id,
+        tenant=spec.tenant,
+        name=spec.name,
+        image=spec.image,
+        state=record.state,
+        pid=record.pid,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        exit_code=record.exit_code,
+        oom_killed=record.oom_killed,
+        reason=record.reason,
+        address=record.address,
+        ports=record.ports or spec.ports,
+        epoch=record.epoch,
+        labels=spec.labels,
+    )

@@ -1,0 +1,139 @@
+"""Refuse a spec that cannot be, naming the field, before anything is made."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import re
+import signal
+from collections.abc import Iterator
+
+from runtime.api import ID_PATTERN, ContainerSpec, Image
+from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+LEAST_MEMORY = 6 * 2**20
+LEAST_CPU_MILLIS = 10
+LEAST_LOG = 64 * 2**10
+MOST_PIDS = 32768
+MEMORY_LABEL = "io.slipway.memory-needed"
+
+
+def signal_number(name: str) -> signal.Signals:
+    """``SIGTERM``, ``TERM`` or ``15``.  Raises InvalidSpec."""
+    try:
+        return signal.Signals(int(name)) if name.isdigit() else signal.Signals["SIG" + name.upper().removeprefix("SIG")]
+    except (KeyError, ValueError):
+        raise InvalidSpec(f"There is no signal {name!r}.", hint="Use a name such as SIGTERM.", field="signal") from None
+
+
+@functools.cache
+def node_memory() -> int:
+    """Bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check(spec: ContainerSpec) -> None:
+    """Raises InvalidSpec or LimitExceeded for the first thing that is wrong."""
+    for value, field in _texts(spec):
+        if "\0" in value:
+            raise InvalidSpec("A zero byte cannot be part of it.", hint="Remove it.", field=field)
+    for value, field in ((spec.id, "id"), (spec.tenant, "tenant")):
+        if not re.fullmatch(ID_PATTERN, value):
+            raise InvalidSpec(
+                f"{value!r} is not an id.", hint="Use 3 to 32 lower-case letters and digits, a letter first.", field=field
+            )
+    for value, field in ((spec.name, "name"), (spec.hostname or "a", "hostname")):
+        if not NAME.fullmatch(value):
+            raise InvalidSpec(
+                f"{value!r} is not a valid name.",
+                hint="Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.",
+                field=field,
+            )
+    for name in spec.env:
+        if not ENVIRONMENT_NAME.fullmatch(name):
+            raise InvalidSpec(
+                f"{name!r} is not a name for an environment variable.",
+                hint="Use letters, digits and underscores, no digit first.",
+                field=f"env.{name}",
+            )
+    if spec.working_dir is not None and not spec.working_dir.startswith("/"):
+        raise InvalidSpec("The working directory is not absolute.", hint="Begin it with '/'.", field="working_dir")
+    if spec.stop_signal is not None:
+        signal_number(spec.stop_signal)
+    if not 0 <= spec.stop_grace_s <= 3600:
+        raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field="stop_grace_s")
+    _check_limits(spec)
+    _check_ports(spec)
+
+
+def _texts(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    for field in ("entrypoint", "command"):
+        yield from ((word, field) for word in getattr(spec, field) or ())
+    yield from ((value, f"env.{name}") for name, value in spec.env.items())
+    yield spec.working_dir or "", "working_dir"
+    yield spec.user or "", "user"
+
+
+def _check_limits(spec: ContainerSpec) -> None:
+    limits = spec.limits
+    least = (
+        (limits.memory_bytes, LEAST_MEMORY, "limits.memory_bytes", "6 MiB of memory"),
+        (limits.cpu_millis, LEAST_CPU_MILLIS, "limits.cpu_millis", "0.01 vCPU"),
+        (limits.pids, 1, "limits.pids", "one process"),
+        (limits.log_bytes, LEAST_LOG, "limits.log_bytes", "64 KiB of log"),
+    )
+    for value, minimum, field, words in least:
+        if value < minimum:
+            raise InvalidSpec(f"The limit is below the least, {words}.", hint="Raise it.", field=field)
+    cpus = os.cpu_count() or 1
+    most = (
+        (limits.memory_bytes, node_memory(), "limits.memory_bytes", f"{node_memory() // 2**20} MiB of memory"),
+        (limits.cpu_millis, cpus * 1000, "limits.cpu_millis", f"{cpus} vCPU"),
+        (limits.pids, MOST_PIDS, "limits.pids", f"{MOST_PIDS} processes"),
+    )
+    for value, maximum, field, words in most:
+        if value > maximum:
+            raise LimitExceeded(f"The node has only {words}.", hint="Lower the limit.", field=field, most=maximum)
+
+
+def _check_ports(spec: ContainerSpec) -> None:
+    seen: set[tuple[str, str, int]] = set()
+    for index, port in enumerate(spec.ports):
+        for number, field in ((port.container_port, "container_port"), (port.host_port or 1, "host_port")):
+            if not 1 <= number <= 65535:
+                raise InvalidSpec(
+                    f"{number} is not a port.", hint="Ports go from 1 to 65535.", field=f"ports[{index}].{field}"
+                )
+        if port.protocol not in {"tcp", "udp"}:
+            raise InvalidSpec("The protocol is neither tcp nor udp.", hint="Use one.", field=f"ports[{index}].protocol")
+        try:
+            ipaddress.IPv4Address(port.host_address)
+        except ValueError:
+            raise InvalidSpec(
+                f"{port.host_address!r} is not an IPv4 address.",
+                hint="Use 0.0.0.0 for all addresses of the node.",
+                field=f"ports[{index}].host_address",
+            ) from None
+        key = (port.protocol, port.host_address, port.host_port or -index)
+        if key in seen:
+            raise InvalidSpec(
+                f"Host port {port.host_port} is given twice.", hint="Give another.", field=f"ports[{index}].host_port"
+            )
+        seen.add(key)
+
+
+def check_image(spec: ContainerSpec, image: Image) -> None:
+    """Raises ImageUnsuitable when the image says that it needs more memory than the limit."""
+    labels = image.config.get("Labels") or {}
+    needed = str(labels.get(MEMORY_LABEL, "0")) if isinstance(labels, dict) else "0"
+    if needed.isdigit() and int(needed) > spec.limits.memory_bytes:
+        raise ImageUnsuitable(
+            f"The image needs at least {int(needed) // 2**20} MiB of memory; the limit is "
+            f"{spec.limits.memory_bytes // 2**20} MiB.",
+            hint="Raise the memory limit.",
+            field="limits.memory_bytes",
+            needed=int(needed),
+        )

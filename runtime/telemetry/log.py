@@ -1,0 +1,142 @@
+"""conmon's log files: a line is ``<RFC 3339 time> <stdout|stderr> <F|P> <text>``, P when the text had no newline yet.
+
+conmon replaces the file when it has reached its limit.  A hard link, ``<name>.1``, made by :func:`keep_previous`, holds on to the
+generation before, so that a reader finds at least one whole limit's worth.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from runtime.api import LogLine
+
+BLOCK = 1 << 16
+POLL_S = 0.1
+
+
+def parse(raw: bytes) -> LogLine | None:
+    """None for what conmon did not write.  Bytes that are not UTF-8 are shown as replacement characters."""
+    parts = raw.rstrip(b"\n").split(b" ", 3)
+    if len(parts) < 3 or parts[1] not in {b"stdout", b"stderr"} or parts[2][:1] not in {b"F", b"P"}:
+        return None
+    text = parts[3].decode(errors="replace") if len(parts) == 4 else ""
+    return LogLine(
+        at=parts[0].decode("ascii", errors="replace"),
+        stream="stdout" if parts[1] == b"stdout" else "stderr",
+        text=text.removesuffix("\r"),
+        partial=parts[2][:1] == b"P",
+    )
+
+
+def keep_previous(log: Path) -> None:
+    """Called every few seconds: link the current generation, and shift when conmon has replaced it."""
+    link, previous = log.with_name(log.name + ".current"), log.with_name(log.name + ".1")
+    try:
+        inode = log.stat().st_ino
+    except FileNotFoundError:
+        return
+    if link.exists() and link.stat().st_ino == inode:
+        return
+    if link.exists():
+        os.replace(link, previous)
+    try:
+        os.link(log, link)
+    except FileExistsError:
+        return  # another process did it in this moment
+
+
+def files(log: Path) -> tuple[Path, ...]:
+    """Oldest first."""
+    return tuple(path for path in (log.with_name(log.name + ".1"), log) if path.exists())
+
+
+def tail(paths: tuple[Path, ...], lines: int) -> list[bytes]:
+    """The last ``lines`` raw lines over all files, read from the end."""
+    found: list[bytes] = []
+    for path in reversed(paths):
+        found = _tail_of(path, lines - len(found)) + found
+        if len(found) >= lines:
+            break
+    return found
+
+
+def _tail_of(path: Path, lines: int) -> list[bytes]:
+    if lines <= 0:
+        return []
+    content = b""
+    with path.open("rb") as handle:
+        at = handle.seek(0, os.SEEK_END)
+        while at > 0 and content.count(b"\n") <= lines:
+            step = min(BLOCK, at)
+            at -= step
+            handle.seek(at)
+            content = handle.read(step) + content
+    return content.splitlines(keepends=True)[-lines:]
+
+
+class Tail:
+    """Reads what was appended since the last call, across rotations.  Start with ``at_end`` to skip what is there."""
+
+    def __init__(self, path: Path, *, at_end: bool = False) -> None:
+        self._path = path
+        self._rest = b""
+        self._handle = path.open("rb") if path.exists() else None
+        if self._handle and at_end:
+            self._handle.seek(0, os.SEEK_END)
+
+    def read(self, limit: int = 1 << 20) -> list[bytes]:
+        """Whole raw lines, at most about ``limit`` bytes of them; empty when there is nothing new."""
+        if self._handle is None:
+            if not self._path.exists():
+                return []
+            self._handle = self._path.open("rb")
+        content = self._handle.read(limit)
+        if not content and self._replaced():
+            self._handle.close()
+            self._handle = self._path.open("rb")
+            content = self._handle.read(limit)
+        if not content:
+            return []
+        *whole, self._rest = (self._rest + content).split(b"\n")
+        return whole
+
+    def _replaced(self) -> bool:
+        try:
+            return self._handle is not None and os.fstat(self._handle.fileno()).st_ino != self._path.stat().st_ino
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        if self._handle:
+            self._handle.close()
+
+
+def read(
+    log: Path, *, last: int | None, since: str | None, follow: bool, ended: Callable[[], bool]
+) -> Iterator[LogLine]:
+    """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left."""
+    paths = files(log)
+    follower = Tail(log, at_end=True)
+    try:
+        raw = tail(paths, last) if last is not None else [line for path in paths for line in path.open("rb")]
+        yield from _parsed(raw, since)
+        while follow:
+            over = ended()
+            fresh = follower.read()
+            yield from _parsed(fresh, since)
+            if not fresh:
+                if over:
+                    return
+                time.sleep(POLL_S)
+    finally:
+        follower.close()
+
+
+def _parsed(raw: list[bytes], since: str | None) -> Iterator[LogLine]:
+    for line in raw:
+        parsed = parse(line)
+        if parsed is not None and (since is None or parsed.at >= since):
+            yield parsed
