@@ -67,7 +67,7 @@ def children(settings: Settings, code: Path) -> tuple[Child, ...]:
             folder=code,
             start_stage=2,
             stop_stage=2,
-            probe=listens(settings.run / "agent.sock"),
+            probe=listens(Path(environment.get("SLIPWAY_AGENT_SOCKET") or settings.run / "agent.sock")),
         ),
     )
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from launcher.refusal import Refusal
 
 SOURCE = Path(__file__).resolve().parents[1]
+INTERNAL = frozenset({"SLIPWAY_AGENT_SOCKET", "SLIPWAY_FAILPOINT"})
+"""For tests: handed to the children as they are, and no setting for a person."""
 INHERITED = re.compile(
     r"LANG|LC_\w+|TZ|TERM|NO_COLOR|(http|https|no|all)_proxy|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|npm_config_\w+"
     r"|DJANGO_SUPERUSER_\w+",
@@ -305,7 +307,7 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """Of every child: all settings spelled out, and of root's own variables only what a program needs to run."""
-        kept = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
+        kept = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name) or name in INTERNAL}
         ours = {name: value for name, value in self.values.items() if value != ""}
         ours["SLIPWAY_NODE"] = self.node
         ours["SLIPWAY_NODE_MODULES"] = str(self.node_modules)
@@ -363,13 +365,9 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Setting
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A misspelt variable would be ignored in silence, and its default used."""
-    known = {option.env for option in OPTIONS}
+    known = {option.env for option in OPTIONS} | INTERNAL
     for name in sorted(environ):
-        if (
-            name.startswith("SLIPWAY_")
-            and not name.startswith(("SLIPWAY_TEST_", "SLIPWAY_AGENT_"))
-            and name not in known
-        ):
+        if name.startswith("SLIPWAY_") and not name.startswith("SLIPWAY_TEST_") and name not in known:
             raise Refusal(f"{name} is not a setting of Slipway.", "`./slipway --help` lists them all.", exit_code=2)
 
 
