@@ -117,12 +117,12 @@ class Home:
     # locks -----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, name: str, timeout_s: float = 30) -> Iterator[None]:
+    def lock(self, name: str, timeout_s: float = 30, *, shared: bool = False) -> Iterator[None]:
         """Hold a lock among all threads and processes of this instance; a holder's death frees it.
 
-        Raises DeadlineExceeded after ``timeout_s``.
+        Any number may hold it ``shared`` at once.  Raises DeadlineExceeded after ``timeout_s``.
         """
-        descriptor = self._acquire(self.run / "locks" / name, time.monotonic() + timeout_s)
+        descriptor = self._acquire(self.run / "locks" / name, time.monotonic() + timeout_s, shared)
         if descriptor is None:
             raise DeadlineExceeded(
                 f"Another operation has held {name} for more than {timeout_s:g} seconds.", hint="Try again in a moment."
@@ -137,12 +137,12 @@ class Home:
         (self.run / "locks" / name).unlink(missing_ok=True)
 
     @staticmethod
-    def _acquire(path: Path, deadline: float) -> int | None:
+    def _acquire(path: Path, deadline: float, shared: bool) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                while not _flock(descriptor):
+                while not _flock(descriptor, shared):
                     if time.monotonic() > deadline:
                         os.close(descriptor)
                         return None
@@ -155,9 +155,9 @@ class Home:
             os.close(descriptor)  # forgotten by its last holder while we waited
 
 
-def _flock(descriptor: int) -> bool:
+def _flock(descriptor: int, shared: bool) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,0 +1,52 @@
+"""Layers come as plain tar, gzip or zstd; which, their first bytes say."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from typing import BinaryIO, cast
+
+import zstandard
+
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def decompressed(source: BinaryIO) -> BinaryIO:
+    """A stream of the plain content; ``source`` must be seekable."""
+    magic = source.read(4)
+    source.seek(0)
+    if magic.startswith(GZIP_MAGIC):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=source, mode="rb"))
+    if magic == ZSTD_MAGIC:
+        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True))
+    return source
+
+
+class Hashing(io.RawIOBase):
+    """Passes a stream on and knows the digest of what has passed."""
+
+    def __init__(self, source: BinaryIO, limit: int) -> None:
+        self._source = source
+        self._sha256 = hashlib.sha256()
+        self._limit = limit
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._source.read(size if size >= 0 else 1 << 20)
+        self._sha256.update(content)
+        self.size += len(content)
+        if self.size > self._limit:
+            raise OverflowError(self.size)
+        return content
+
+    def drain(self) -> None:
+        while self.read(1 << 20):
+            continue
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._sha256.hexdigest()}"
