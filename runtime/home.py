@@ -88,6 +88,10 @@ class Home:
     def container(self, id: str) -> Path:
         return self.containers / id
 
+    def bundle(self, id: str) -> Path:
+        """What the container's own root must be able to reach: bundle and mounted root, in folders that all may pass."""
+        return self.run / "bundle" / id
+
     def conmon(self, id: str) -> Path:
         return self.run / "conmon" / id
 

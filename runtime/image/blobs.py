@@ -23,7 +23,8 @@ def disk_full(error: OSError) -> bool:
 
 def out_of_space() -> OutOfSpace:
     return OutOfSpace(
-        "The node's disk is full, so the image could not be stored.", hint="Remove images or containers, then try again."
+        "The node's disk is full, so the image could not be stored.",
+        hint="Remove images or containers, then try again.",
     )
 
 
@@ -44,7 +45,9 @@ class Blobs:
         """Raises ImageCorrupt for what is not a sha256 digest (it would name a file elsewhere)."""
         algorithm, _, hexadecimal = digest.partition(":")
         if algorithm != "sha256" or len(hexadecimal) != 64 or not set(hexadecimal) <= set("0123456789abcdef"):
-            raise ImageCorrupt("The image names content by something that is not a sha256 digest.", hint="Use another image.")
+            raise ImageCorrupt(
+                "The image names content by something that is not a sha256 digest.", hint="Use another image."
+            )
         return self._folder / hexadecimal
 
     def has(self, digest: str) -> bool:

@@ -17,7 +17,9 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
 
 
 def default_registry() -> str:
@@ -48,7 +50,9 @@ class Reference:
         if colon and not _TAG.fullmatch(tag):
             raise _bad(text, f"{tag!r} is not a tag")
         if not _REPOSITORY.fullmatch(name):
-            raise _bad(text, f"{name!r} is not a repository name; use lower-case letters, digits, '.', '_', '-' and '/'")
+            raise _bad(
+                text, f"{name!r} is not a repository name; use lower-case letters, digits, '.', '_', '-' and '/'"
+            )
         if not _HOST.fullmatch(host):
             raise _bad(text, f"{host!r} is not a registry's host name")
         if host == DOCKER_HUB and "/" not in name:
@@ -61,7 +65,11 @@ class Reference:
         return self.digest or self.tag
 
     def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}" + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+        return (
+            f"{self.registry}/{self.repository}"
+            + (f":{self.tag}" if self.tag else "")
+            + (f"@{self.digest}" if self.digest else "")
+        )
 
 
 def _bad(text: str, why: str) -> InvalidSpec:

@@ -126,8 +126,14 @@ class ImageStore:
     def check_config(self, config: Mapping[str, Any], layers: int) -> list[str]:
         """Returns the diff_ids.  Raises ImageUnsuitable (another platform), ImageCorrupt."""
         diff_ids = (config.get("rootfs") or {}).get("diff_ids")
-        if not isinstance(diff_ids, list) or len(diff_ids) != layers or not all(isinstance(row, str) for row in diff_ids):
-            raise ImageCorrupt("The image's configuration does not fit its layers.", hint="The image must be pushed anew.")
+        if (
+            not isinstance(diff_ids, list)
+            or len(diff_ids) != layers
+            or not all(isinstance(row, str) for row in diff_ids)
+        ):
+            raise ImageCorrupt(
+                "The image's configuration does not fit its layers.", hint="The image must be pushed anew."
+            )
         wanted = architecture()
         if config.get("architecture") != wanted or config.get("os") != "linux":
             raise ImageUnsuitable(
@@ -153,7 +159,8 @@ class ImageStore:
                     actual, _ = unpack(source, temporary / "fs")
                 if actual != diff_id:
                     raise ImageCorrupt(
-                        "A layer of the image is not what its configuration says.", hint="The image must be pushed anew."
+                        "A layer of the image is not what its configuration says.",
+                        hint="The image must be pushed anew.",
                     )
                 os.sync()
                 os.rename(temporary, target)
@@ -178,14 +185,21 @@ class ImageStore:
         return self.image(id)
 
     def pull(
-        self, reference: str, *, credentials: Credentials | None = None, insecure: bool = False, progress: Progress = no_progress
+        self,
+        reference: str,
+        *,
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+        progress: Progress = no_progress,
     ) -> Image:
         """See :meth:`runtime.api.Engine.pull`."""
         from runtime.image.pull import pull
 
         return pull(self, Reference.parse(reference), credentials=credentials, insecure=insecure, progress=progress)
 
-    def load(self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress) -> tuple[Image, ...]:
+    def load(
+        self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
+    ) -> tuple[Image, ...]:
         """See :meth:`runtime.api.Engine.load`."""
         from runtime.image.archive import load
 

@@ -218,5 +218,7 @@ class _Writer:
 
 def _bad_entry(name: str, what: str) -> ImageCorrupt:
     return ImageCorrupt(
-        f"A layer of the image has the entry {name[:100]!r}, which {what}.", hint="Do not use this image.", entry=name[:100]
+        f"A layer of the image has the entry {name[:100]!r}, which {what}.",
+        hint="Do not use this image.",
+        entry=name[:100],
     )

@@ -18,9 +18,7 @@ class _OpenHow(ctypes.Structure):
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Like os.open with ``root`` as the root directory: ``..`` and absolute symbolic links stay inside.  Raises OSError."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    result = int(
-        _libc.syscall(SYS_OPENAT2, root, os.fsencode(path or "."), ctypes.byref(how), ctypes.sizeof(how))
-    )
+    result = int(_libc.syscall(SYS_OPENAT2, root, os.fsencode(path or "."), ctypes.byref(how), ctypes.sizeof(how)))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

@@ -22,22 +22,28 @@ class Snapshots:
         self._home = home
 
     def prepare(self, folder: Path, uid_base: int) -> None:
-        """``upper``, ``work`` and ``merged`` in a container's (new) folder.  Raises OutOfSpace."""
+        """``upper`` and ``work`` in a container's (new) folder.  Raises OutOfSpace."""
         try:
-            for name in ("upper", "work", "merged"):
+            for name in ("upper", "work"):
                 (folder / name).mkdir(mode=0o755, exist_ok=True)
             os.chown(folder / "upper", uid_base, uid_base)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise OutOfSpace("The node's disk is full.", hint="Remove images or containers and try again.") from None
+                raise OutOfSpace(
+                    "The node's disk is full.", hint="Remove images or containers and try again."
+                ) from None
             raise
 
     def mount(self, id: str, lowers: Sequence[Path], uid_base: int) -> Path:
         """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OSError."""
         folder = self._home.container(id)
-        merged = folder / "merged"
+        merged = self.merged(id)
         if os.path.ismount(merged):
             return merged
+        for parent in (self._home.run, merged.parent.parent, merged.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            parent.chmod(0o711 if parent != self._home.run else 0o755)
+        merged.mkdir(exist_ok=True)
         userns = idmap.userns_fd(uid_base)
         stage = self._home.lower(id)
         try:
@@ -69,8 +75,12 @@ class Snapshots:
 
     def unmount(self, id: str) -> None:
         """Lazy: a process of the host that still looks into the container must not keep it."""
-        mount.unmount(self._home.container(id) / "merged", lazy=True)
+        mount.unmount(self.merged(id), lazy=True)
         self._clear_stage(self._home.lower(id))
+        shutil.rmtree(self._home.bundle(id), ignore_errors=True)
+
+    def merged(self, id: str) -> Path:
+        return self._home.bundle(id) / "merged"
 
     @staticmethod
     def discard(folder: Path) -> None:

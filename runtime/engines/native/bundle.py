@@ -50,6 +50,8 @@ class Host:
     uid_base: int
     cgroup_version: int
     seccomp: Mapping[str, Any]
+    open_files: int
+    """A process in a user namespace cannot raise its hard limit above the one it was started with."""
 
 
 def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
@@ -97,7 +99,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
                 "effective": capabilities if identity.uid == 0 else [],
             },
             "noNewPrivileges": True,
-            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": OPEN_FILES, "hard": OPEN_FILES}],
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": host.open_files, "hard": host.open_files}],
         },
         "root": {"path": str(host.root), "readonly": spec.read_only},
         "hostname": hostname(spec),

@@ -75,7 +75,9 @@ class NativeEngine:
     ) -> Image:
         return self.store.pull(reference, credentials=credentials, insecure=insecure, progress=progress)
 
-    def load(self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress) -> tuple[Image, ...]:
+    def load(
+        self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
+    ) -> tuple[Image, ...]:
         return self.store.load(archive, reference=reference, progress=progress)
 
     def image(self, reference: str) -> Image:
@@ -113,7 +115,9 @@ class NativeEngine:
             undo.callback(shutil.rmtree, cradle, ignore_errors=True)
             if not names.take(spec.name, spec.id):
                 raise Conflict(
-                    f"The name {spec.name!r} is taken.", hint="Choose another, or remove the other container.", field="name"
+                    f"The name {spec.name!r} is taken.",
+                    hint="Choose another, or remove the other container.",
+                    field="name",
                 )
             undo.callback(names.free, spec.name, spec.id)
             failpoint("create.claimed")
@@ -169,7 +173,9 @@ class NativeEngine:
                     return
                 process.send(signal.SIGKILL)
                 if not process.wait(KILL_DEADLINE_S):
-                    raise DeadlineExceeded("The container does not end, even by SIGKILL.", hint="Look at the node's disk.")
+                    raise DeadlineExceeded(
+                        "The container does not end, even by SIGKILL.", hint="Look at the node's disk."
+                    )
         except ProcessLookupError:
             return
 
@@ -233,7 +239,7 @@ class NativeEngine:
         self._running(id)
         identity = None
         if spec.user:
-            identity = passwd.resolve(self.home.container(id) / "merged", spec.user)
+            identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
         return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, spec, identity)
 
     def logs(
@@ -300,9 +306,7 @@ class NativeEngine:
         self._networks.teardown()
         self._recovery.remove_tenant_cgroups()
         if self.home.run.is_dir():
-            for name in ("runc", "conmon", "exits", "netns", "lower", "locks", "exec", "bridges"):
+            for name in ("runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges"):
                 shutil.rmtree(self.home.run / name, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.home.run.rmdir()
-
-

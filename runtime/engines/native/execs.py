@@ -98,7 +98,12 @@ def run(runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: 
         set_size(master, spec.columns, spec.rows)
         # setsid --ctty makes the pseudo-terminal the controlling one, so that runc hears of a change of its size
         child = subprocess.Popen(
-            ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, start_new_session=False, process_group=0
+            ["setsid", "--ctty", *command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=False,
+            process_group=0,
         )
         os.close(slave)
     else:

@@ -43,7 +43,9 @@ def _apparmor(pid: int) -> str:
         return ""
 
 
-def report(home: Home, spec: ContainerSpec, image: Image, lowers: tuple[Path, ...], pid: int, address: str) -> IsolationReport:
+def report(
+    home: Home, spec: ContainerSpec, image: Image, lowers: tuple[Path, ...], pid: int, address: str
+) -> IsolationReport:
     """Raises ProcessLookupError or FileNotFoundError when the process ends meanwhile."""
     status = _status(pid)
     inside, outside = namespaces.inodes(pid), namespaces.inodes()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from runtime.engines.native import bundle, oci, passwd, seccomp, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.errors import DeadlineExceeded, RuntimeFault
-from runtime.home import Home, atomic_write
+from runtime.home import Home
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup
 from runtime.kernel.process import start_time
@@ -104,7 +105,7 @@ class Lifecycle:
             return 0
 
     def _write_bundle(self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int) -> None:
-        folder = self._home.container(spec.id)
+        folder = self._home.bundle(spec.id)
         name = bundle.hostname(spec)
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
         texts = {
@@ -122,9 +123,10 @@ class Lifecycle:
             uid_base=uid_base,
             cgroup_version=cgroup.version(),
             seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
+            open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         )
         configuration = bundle.configuration(spec, image.config, passwd.resolve(root, user), host)
-        atomic_write(folder / "config.json", json.dumps(configuration).encode())
+        (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
 
     # settle ----------------------------------------------------------------------------------------------
 
@@ -217,7 +219,9 @@ class Lifecycle:
                 self.runtime.delete(id)
             except RuntimeFault:
                 if time.monotonic() > deadline:
-                    raise DeadlineExceeded("The container runtime does not let go of the container.", hint="Try again.") from None
+                    raise DeadlineExceeded(
+                        "The container runtime does not let go of the container.", hint="Try again."
+                    ) from None
                 time.sleep(0.02)
             else:
                 return

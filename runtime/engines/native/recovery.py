@@ -77,7 +77,7 @@ class Recovery:
                 swept += self._sweep_one(id)
         swept += self._networks.sweep(known)
         swept += self._sweep_cgroups(known)
-        for point in (*mount.mounts_under(self._home.run / "lower"), *mount.mounts_under(self._home.containers)):
+        for point in (*mount.mounts_under(self._home.run / "lower"), *mount.mounts_under(self._home.run / "bundle")):
             if not known & set(point.parts):
                 mount.unmount(point, lazy=True)
                 swept.append(f"mount:{point.parent.name}")

@@ -41,7 +41,9 @@ def translate(source: Mapping[str, Any], machine: str, capabilities: frozenset[s
     rules = []
     for rule in source["syscalls"]:
         if _applies(rule, GO_ARCHITECTURES[machine], capabilities):
-            kept = {key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key) not in (None, [])}
+            kept = {
+                key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key) not in (None, [])
+            }
             rules.append(kept)
     result: dict[str, Any] = {
         "defaultAction": source["defaultAction"],

@@ -35,7 +35,7 @@ def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_byt
     command = [
         conmon_path(), "--api-version", "1", "--cid", id, "--cuuid", id, "--name", id,
         "--runtime", runtime.path, "--runtime-arg", "--root", "--runtime-arg", str(home.runc),
-        "--bundle", str(folder), "--container-pidfile", str(sockets / "pid"), "--conmon-pidfile", str(sockets / "conmon.pid"),
+        "--bundle", str(home.bundle(id)), "--container-pidfile", str(sockets / "pid"), "--conmon-pidfile", str(sockets / "conmon.pid"),
         "--exit-dir", str(home.exits), "--socket-dir-path", str(sockets), "--full-attach",
         "--log-path", f"k8s-file:{folder / 'ctr.log'}", "--log-size-max", str(log_bytes), "--log-level", "error",
     ]  # fmt: skip

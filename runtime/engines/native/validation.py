@@ -43,7 +43,9 @@ def check(spec: ContainerSpec) -> None:
     for value, field in ((spec.id, "id"), (spec.tenant, "tenant")):
         if not re.fullmatch(ID_PATTERN, value):
             raise InvalidSpec(
-                f"{value!r} is not an id.", hint="Use 3 to 32 lower-case letters and digits, a letter first.", field=field
+                f"{value!r} is not an id.",
+                hint="Use 3 to 32 lower-case letters and digits, a letter first.",
+                field=field,
             )
     for value, field in ((spec.name, "name"), (spec.hostname or "a", "hostname")):
         if not NAME.fullmatch(value):
