@@ -86,7 +86,9 @@ def percentile(values: Sequence[float], part: int) -> float:
     return ordered[min(len(ordered) - 1, -(-len(ordered) * part // 100) - 1)]
 
 
-def compare(name: str, unit: str, ours: Sequence[float], peer: Sequence[float], peer_name: str, goal: float) -> list[Row]:
+def compare(
+    name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, goal: float
+) -> list[Row]:
     """The medians, judged by the goal, and p99 of both beside each other."""
     return [
         Row(f"{name}, p50 of {len(ours)}", unit, statistics.median(ours), statistics.median(peer), peer_name, goal),

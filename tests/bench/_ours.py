@@ -1,0 +1,42 @@
+"""Our side of the benches: a native engine on a home, an instance and addresses of its own, removed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.api import ContainerSpec, Engine, Image, Limits
+from runtime.engines import open_engine
+from runtime.home import Home
+
+TENANT = "bench"
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[tuple[Engine, Home]]:
+    root = Path(tempfile.mkdtemp(prefix="slipway-bench-", dir="/var/tmp"))
+    home = Home(
+        root=root / "home",
+        instance=f"b{secrets.token_hex(4)}",
+        subnets=f"10.{random.randint(90, 250)}.0.0/16",
+        uid_base=0x60000000 + random.randrange(0x1000) * 65536,
+    )
+    opened = open_engine("native", home)
+    try:
+        yield opened, home
+    finally:
+        opened.teardown()
+        shutil.rmtree(root)
+
+
+def spec(id: str, image: Image, *command: str) -> ContainerSpec:
+    """Small, as a density test wants it; limits cost the same whatever their values."""
+    return ContainerSpec(
+        id=id, tenant=TENANT, name=id, image=image.id, command=command,
+        limits=Limits(memory_bytes=64 * 2**20, cpu_millis=1000, pids=64),
+    )  # fmt: skip

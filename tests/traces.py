@@ -1,0 +1,107 @@
+"""Everything that an instance has in the kernel and on disk, as sets of names: taken before and after, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from runtime.home import Home
+from runtime.kernel.mount import mounts_under
+
+CGROUPS = Path("/sys/fs/cgroup")
+VOLATILE = re.compile(r"/locks/|/up\.lock$")
+"""A lock's file may stay: it holds nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    interfaces: frozenset[str]
+    firewall: frozenset[str]
+    """Lines of the instance's nftables tables, without counters and handles: addresses and ports are elements of sets."""
+    processes: frozenset[str]
+    files: frozenset[str]
+    """Under HOME/runtime and RUN: images, containers, claimed addresses and ports, sockets."""
+
+    def new_since(self, before: Traces) -> dict[str, list[str]]:
+        """What is here and was not there, by kind; empty when nothing is."""
+        found = {one.name: sorted(getattr(self, one.name) - getattr(before, one.name)) for one in fields(self)}
+        return {kind: names for kind, names in found.items() if names}
+
+    def lost_since(self, before: Traces) -> dict[str, list[str]]:
+        return before.new_since(self)
+
+
+def traces(home: Home, *, containers: tuple[str, ...] = ()) -> Traces:
+    """``containers``: ids whose interfaces are looked for by name too, should they hang on no bridge."""
+    return Traces(
+        mounts=frozenset(str(path) for root in (home.root, home.run) for path in mounts_under(root)),
+        cgroups=frozenset(_cgroups(home.instance)),
+        interfaces=frozenset(_interfaces(home, containers)),
+        firewall=frozenset(_firewall(home.table)),
+        processes=frozenset(_processes(home)),
+        files=frozenset(_files(home)),
+    )
+
+
+def _cgroups(instance: str) -> set[str]:
+    found = set()
+    for root in (CGROUPS, *(entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink())):
+        for folder, _, _ in os.walk(root / instance):
+            found.add(folder)
+    return found
+
+
+def _interfaces(home: Home, containers: tuple[str, ...]) -> set[str]:
+    """Bridges of the instance's tenants with their members, and veths of the containers named."""
+    here = Path("/sys/class/net")
+    tenants = {path.stem for path in home.tenants.glob("*.json")}
+    found = {name for name in map(home.veth, containers) if (here / name).exists()}
+    for bridge in (home.bridge(tenant) for tenant in tenants):
+        if (here / bridge).exists():
+            found.add(bridge)
+            found |= {f"{bridge}/{member.name}" for member in (here / bridge / "brif").iterdir()}
+    return found
+
+
+def _firewall(table: str) -> set[str]:
+    found = set()
+    for family in ("inet", "bridge", "ip", "netdev"):
+        listed = subprocess.run(["nft", "list", "table", family, table], check=False, capture_output=True, text=True)
+        lines = re.sub(r"counter packets \d+ bytes \d+", "counter", listed.stdout)
+        found |= {
+            f"{family}: {word.strip()}" for line in lines.splitlines() for word in line.split(",") if word.strip(" {}")
+        }
+    return found
+
+
+def _processes(home: Home) -> set[str]:
+    """Those that name the instance's folders, and those in its cgroups; not this test itself."""
+    wanted = (str(home.root), f"{home.run}/")
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            group = (entry / "cgroup").read_text()
+            if any(text in command for text in wanted) or f":/{home.instance}/" in group:
+                found.add(f"{entry.name} {command[:120]}")
+    return found
+
+
+def _files(home: Home) -> set[str]:
+    found = set()
+    for root in (home.state, home.run):
+        for folder, folders, files in os.walk(root):
+            if "layers" in Path(folder).parts and Path(folder).name == "fs":
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if not os.path.ismount(os.path.join(folder, name))]
+            found |= {os.path.join(folder, name) for name in (*files, *folders)}
+    return {path for path in found if not VOLATILE.search(path)}
