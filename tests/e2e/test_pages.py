@@ -1,0 +1,75 @@
+"""Every page, light and dark, on a phone and on a desk: axe finds nothing, nothing overflows, a picture is kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import Visit
+from tests.stack import Stack
+
+PAGES = {
+    "home": "/",
+    "catalog": "/catalog/",
+    "launch": "/catalog/launch/?item=recipe:busybox",
+    "containers": "/containers/",
+    "operations": "/operations/",
+    "usage": "/usage/",
+    "members": "/members/",
+    "settings": "/settings/",
+}
+ADMIN_PAGES = {
+    "admin-tenants": "/admin/tenants/",
+    "admin-usage": "/admin/usage/",
+    "admin-node": "/admin/node/",
+    "audit": "/audit/",
+}
+WIDTHS = {390: 844, 1440: 900}
+
+
+def axe() -> str:
+    """From npm, with the other development dependencies."""
+    folders = [os.environ.get("SLIPWAY_NODE_MODULES", ""), os.environ.get("SLIPWAY_TEST_AXE", "")]
+    for folder in filter(None, folders):
+        for path in (Path(folder) / "axe-core/axe.min.js", Path(folder) / "axe.min.js"):
+            if path.exists():
+                return path.read_text(encoding="utf-8")
+    pytest.fail("axe-core is not installed")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("who", "pages"), [("demo", PAGES), ("admin", ADMIN_PAGES)])
+def test_pages(visit: Visit, pictures: Path, who: str, pages: dict[str, str], width: int, scheme: str) -> None:
+    person = visit(who, viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme)
+    source = axe()
+    found: dict[str, list[str]] = {}
+    for name, path in pages.items():
+        page = person.go(path)
+        page.locator("main").wait_for()
+        page.evaluate(source)
+        result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+        wrong = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in result["violations"]]
+        if page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth"):
+            wrong.append("wider than the screen")
+        page.screenshot(path=pictures / f"{name}-{width}-{scheme}.png")
+        if wrong:
+            found[name] = wrong
+    assert found == {}
+
+
+def test_sign_in_without_a_session(visit: Visit, running: Stack) -> None:
+    page = visit().go("/containers/")
+    expect(page.locator("[name=password]")).to_be_visible()
+    assert page.url.startswith(running.url + "sign-in/")
+
+
+def test_chinese_by_the_browsers_wish_and_by_the_switch(visit: Visit) -> None:
+    page = visit("demo", locale="zh-CN").go("/containers/")
+    assert (page.locator("html").get_attribute("lang") or "").lower().startswith("zh")
+    expect(page.locator("main")).to_contain_text("容器")
+    page = visit("demo", locale="en-GB").go("/containers/")
+    assert page.locator("html").get_attribute("lang") == "en"
