@@ -6,7 +6,7 @@ apt in an overlay over both.  The overlay is mounted in a mount namespace of the
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import re
 import shlex
@@ -85,13 +85,13 @@ def build(recipe: Recipe, store: ImageStore, home: Home, *, progress: Progress =
             return store.commit(recipe.reference, rows, _config(recipe), _now())
         system = _system(store, home, bottom, progress)
         rows.append((system.layers[1].digest, "minimal system by mmdebstrap"))
-        with _application(recipe, store, home, system, progress) as layer:
+        with _application(recipe, store, system, progress) as layer:
             rows.append((layer, "packages: " + " ".join(recipe.packages)))
             return store.commit(recipe.reference, rows, _config(recipe), _now())
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _config(recipe: Recipe) -> dict[str, object]:
@@ -125,9 +125,9 @@ def _busybox(store: ImageStore) -> Image:
     if known is not None:
         return known
     with tempfile.TemporaryFile(dir=store.blobs.ingest) as layer:
-        layers.busybox(cast(BinaryIO, layer))
+        layers.busybox(cast("BinaryIO", layer))
         layer.seek(0)
-        return store.commit(BUSYBOX, [(cast(BinaryIO, layer), "busybox")], {}, "1970-01-01T00:00:00Z")
+        return store.commit(BUSYBOX, [(cast("BinaryIO", layer), "busybox")], {}, "1970-01-01T00:00:00Z")
 
 
 def _system(store: ImageStore, home: Home, bottom: Image, progress: Progress) -> Image:
@@ -182,9 +182,7 @@ def _sources() -> list[str]:
 
 
 @contextmanager
-def _application(
-    recipe: Recipe, store: ImageStore, home: Home, system: Image, progress: Progress
-) -> Iterator[BinaryIO]:
+def _application(recipe: Recipe, store: ImageStore, system: Image, progress: Progress) -> Iterator[BinaryIO]:
     with _workplace(store) as place:
         for name in ("upper", "work", "root"):
             (place / name).mkdir()

@@ -17,9 +17,9 @@ def decompressed(source: BinaryIO) -> BinaryIO:
     magic = source.read(4)
     source.seek(0)
     if magic.startswith(GZIP_MAGIC):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=source, mode="rb"))
+        return cast("BinaryIO", gzip.GzipFile(fileobj=source, mode="rb"))
     if magic == ZSTD_MAGIC:
-        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True))
+        return cast("BinaryIO", zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True))
     return source
 
 

@@ -77,7 +77,7 @@ def _add(archive: tarfile.TarFile, path: Path, upper: Path) -> None:
     for attribute in os.listxattr(path, follow_symlinks=False):
         if attribute == "security.capability":
             value = os.getxattr(path, attribute, follow_symlinks=False)
-            entry.pax_headers[f"SCHILY.xattr.{attribute}"] = value.decode("utf-8", "surrogateescape")
+            entry.pax_headers = {f"SCHILY.xattr.{attribute}": value.decode("utf-8", "surrogateescape")}
     if entry.isreg():
         with path.open("rb") as source:
             archive.addfile(entry, source)

@@ -252,7 +252,12 @@ class ImageStore:
             user = in_use(id)
             if user is not None:
                 raise Conflict("A container uses the image.", hint="Remove the container first.", container=user)
-        self._change(lambda table: [table.pop(name, None) for name in dropped] and None)
+
+        def drop(table: dict[str, str]) -> None:
+            for name in dropped:
+                table.pop(name, None)
+
+        self._change(drop)
         self._cache.clear()
         self.gc()
 
@@ -266,6 +271,10 @@ class ImageStore:
                 return self._gc()
         except DeadlineExceeded:
             return ()
+
+    def blob_lock(self, digest: str) -> AbstractContextManager[None]:
+        """Two pulls of the same blob download it once."""
+        return self._home.lock(f"blob-{self.blobs.path(digest).name[:32]}", timeout_s=1800)
 
     def adding(self) -> AbstractContextManager[None]:
         """Held while content is here that no reference names yet."""

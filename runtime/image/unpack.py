@@ -40,7 +40,7 @@ def unpack(source: BinaryIO, target: Path) -> tuple[str, int]:
         stream = Hashing(decompressed(source), MOST_BYTES)
         writer = _Writer(target)
         try:
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", errorlevel=2) as archive:
+            with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", errorlevel=2) as archive:
                 for count, member in enumerate(archive):
                     if count >= MOST_ENTRIES:
                         raise OverflowError(count)

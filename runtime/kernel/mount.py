@@ -95,4 +95,4 @@ def mounts_under(prefix: Path) -> tuple[Path, ...]:
                 point = point.replace(escape, char)
             if point == str(prefix) or point.startswith(f"{prefix}/"):
                 found.append(Path(point))
-    return tuple(sorted(reversed(found), key=lambda path: len(path.parts), reverse=True))
+    return tuple(sorted(found, key=lambda path: len(path.parts), reverse=True))

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import Self
 
 
 def start_time(pid: int) -> int | None:
@@ -31,7 +32,7 @@ class Process:
             os.close(self._fd)
             raise ProcessLookupError(pid)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

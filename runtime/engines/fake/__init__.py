@@ -1,1 +1,1 @@
-"""An engine in memory, for fast tests of the console; it passes the same conformance suite."""
+"""An engine on files alone, for fast tests of the console; it passes the same conformance suite."""

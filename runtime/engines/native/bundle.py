@@ -148,7 +148,7 @@ def _mounts(host: Host) -> Sequence[dict[str, Any]]:
         entry("/proc", "proc", "proc", *safe),
         entry("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
         entry("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
-        entry("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={SHM_BYTES}"),
+        entry("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108 -- inside the container
         entry("/dev/mqueue", "mqueue", "mqueue", *safe),
         entry("/sys", "sysfs", "sysfs", *safe, "ro"),
         entry("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),

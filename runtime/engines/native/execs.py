@@ -34,13 +34,13 @@ class NativeExec:
         self._folder = folder
         self._master = master
         if master is not None:
-            terminal = cast(BinaryIO, os.fdopen(master, "r+b", buffering=0))
+            terminal = cast("BinaryIO", os.fdopen(master, "r+b", buffering=0))
             self.stdin: BinaryIO = terminal
             self.stdout: BinaryIO = terminal
             self.stderr: BinaryIO | None = None
         else:
-            self.stdin, self.stdout = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
-            self.stderr = cast(BinaryIO, child.stderr)
+            self.stdin, self.stdout = cast("BinaryIO", child.stdin), cast("BinaryIO", child.stdout)
+            self.stderr = cast("BinaryIO", child.stderr)
 
     def resize(self, columns: int, rows: int) -> None:
         if self._master is not None:
@@ -58,7 +58,7 @@ class NativeExec:
     def close(self) -> None:
         self._hang_up()
         for stream in {self.stdin, self.stdout, self.stderr} - {None}:
-            cast(BinaryIO, stream).close()
+            cast("BinaryIO", stream).close()
         try:
             self._child.wait(HANG_UP_S)
         except subprocess.TimeoutExpired:
@@ -102,8 +102,6 @@ def run(runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: 
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            start_new_session=False,
-            process_group=0,
         )
         os.close(slave)
     else:

@@ -37,7 +37,7 @@ def profile(capabilities: frozenset[str]) -> Mapping[str, Any]:
 def translate(source: Mapping[str, Any], machine: str, capabilities: frozenset[str]) -> Mapping[str, Any]:
     """``source``: the containers format, whose rules hold under conditions on architecture and capabilities."""
     architecture = OCI_ARCHITECTURES[machine]
-    row = next((row for row in source.get("archMap", []) if row["architecture"] == architecture), {})
+    row: Mapping[str, Any] = next((row for row in source.get("archMap", []) if row["architecture"] == architecture), {})
     rules = []
     for rule in source["syscalls"]:
         if _applies(rule, GO_ARCHITECTURES[machine], capabilities):

@@ -1,0 +1,382 @@
+"""The verbs of :class:`runtime.api.Engine` on files alone: no process, no kernel, the same contract.
+
+State lies under ``<home>/fake``, so the processes of a test share it.  :mod:`runtime.engines.fake.misbehaviour` makes it slow,
+stuck or broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.api import (
+    Capability,
+    ContainerSpec,
+    ContainerStatus,
+    Counters,
+    Credentials,
+    ExecSession,
+    ExecSpec,
+    FinalReading,
+    Image,
+    IsolationReport,
+    Layer,
+    LayerMount,
+    LogLine,
+    NamespaceIds,
+    Progress,
+    Reconciliation,
+    State,
+    Step,
+    no_progress,
+)
+from runtime.engines.fake.execs import FakeExec
+from runtime.engines.fake.misbehaviour import Misbehaviour
+from runtime.engines.native import records, validation
+from runtime.engines.native.records import Record, Records, boot_id
+from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
+from runtime.home import Home, atomic_write
+from runtime.image.reference import BUILT_IN, Reference
+from runtime.network.addresses import free_ports, take_ports
+
+COMMANDS = frozenset(
+    {"sh", "sleep", "echo", "true", "false", "cat", "exit", "nginx", "redis-server", "python3", "start"}
+)
+"""What every fake image has.  ``true`` and ``false`` end at once; ``exit N`` with N; all others run until they are stopped."""
+
+
+class FakeEngine:
+    name = "fake"
+    capabilities = frozenset(Capability)
+
+    def __init__(self, home: Home) -> None:
+        # a home beside the real one, and locks on its own disk: no root needed
+        self.home = _FakeHome(home.root / "fake", home.instance, home.subnets, home.uid_base)
+        self.misbehaviour = Misbehaviour(self.home.state / "misbehaviour.json")
+        self._records = Records(self.home)
+        for folder in (self.home.containers, self.home.final, self._images):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    # images ----------------------------------------------------------------------------------------------
+
+    @property
+    def _images(self) -> Path:
+        return self.home.state / "fake-images"
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+        progress: Progress = no_progress,
+    ) -> Image:
+        """Every name exists, but for what contains ``missing``, ``denied``, ``corrupt`` or ``otherarch``."""
+        del credentials, insecure
+        parsed = Reference.parse(reference)
+        self.misbehaviour.act("pull")
+        for number in range(1, 4):
+            progress(Step("download", number * 100_000, 300_000, "fake"))
+        if "missing" in parsed.repository:
+            raise NotFound(
+                f"The registry {parsed.registry} has no image {parsed.repository}.",
+                hint="Check the name.",
+                field="image",
+            )
+        if "otherarch" in parsed.repository:
+            raise ImageUnsuitable("The image is not made for this architecture.", hint="Use another.", field="image")
+        return self.add_image(parsed)
+
+    def add_image(self, reference: Reference, memory_needed: int = 0) -> Image:
+        """Also how a test makes a built-in image at once."""
+        content = f"{reference} {memory_needed}".encode()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        atomic_write(self._images / digest.removeprefix("sha256:"), content)
+        return self.image(digest)
+
+    def load(
+        self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
+    ) -> tuple[Image, ...]:
+        if not archive.exists():
+            raise InvalidSpec("The archive is not there.", hint="Check the path.", field="archive")
+        progress(Step("verify"))
+        return (self.add_image(Reference.parse(reference or f"{BUILT_IN}/{archive.stem.lower()}")),)
+
+    def image(self, reference: str) -> Image:
+        wanted = () if reference.startswith("sha256:") else (
+            str(Reference.parse(reference, registry=BUILT_IN)), str(Reference.parse(reference)),
+        )  # fmt: skip
+        found = next(
+            (image for image in self.images() if reference == image.id or set(wanted) & set(image.references)), None
+        )
+        if found is None:
+            raise NotFound(f"The image {reference[:80]!r} is not on this node.", hint="Pull it first.", field="image")
+        return found
+
+    def images(self) -> tuple[Image, ...]:
+        return tuple(self._image(path) for path in sorted(self._images.iterdir()) if not path.name.startswith("."))
+
+    @staticmethod
+    def _image(path: Path) -> Image:
+        name, _, needed = path.read_text(encoding="utf-8").rpartition(" ")
+        base = "sha256:" + hashlib.sha256(b"base").hexdigest()
+        digest = f"sha256:{path.name}"
+        return Image(
+            id=digest,
+            references=(name,),
+            architecture="amd64",
+            os="linux",
+            size=300_000,
+            layers=(Layer(base, base, 200_000, "base"), Layer(digest, digest, 100_000, "fake")),
+            created="1970-01-01T00:00:00Z",
+            config={"Cmd": ["sleep", "infinity"], "Labels": {validation.MEMORY_LABEL: needed}},
+        )
+
+    def remove_image(self, reference: str) -> None:
+        image = self.image(reference)
+        user = next((id for id in self._records.ids() if self._records.spec(id).image == image.id), None)
+        if user is not None:
+            raise Conflict("A container uses the image.", hint="Remove the container first.", container=user)
+        (self._images / image.id.removeprefix("sha256:")).unlink()
+
+    # lifecycle -------------------------------------------------------------------------------------------
+
+    def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
+        validation.check(spec)
+        self.misbehaviour.act("create")
+        with self.home.lock("all"):
+            if self._records.exists(spec.id):
+                if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
+                    raise Conflict("A container with this id exists with another configuration.", field="id")
+                return self.inspect(spec.id)
+            validation.check_image(spec, self.image(spec.image))
+            if any(other.tenant == spec.tenant and other.name == spec.name for other in self.list()):
+                raise Conflict(f"The name {spec.name!r} is taken.", hint="Choose another.", field="name")
+            progress(Step("create"))
+            self.home.container(spec.id).mkdir(parents=True)
+            atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))
+            self._records.save(spec.id, Record(state=State.CREATED, created_at=time.time()))
+        return self.inspect(spec.id)
+
+    def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
+        spec = self._records.spec(id)
+        self.misbehaviour.act("start")
+        progress(Step("start"))
+        with self.home.lock("all"):
+            record = self._records.record(id)
+            if record.state is State.RUNNING:
+                return self.inspect(id)
+            command = list(spec.command or ("sleep",))
+            if command[0].rsplit("/", 1)[-1] not in COMMANDS:
+                raise InvalidSpec(
+                    f"The image has no command {command[0]!r}.", hint="Check the command.", field="command"
+                )
+            ports = take_ports(self.home, spec.ports, id)
+            number = 2 + len([other for other in self.list() if other.state is State.RUNNING])
+            running = record.moved(
+                State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=ports,
+                oom_killed=False, reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
+            )  # fmt: skip
+            self._records.save(id, running)
+            self._say(id, f"{' '.join(command)}: started")
+        if command[0].rsplit("/", 1)[-1] in {"true", "false", "exit"}:
+            code = int(command[1]) if len(command) > 1 else int(command[0].endswith("false"))
+            self._end(id, code)
+        return self.inspect(id)
+
+    def _say(self, id: str, text: str) -> None:
+        with (self.home.container(id) / "ctr.log").open("a", encoding="utf-8") as log:
+            log.write(f"{_now()} stdout F {text}\n")
+
+    def _end(self, id: str, code: int) -> None:
+        with self.home.lock("all"):
+            record, spec = self._records.record(id), self._records.spec(id)
+            if record.state is not State.RUNNING:
+                return
+            self._records.store_final(
+                FinalReading(
+                    container=id, tenant=spec.tenant, epoch=record.epoch, boot_id=record.boot_id, cgroup_inode=1,
+                    started_at=record.started_at or 0, finished_at=time.time(), limits=spec.limits,
+                    counters=self._counters(record),
+                )
+            )  # fmt: skip
+            free_ports(self.home, record.ports, id)
+            self._records.save(
+                id,
+                record.moved(State.EXITED, pid=None, exit_code=code, finished_at=time.time(), address=None, ports=()),
+            )
+
+    def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
+        del grace_s
+        self._records.spec(id)
+        self.misbehaviour.act("stop")
+        progress(Step("stop"))
+        self._end(id, 143)
+        return self.inspect(id)
+
+    def kill(self, id: str, signal: str = "SIGKILL") -> None:
+        number = validation.signal_number(signal)
+        self._running(id)
+        self.misbehaviour.act("kill")
+        self._end(id, 128 + number)
+
+    def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
+        self.stop(id, grace_s=grace_s, progress=progress)
+        return self.start(id, progress=progress)
+
+    def remove(self, id: str, *, force: bool = False, progress: Progress = no_progress) -> None:
+        if not self._records.exists(id):
+            return
+        self.misbehaviour.act("remove")
+        if self._records.record(id).state is State.RUNNING:
+            if not force:
+                raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
+            self._end(id, 137)
+        progress(Step("remove"))
+        shutil.rmtree(self.home.container(id), ignore_errors=True)
+
+    def settle(self, id: str) -> ContainerStatus:
+        return self.inspect(id)
+
+    # what is ---------------------------------------------------------------------------------------------
+
+    def _running(self, id: str) -> Record:
+        record = self._records.record(id)
+        if record.state is not State.RUNNING:
+            raise Conflict("The container is not running.", hint="Start it first.")
+        return record
+
+    def inspect(self, id: str) -> ContainerStatus:
+        return records.status(id, self._records.spec(id), self._records.record(id))
+
+    def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
+        found = []
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):
+                found.append(self.inspect(id))
+        return tuple(status for status in found if tenant is None or status.tenant == tenant)
+
+    def spec(self, id: str) -> ContainerSpec:
+        return self._records.spec(id)
+
+    def exec(self, id: str, spec: ExecSpec) -> ExecSession:
+        self._running(id)
+        if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:
+            raise InvalidSpec(
+                f"The image has no command {spec.command[0]!r}.", hint="Check the command.", field="command"
+            )
+        return FakeExec(spec)
+
+    def logs(
+        self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+    ) -> Iterator[LogLine]:
+        from runtime.telemetry import log
+
+        self._records.spec(id)
+        path = self.home.container(id) / "ctr.log"
+        return log.read(path, last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+
+    def _ended(self, id: str) -> bool:
+        return not self._records.exists(id) or self._records.record(id).state is not State.RUNNING
+
+    def log_files(self, id: str) -> Sequence[Path]:
+        self._records.spec(id)
+        path = self.home.container(id) / "ctr.log"
+        return (path,) if path.exists() else ()
+
+    def isolation(self, id: str) -> IsolationReport:
+        record, spec = self._running(id), self._records.spec(id)
+        layers = [LayerMount("lower", layer.diff_id, layer.size) for layer in self.image(spec.image).layers]
+        return IsolationReport(
+            namespaces=tuple(
+                NamespaceIds(kind, 4026532000 + n, 4026531000 + n) for n, kind in enumerate(("mnt", "net", "pid"))
+            ),
+            uid_map=((0, self.home.uid_base, 65536),),
+            cgroup=self.home.cgroup(spec.tenant, id),
+            cgroup_version=2,
+            cgroup_limits={"memory.max": str(spec.limits.memory_bytes), "pids.max": str(spec.limits.pids)},
+            layers=(*layers, LayerMount("upper", "", 4096), LayerMount("merged", "", 304_096)),
+            capabilities=("CAP_CHOWN",),
+            seccomp=True,
+            no_new_privileges=True,
+            address=record.address or "",
+            interface=self.home.veth(id),
+        )
+
+    # counters --------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _counters(record: Record) -> Counters:
+        """A container uses a tenth of a vCPU and writes a little, forever."""
+        ran_ns = int((time.time() - (record.started_at or time.time())) * 1e9)
+        return Counters(
+            at=time.time(),
+            boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            cpu_ns=1_000_000 + ran_ns // 10,
+            memory_bytes=8 << 20,
+            working_set_bytes=6 << 20,
+            pids=2,
+            throttled_ns=0,
+            oom_kills=0,
+            block_read_bytes=4096,
+            block_write_bytes=ran_ns // 1_000_000,
+            net_rx_bytes=ran_ns // 1_000_000,
+            net_tx_bytes=ran_ns // 2_000_000,
+        )
+
+    def counters(self, ids: Iterable[str] | None = None) -> Mapping[str, Counters]:
+        found = {}
+        for id in self._records.ids() if ids is None else ids:
+            with contextlib.suppress(NotFound):
+                record = self._records.record(id)
+                if record.state is State.RUNNING:
+                    found[id] = self._counters(record)
+        return found
+
+    def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:
+        return self._records.finals(id)
+
+    def acknowledge(self, reading: FinalReading) -> None:
+        self._records.forget_final(reading)
+
+    # the node --------------------------------------------------------------------------------------------
+
+    def reconcile(self) -> Reconciliation:
+        return Reconciliation(adopted=tuple(status.id for status in self.list() if status.state is State.RUNNING))
+
+    def teardown(self) -> None:
+        for id in self._records.ids():
+            self.remove(id, force=True)
+
+    # for tests -------------------------------------------------------------------------------------------
+
+    def lose(self, id: str) -> None:
+        """The container vanishes without a trace, as when somebody deletes it behind our back."""
+        shutil.rmtree(self.home.container(id))
+
+    def crash(self, id: str, code: int = 139, *, oom: bool = False) -> None:
+        """The container's process ends by itself."""
+        self._end(id, code)
+        if oom:
+            record = self._records.record(id)
+            self._records.save(id, replace(record, oom_killed=True, reason="out of memory"))
+
+
+def _now() -> str:
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}+00:00"
+
+
+class _FakeHome(Home):
+    """Runs without root: what lies on /run for a real engine lies in the home."""
+
+    __slots__ = ()
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"

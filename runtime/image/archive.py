@@ -1,0 +1,134 @@
+"""Images from archives: an OCI image layout or what ``docker save`` writes, as tar, gzip or zstd (image-spec, image-layout.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from runtime.api import Image, Progress, Step
+from runtime.errors import ImageCorrupt, ImageUnsuitable, InvalidSpec
+from runtime.image.blobs import digest_mismatch, disk_full, out_of_space, parse_json
+from runtime.image.compression import decompressed
+from runtime.image.reference import BUILT_IN, Reference
+from runtime.image.store import CONFIG, MANIFEST, ImageStore, architecture
+
+NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+def load(store: ImageStore, path: Path, *, reference: str | None, progress: Progress) -> tuple[Image, ...]:
+    """See :meth:`runtime.api.Engine.load`.  ``reference`` names the image of an archive that holds one."""
+    progress(Step("verify", detail=path.name))
+    try:
+        with store.adding(), path.open("rb") as raw, tempfile.TemporaryFile(dir=store.blobs.ingest) as plain:
+            stream = decompressed(cast("BinaryIO", raw))
+            while chunk := stream.read(1 << 20):
+                plain.write(chunk)
+            plain.seek(0)
+            with tarfile.open(fileobj=cast("BinaryIO", plain), mode="r:") as archive:
+                return _Archive(store, archive, reference, progress).load()
+    except (tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, KeyError, TypeError, IndexError):
+        raise ImageCorrupt("The file is not an image archive, or is damaged.", hint="Save the image anew.") from None
+    except FileNotFoundError:
+        raise InvalidSpec("The archive is not there.", hint="Check the path.", field="archive") from None
+    except OSError as error:
+        raise (out_of_space() if disk_full(error) else error) from None
+
+
+class _Archive:
+    def __init__(self, store: ImageStore, archive: tarfile.TarFile, reference: str | None, progress: Progress) -> None:
+        self._store = store
+        self._archive = archive
+        self._reference = reference
+        self._progress = progress
+        self._members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
+
+    def load(self) -> tuple[Image, ...]:
+        if "index.json" in self._members:
+            return self._oci()
+        if "manifest.json" in self._members:
+            return self._docker()
+        raise ImageCorrupt(
+            "The file is not an image archive.", hint="Save the image with docker save, or as OCI archive."
+        )
+
+    def _bytes(self, name: str) -> bytes:
+        source = self._archive.extractfile(self._members[name])
+        return source.read() if source else b""
+
+    def _blob(self, digest: str) -> bytes:
+        content = self._bytes("blobs/" + digest.replace(":", "/"))
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise digest_mismatch()
+        return content
+
+    def _take(self, name: str, digest: str | None) -> tuple[str, int]:
+        source = self._archive.extractfile(self._members[name])
+        return self._store.blobs.copy_in(cast("BinaryIO", source), digest)
+
+    # OCI -------------------------------------------------------------------------------------------------
+
+    def _oci(self) -> tuple[Image, ...]:
+        rows = parse_json(self._bytes("index.json"))["manifests"]
+        images = []
+        for number, row in enumerate(rows):
+            manifest = self._platform(row)
+            parsed = parse_json(manifest)
+            for part in (parsed["config"], *parsed["layers"]):
+                self._take("blobs/" + part["digest"].replace(":", "/"), part["digest"])
+            annotations = row.get("annotations") or {}
+            name = next((annotations[key] for key in NAME_ANNOTATIONS if key in annotations), "")
+            images.append(self._store.adopt(manifest, self._name(name, number), self._progress))
+        return tuple(images)
+
+    def _platform(self, row: Mapping[str, Any]) -> bytes:
+        content = self._blob(row["digest"])
+        parsed = parse_json(content)
+        if "manifests" not in parsed:
+            return content
+        for inner in parsed["manifests"]:
+            platform = inner.get("platform") or {}
+            if platform.get("architecture") == architecture() and platform.get("os") == "linux":
+                return self._blob(inner["digest"])
+        raise ImageUnsuitable(
+            f"The archive has no image for linux/{architecture()}.",
+            hint="Save one for this architecture.",
+            field="image",
+        )
+
+    # docker save -----------------------------------------------------------------------------------------
+
+    def _docker(self) -> tuple[Image, ...]:
+        images = []
+        for number, row in enumerate(json.loads(self._bytes("manifest.json"))):
+            config = self._bytes(row["Config"])
+            layers = []
+            for name in row["Layers"]:
+                digest, size = self._take(name, None)
+                layers.append({"mediaType": LAYER_TAR, "digest": digest, "size": size})
+            manifest = {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": {"mediaType": CONFIG, "digest": self._store.blobs.put(config), "size": len(config)},
+                "layers": layers,
+            }
+            name = (row.get("RepoTags") or [""])[0]
+            content = json.dumps(manifest, sort_keys=True).encode()
+            images.append(self._store.adopt(content, self._name(name, number), self._progress))
+        return tuple(images)
+
+    def _name(self, name: str, number: int) -> Reference:
+        """The caller's name, the archive's own, or one made of its place."""
+        if self._reference and number == 0:
+            return Reference.parse(self._reference)
+        if ":" in name or "/" in name:
+            return Reference.parse(name)
+        return Reference(BUILT_IN, f"loaded/{name.lower() or f'image-{number}'}", "latest")
