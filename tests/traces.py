@@ -13,7 +13,7 @@ from runtime.home import Home
 from runtime.kernel.mount import mounts_under
 
 CGROUPS = Path("/sys/fs/cgroup")
-VOLATILE = re.compile(r"/locks/|/up\.lock$")
+VOLATILE = re.compile(r"/locks(/|$)|/up\.lock$")
 """A lock's file may stay: it holds nothing."""
 
 

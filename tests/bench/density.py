@@ -37,11 +37,12 @@ def measure(quick: bool) -> list[Row]:
             theirs = _docker_memory(peer, others)
         with _ours.engine() as (engine, _home):
             image = engine.load(archive, reference=_archive.REFERENCE)[0]
+            _launch(engine, image, count)  # the bridge, the rules, what every container shares
             ours = _memory(count, lambda number: _launch(engine, image, number))
             note(f"{count} containers run; reading all of them {ticks} times, one second apart")
-            share = _sampling_share(engine, count, ticks)
+            share = _sampling_share(engine, count + 1, ticks)
             note("removing them")
-            _every(count, lambda number: engine.remove(_id(number), force=True))
+            _every(count + 1, lambda number: engine.remove(_id(number), force=True))
     peer_name = f"{name}, {others} containers"
     return [
         Row(f"memory of a container, {count} running", "MiB", ours, None, "", 1.5, absolute=True),

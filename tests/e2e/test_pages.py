@@ -43,7 +43,7 @@ def axe() -> str:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(("who", "pages"), [("demo", PAGES), ("admin", ADMIN_PAGES)])
-def test_pages(visit: Visit, pictures: Path, who: str, pages: dict[str, str], width: int, scheme: str) -> None:
+def test_pages(visit: Visit, pictures: Path, *, who: str, pages: dict[str, str], width: int, scheme: str) -> None:
     person = visit(who, viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme)
     source = axe()
     found: dict[str, list[str]] = {}
