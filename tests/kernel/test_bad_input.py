@@ -172,8 +172,10 @@ def test_a_full_disk_is_out_of_space(home: Home, shop: Registry) -> None:
     try:
         engine = open_engine("native", home)
         reference = shop.put("large", layer({"noise": os.urandom(4 * 2**20)}))
-        refused(home, OutOfSpace, lambda: engine.pull(reference, insecure=True))
-        engine.teardown()
+        try:
+            refused(home, OutOfSpace, lambda: engine.pull(reference, insecure=True))
+        finally:
+            engine.teardown()
     finally:
         subprocess.run(["umount", str(home.root)], check=True)
 
