@@ -7,6 +7,7 @@ apt in an overlay over both.  The overlay is mounted in a mount namespace of the
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import re
 import shlex
@@ -26,6 +27,8 @@ from runtime.image.blobs import disk_full, out_of_space
 from runtime.image.recipe import Recipe
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.store import ImageStore
+
+logger = logging.getLogger(__name__)
 
 RECIPE_LABEL = "io.slipway.recipe"
 MEMORY_LABEL = "io.slipway.memory-needed"
@@ -56,7 +59,7 @@ set -e
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
 if [ -n "$PACKAGES" ]; then
   apt-get -q update
-  apt-get -q -y -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 install --no-install-recommends $PACKAGES
+  apt-get -q -y -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold install --no-install-recommends $PACKAGES
 fi
 """
 
@@ -268,5 +271,6 @@ def _failure(words: list[str], tool: str) -> Exception:
             "The packages that the image is made of could not be fetched.",
             hint="Check the node's package sources and network with apt-get update, then try again.",
         )
+    logger.warning("a build failed in %s; its last words:\n%s", tool, text)
     last = next((line for line in reversed(words) if line.startswith("E:")), words[-1] if words else "no reason given")
     return EngineFault(f"Building the image failed in {tool}: {last[:200]}", hint="Try again; the node's log has more.")

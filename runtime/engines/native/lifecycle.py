@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -62,12 +63,14 @@ class Lifecycle:
             slot = self._networks.tenant(spec.tenant)
             root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
             failpoint("start.mounted")
-            self._write_bundle(spec, image, root, endpoint, slot.uid_base)
+            owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
             pid = supervisor.create(
                 self._home, self.runtime, id, terminal=spec.terminal, log_bytes=spec.limits.log_bytes // 2
             )
             failpoint("start.created")
+            if not spec.terminal:
+                give_output(pid, owner)
             progress(Step("network"))
             self._networks.attach(endpoint, pid)
             failpoint("start.attached")
@@ -104,7 +107,8 @@ class Lifecycle:
         except FileNotFoundError:
             return 0
 
-    def _write_bundle(self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int) -> None:
+    def _write_bundle(self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int) -> int:
+        """Returns the host's id of the container's user."""
         folder = self._home.bundle(spec.id)
         name = bundle.hostname(spec)
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
@@ -125,8 +129,10 @@ class Lifecycle:
             seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
             open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         )
-        configuration = bundle.configuration(spec, image.config, passwd.resolve(root, user), host)
+        identity = passwd.resolve(root, user)
+        configuration = bundle.configuration(spec, image.config, identity, host)
         (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
+        return uid_base + identity.uid
 
     # settle ----------------------------------------------------------------------------------------------
 
@@ -225,6 +231,14 @@ class Lifecycle:
                 time.sleep(0.02)
             else:
                 return
+
+
+def give_output(pid: int, owner: int) -> None:
+    """conmon's pipes belong to the host's root, whom the container's user namespace does not have: without this a program
+    could write to its output but not open ``/dev/stdout``.
+    """
+    for descriptor in (0, 1, 2):
+        os.chown(f"/proc/{pid}/fd/{descriptor}", owner, owner)
 
 
 def resolv_conf(source: Path) -> str:
