@@ -278,7 +278,7 @@ class Session:
 
     def post(self, path: str, **values: str) -> httpx.Response:
         """As a script would: the cookie's token, no form."""
-        token = self.client.cookies.get("csrftoken", "")
+        token = self.client.cookies.get("csrftoken") or ""
         headers = {"X-CSRFToken": token, "Referer": str(self.client.base_url)}
         return self.client.post(path, data=values, headers=headers)
 
