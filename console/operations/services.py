@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,6 +19,8 @@ from console.core.errors import Invalid
 from console.core.live import announce
 from console.operations.models import Operation
 from console.workloads.models import Container
+from runtime.api import Step
+from runtime.errors import EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=15)
@@ -84,3 +87,97 @@ def renew(id: str, worker: str) -> bool:
     """False: the lease is another's by now."""
     mine = Operation.objects.filter(pk=id, worker=worker, state=Operation.State.RUNNING)
     return bool(mine.update(lease_until=timezone.now() + LEASE))
+
+
+# ------------------------------------------------------------------------------------------------ while it runs
+
+WRITE_EVERY_S = 0.5
+
+
+class Reporter:
+    """Writes an operation's progress, at most twice a second; a new stage is written at once."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._written = 0.0
+        self._stage = ""
+
+    def __call__(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.stage == self._stage and now - self._written < WRITE_EVERY_S and step.done != step.total:
+            return
+        self._stage, self._written = step.stage, now
+        fields = {"stage": step.stage, "done": step.done, "total": step.total, "detail": step.detail[:200]}
+        held = _held(self._operation).update(**fields)
+        if held:
+            _announce(self._operation, Operation.State.RUNNING, progress=fields)
+
+
+def _held(operation: Operation) -> QuerySet[Operation]:
+    """The operation, as long as this worker's claim still counts."""
+    return Operation.objects.filter(pk=operation.pk, worker=operation.worker, state=Operation.State.RUNNING)
+
+
+def _announce(operation: Operation, state: str, **fields: Any) -> None:
+    announce(operation.tenant_id, "operation", operation.id, state=state, container=operation.container_id, **fields)
+
+
+def succeed(operation: Operation) -> bool:
+    """False: another worker has taken it over; its outcome counts."""
+    done = _held(operation).update(
+        state=Operation.State.SUCCEEDED, finished_at=timezone.now(), lease_until=None, stage="", detail=""
+    )
+    if done:
+        _announce(operation, Operation.State.SUCCEEDED)
+    return bool(done)
+
+
+def fail(operation: Operation, fault: RuntimeFault) -> bool:
+    """The sentence is kept in English with its code and data; pages translate it."""
+    done = _held(operation).update(
+        state=Operation.State.FAILED,
+        finished_at=timezone.now(),
+        lease_until=None,
+        error_code=fault.code,
+        error_message=fault.message,
+        error_hint=fault.hint,
+        error_field=fault.field,
+        error_data=fault.data,
+    )
+    if done:
+        _announce(operation, Operation.State.FAILED)
+    return bool(done)
+
+
+# ------------------------------------------------------------------------------------------------ what went wrong
+
+UNCLAIMED_AFTER = timedelta(seconds=5)
+
+
+def sweep() -> int:
+    """Give up what was tried too often, and ring again for what nobody claimed or whose worker is gone; returns how many."""
+    now = timezone.now()
+    lost = Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    for operation in Operation.objects.filter(lost, attempts__gte=Operation.MAX_ATTEMPTS):
+        fail(operation, _given_up(operation))
+    quiet = Q(rung_at__isnull=True, created_at__lt=now - UNCLAIMED_AFTER) | Q(rung_at__lt=now - UNCLAIMED_AFTER)
+    waiting = Operation.objects.filter(Q(state=Operation.State.QUEUED) & quiet | lost & quiet)
+    count = 0
+    for id, node in waiting.values_list("id", "node")[:200]:
+        ring(id, node)
+        count += 1
+    return count
+
+
+def _given_up(operation: Operation) -> RuntimeFault:
+    return EngineFault(
+        "The worker was lost again and again while it worked on this.",
+        hint="Look at the node's log, then try again.",
+        attempts=operation.attempts,
+    )
+
+
+def release_leases(node: str, worker: str) -> int:
+    """At a worker's start: what an earlier worker of this node held can be claimed at once, for there is one worker a node."""
+    held = Operation.objects.filter(node=node, state=Operation.State.RUNNING).exclude(worker=worker)
+    return held.update(lease_until=timezone.now() - LEASE, rung_at=None)

@@ -109,6 +109,7 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 METRICS_REDIS_URL = redis_url(3)
 
 CELERY_BROKER_URL = _broker_url()
+CELERY_TASK_ALWAYS_EAGER = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -119,8 +120,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_BEAT_SCHEDULE = {
     "sweep-operations": {"task": "console.operations.tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
-    "close-metering-hours": {"task": "console.operations.tasks.meter", "schedule": 60.0, "options": {"expires": 60}},
-    "reconcile": {"task": "console.operations.tasks.reconcile", "schedule": 300.0, "options": {"expires": 300}},
+    "reconcile": {"task": "console.operations.tasks.reconcile", "schedule": 300.0, "options": {"expires": 300, "queue": f"node.{NODE}"}},
 }
 
 # ------------------------------------------------------------------------------------------------ people
@@ -166,6 +166,13 @@ STATICFILES_FINDERS = [
 ]
 NODE_MODULES = Path(environment.text("SLIPWAY_NODE_MODULES", str(HOME / "node_modules")))
 VENDOR_FILES = {
+    # style sheets and scripts name their source maps, and the manifest storage wants every file that is named
+    "vendor/tabler.esm.min.js.map": "@tabler/core/dist/js/tabler.esm.min.js.map",
+    "vendor/tabler.min.css.map": "@tabler/core/dist/css/tabler.min.css.map",
+    "vendor/xterm.mjs.map": "@xterm/xterm/lib/xterm.mjs.map",
+    "vendor/addon-fit.mjs.map": "@xterm/addon-fit/lib/addon-fit.mjs.map",
+    "vendor/addon-webgl.mjs.map": "@xterm/addon-webgl/lib/addon-webgl.mjs.map",
+    "vendor/addon-search.mjs.map": "@xterm/addon-search/lib/addon-search.mjs.map",
     "vendor/htmx.js": "htmx.org/dist/htmx.esm.js",
     "vendor/tabler.js": "@tabler/core/dist/js/tabler.esm.min.js",
     "vendor/tabler.css": "@tabler/core/dist/css/tabler.min.css",

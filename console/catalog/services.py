@@ -1,0 +1,110 @@
+"""Registries, repositories, and building the catalog's images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Role, Tenant, User
+from console.accounts.services import audit, require
+from console.catalog.models import Registry, Repository
+from console.core import secrets
+from console.core.errors import Invalid
+from console.operations import services as operations
+from console.operations.models import Operation
+from console.workloads.models import Image
+from runtime.errors import InvalidSpec
+from runtime.image.recipe import recipes
+from runtime.image.reference import Reference
+
+HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?")
+
+
+@transaction.atomic
+def add_registry(
+    *, tenant: Tenant, actor: User, host: str, name: str, username: str = "", password: str = "", insecure: bool = False
+) -> Registry:
+    """The password is stored encrypted and shown to nobody.  Raises Missing, NotAllowed, Invalid."""
+    require(actor, tenant, Role.OWNER)
+    if not HOST.fullmatch(host):
+        raise Invalid("host", _("Write the registry's host name, with its port if need be, and nothing else."))
+    if bool(username) != bool(password):
+        raise Invalid("password", _("Give both a user name and a password, or neither."))
+    try:
+        with transaction.atomic():
+            row = Registry.objects.create(
+                tenant=tenant, host=host, name=name or host, username=username, insecure=insecure,
+                password_encrypted=secrets.encrypt(password) if password else b"",
+            )  # fmt: skip
+    except IntegrityError:
+        raise Invalid("host", _("This registry is in the list already.")) from None
+    audit("registry.add", actor=actor, tenant=tenant, target=row.id, host=host)
+    return row
+
+
+def _own(actor: User, tenant: Tenant | None) -> None:
+    """Everybody's rows are the admin's to change."""
+    if tenant is not None:
+        require(actor, tenant, Role.OWNER)
+    elif not actor.is_superuser:
+        from console.core.errors import Missing
+
+        raise Missing
+
+
+@transaction.atomic
+def remove_registry(*, registry: Registry, actor: User) -> None:
+    _own(actor, registry.tenant)
+    audit("registry.remove", actor=actor, tenant=registry.tenant, target=registry.id, host=registry.host)
+    registry.delete()
+
+
+@transaction.atomic
+def add_repository(
+    *, tenant: Tenant, actor: User, registry: Registry | None, name: str, title: str, tag: str = "latest",
+    description: str = "", port: int | None = None, memory_bytes: int = 256 * 2**20, cpu_millis: int = 1000,
+) -> Repository:  # fmt: skip
+    """A catalog entry.  Raises Missing, NotAllowed, Invalid."""
+    require(actor, tenant, Role.OWNER)
+    host = registry.host if registry else settings.DEFAULT_REGISTRY
+    try:
+        Reference.parse(f"{host}/{name}:{tag}")
+    except InvalidSpec as fault:
+        raise Invalid("name", fault.message) from None
+    if not title.strip():
+        raise Invalid("title", _("Give the entry a title."))
+    row = Repository.objects.create(
+        tenant=tenant, registry=registry, name=name, tag=tag, title=title.strip(), description=description,
+        port=port, memory_bytes=memory_bytes, cpu_millis=cpu_millis,
+    )  # fmt: skip
+    audit("repository.add", actor=actor, tenant=tenant, target=row.id, name=name)
+    return row
+
+
+@transaction.atomic
+def remove_repository(*, repository: Repository, actor: User) -> None:
+    _own(actor, repository.tenant)
+    audit("repository.remove", actor=actor, tenant=repository.tenant, target=repository.id, name=repository.name)
+    repository.delete()
+
+
+def prepare_builtin(slugs: Iterable[str] | None = None, *, actor: User | None = None) -> list[Operation]:
+    """Have built-in images built in the background; what is built already or being built is left out."""
+    ready = set(Image.objects.filter(tenant__isnull=True, node=settings.NODE).values_list("reference", flat=True))
+    wanted = None if slugs is None else set(slugs)
+    begun = []
+    for known in recipes():
+        if str(known.reference) in ready or (wanted is not None and known.slug not in wanted):
+            continue
+        with transaction.atomic():
+            begun.append(
+                operations.submit(
+                    tenant=None, actor=actor, kind=Operation.Kind.BUILD, node=settings.NODE,
+                    params={"recipe": known.slug}, request_key=f"build-{settings.NODE}-{known.slug}-{known.digest[:16]}",
+                )  # fmt: skip
+            )
+    return begun

@@ -1,0 +1,106 @@
+"""What a worker does for each kind of operation: the engine's verbs in order, then the truth into the rows.
+
+Every runner may be run again after a crash at any point of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from console.metering import services as metering
+from console.operations import images
+from console.operations.models import Operation
+from console.workloads import services as workloads
+from console.workloads.models import Container
+from runtime.api import Engine, Progress
+from runtime.errors import NotFound, RuntimeFault
+
+Runner = Callable[[Operation, Engine, Progress], None]
+
+
+def _container(operation: Operation) -> Container:
+    if operation.container is None:
+        raise NotFound("The container is gone.")
+    return Container.objects.select_related("tenant", "registry").get(pk=operation.container_id)
+
+
+def launch(operation: Operation, engine: Engine, progress: Progress) -> None:
+    """Image, create, start.  After a fault nothing is left in the engine, and the container's row says why."""
+    container = _container(operation)
+    try:
+        if container.recipe:
+            image = images.built_in(engine, container.recipe, progress)
+        else:
+            image = images.pulled(engine, container.tenant, container.image_reference, container.registry, progress)
+        if container.image_digest != image.id:
+            Container.objects.filter(pk=container.pk).update(image_digest=image.id)
+            container.image_digest = image.id
+        engine.create(workloads.spec(container), progress=progress)
+        workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
+    except RuntimeFault as fault:
+        engine.remove(container.id, force=True)
+        workloads.launch_failed(container, fault)
+        raise
+
+
+def start(operation: Operation, engine: Engine, progress: Progress) -> None:
+    container = _container(operation)
+    try:
+        engine.inspect(container.id)
+    except NotFound:
+        if container.epoch:
+            raise NotFound(
+                "The node has lost this container and its data.", hint="Remove it and launch a new one."
+            ) from None
+        launch(operation, engine, progress)
+    else:
+        workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
+
+
+def stop(operation: Operation, engine: Engine, progress: Progress) -> None:
+    container = _container(operation)
+    workloads.observe(engine.stop(container.id, progress=progress), actor=operation.actor)
+    settle_bills(engine, container.id)
+
+
+def kill(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    container = _container(operation)
+    engine.kill(container.id, str(operation.params.get("signal", "SIGKILL")))
+    workloads.observe(engine.settle(container.id), actor=operation.actor)
+    settle_bills(engine, container.id)
+
+
+def restart(operation: Operation, engine: Engine, progress: Progress) -> None:
+    container = _container(operation)
+    engine.stop(container.id, progress=progress)
+    settle_bills(engine, container.id)
+    start(operation, engine, progress)
+
+
+def remove(operation: Operation, engine: Engine, progress: Progress) -> None:
+    container = _container(operation)
+    engine.remove(container.id, force=True, progress=progress)
+    settle_bills(engine, container.id)
+    workloads.removed(container, actor=operation.actor)
+
+
+def settle_bills(engine: Engine, container: str | None = None) -> None:
+    """Final readings into the database, and only then forgotten by the engine."""
+    for reading in engine.final_readings(container):
+        metering.ingest_final(reading)
+        engine.acknowledge(reading)
+
+
+def build(operation: Operation, engine: Engine, progress: Progress) -> None:
+    images.built_in(engine, str(operation.params["recipe"]), progress)
+
+
+RUNNERS: dict[str, Runner] = {
+    Operation.Kind.LAUNCH: launch,
+    Operation.Kind.START: start,
+    Operation.Kind.STOP: stop,
+    Operation.Kind.KILL: kill,
+    Operation.Kind.RESTART: restart,
+    Operation.Kind.REMOVE: remove,
+    Operation.Kind.BUILD: build,
+}

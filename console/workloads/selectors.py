@@ -1,0 +1,123 @@
+"""Containers as their tenant's people see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import Count, Prefetch, Q, QuerySet, Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant, User
+from console.accounts.selectors import quota
+from console.core.errors import Missing
+from console.operations.models import Operation
+from console.workloads.models import Container, ContainerEvent, Image, PublishedPort
+
+OPEN = [Operation.State.QUEUED, Operation.State.RUNNING]
+
+
+def containers(tenant: Tenant, *, search: str = "", state: str = "") -> QuerySet[Container]:
+    """Not removed ones, with their ports and open operation, in three queries whatever their number."""
+    found = Container.objects.of(tenant).filter(removed_at__isnull=True)
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(image_reference__icontains=search) | Q(id=search))
+    if state:
+        found = found.filter(state=state)
+    return found.prefetch_related("ports", _open_operations()).order_by("-created_at")
+
+
+def _open_operations() -> Prefetch[str]:
+    return Prefetch("operations", Operation.objects.filter(state__in=OPEN), to_attr="open_operations")
+
+
+def container(user: User, id: str) -> Container:
+    """Raises Missing, for an outsider just as for an id that never was."""
+    found = (
+        Container.objects.visible_to(user)
+        .select_related("tenant", "created_by")
+        .prefetch_related("ports", _open_operations())
+        .filter(pk=id)
+        .first()
+    )
+    if found is None:
+        raise Missing
+    return found
+
+
+def events(container: Container) -> QuerySet[ContainerEvent]:
+    return ContainerEvent.objects.filter(container=container).select_related("actor")
+
+
+def last_operation(container: Container) -> Operation | None:
+    return container.operations.order_by("-created_at").first()
+
+
+def images(tenant: Tenant) -> QuerySet[Image]:
+    """The tenant's own, and the built-in ones."""
+    return Image.objects.filter(Q(tenant=tenant) | Q(tenant__isnull=True))
+
+
+def image(container: Container) -> Image | None:
+    rows = images(container.tenant).filter(digest=container.image_digest, node=container.node)
+    return rows.first() if container.image_digest else None
+
+
+def counts(tenant: Tenant) -> dict[str, int]:
+    """State -> number, of what is not removed."""
+    rows = Container.objects.of(tenant).filter(removed_at__isnull=True).values("state").annotate(number=Count("pk"))
+    return {row["state"]: row["number"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a quota is taken."""
+
+    what: str
+    used: int
+    most: int
+    unit: str
+
+    @property
+    def percent(self) -> int:
+        return min(100, self.used * 100 // self.most) if self.most else 100
+
+
+def share(tenant: Tenant) -> tuple[Share, ...]:
+    limits = quota(tenant)
+    mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
+    sums = mine.aggregate(memory=Sum("memory_bytes"), cpu=Sum("cpu_millis"), number=Count("pk"))
+    ports = PublishedPort.objects.filter(container__in=mine, released_at__isnull=True).count()
+    return (
+        Share(_("Containers"), sums["number"], limits.containers, "count"),
+        Share(_("Memory"), sums["memory"] or 0, limits.memory_bytes, "bytes"),
+        Share(_("vCPU"), sums["cpu"] or 0, limits.cpu_millis, "millis"),
+        Share(_("Published ports"), ports, limits.published_ports, "count"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something a person should look at, and where."""
+
+    container: Container | None
+    sentence: str
+    level: str
+
+
+def needs_attention(tenant: Tenant) -> list[Attention]:
+    found = []
+    day = timezone.now() - timedelta(days=1)
+    mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
+    for row in mine.filter(state=Container.State.FAILED)[:10]:
+        found.append(Attention(row, row.reason or _("The last operation failed."), "danger"))
+    for row in mine.filter(state=Container.State.EXITED, finished_at__gte=day).exclude(wanted="stopped")[:10]:
+        if row.oom_killed:
+            found.append(Attention(row, _("It ran out of memory: raise its limit and start it again."), "danger"))
+        elif row.exit_code != 0:
+            found.append(Attention(row, _("It ended by itself with exit code %(code)s.") % {"code": row.exit_code}, "warning"))
+    for part in share(tenant):
+        if part.percent >= 90:
+            found.append(Attention(None, _("%(what)s: %(percent)d%% of the quota is used.") % {"what": part.what, "percent": part.percent}, "warning"))
+    return found

@@ -1,0 +1,370 @@
+"""Launching and operating containers: what is allowed, then intent and an operation in one transaction; and truth coming back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Quota, Role, Tenant, User
+from console.accounts.services import audit, require
+from console.catalog.models import Registry
+from console.core.errors import Full, Invalid
+from console.core.live import announce
+from console.metering import services as metering
+from console.operations import services as operations
+from console.operations.models import Operation
+from console.workloads.models import Container, ContainerEvent, PublishedPort
+from runtime.api import ContainerSpec, ContainerStatus, Limits, Port, State
+from runtime.engines.native.validation import ENVIRONMENT_NAME, LEAST_CPU_MILLIS, LEAST_MEMORY, MOST_PIDS, NAME, node_memory
+from runtime.errors import InvalidSpec, RuntimeFault
+from runtime.image.recipe import Recipe, recipe
+from runtime.image.reference import Reference
+
+MIB = 2**20
+LIVE = (Container.State.PENDING, Container.State.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    container_port: int
+    host_port: int | None = None
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the form asks for.  Exactly one of ``recipe`` (a slug) and ``image`` (a reference) is set."""
+
+    name: str
+    recipe: str = ""
+    image: str = ""
+    registry: Registry | None = None
+    command: str = ""
+    """As typed; split as a shell splits words."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PortRequest, ...] = ()
+    memory_bytes: int = 256 * MIB
+    cpu_millis: int = 1000
+    pids: int = 256
+    terminal: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ launch
+
+
+def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
+    """Field -> sentence for everything that is wrong with the request itself; quotas are checked by launch."""
+    problems: dict[str, str] = {}
+    for test in (_check_name, _check_image, _check_command, _check_environment, _check_ports, _check_limits):
+        try:
+            test(tenant, request)
+        except Invalid as refused:
+            problems[refused.field] = refused.message
+    return problems
+
+
+def _check_name(tenant: Tenant, request: LaunchRequest) -> None:
+    if not NAME.fullmatch(request.name):
+        raise Invalid("name", _("Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last."))
+    if Container.objects.of(tenant).filter(name=request.name, removed_at__isnull=True).exists():
+        raise Invalid("name", _("The name %(name)s is taken: choose another.") % {"name": request.name})
+
+
+def _check_image(_tenant: Tenant, request: LaunchRequest) -> None:
+    if request.recipe:
+        if recipe(request.recipe) is None:
+            raise Invalid("image", _("There is no such application in the catalog."))
+        return
+    try:
+        Reference.parse(request.image)
+    except InvalidSpec as fault:
+        raise Invalid("image", f"{fault.message} {fault.hint}") from None
+
+
+def words(command: str) -> list[str]:
+    """Raises Invalid, field ``command``."""
+    if "\0" in command:
+        raise Invalid("command", _("A zero byte cannot be part of a command."))
+    try:
+        return shlex.split(command)
+    except ValueError:
+        raise Invalid("command", _("A quotation mark is not closed.")) from None
+
+
+def _check_command(_tenant: Tenant, request: LaunchRequest) -> None:
+    words(request.command)
+
+
+def _check_environment(_tenant: Tenant, request: LaunchRequest) -> None:
+    for name, value in request.environment.items():
+        if not ENVIRONMENT_NAME.fullmatch(name):
+            raise Invalid("environment", _("%(name)s is not a name for a variable: use letters, digits and underscores.") % {"name": name})
+        if "\0" in value:
+            raise Invalid("environment", _("The value of %(name)s has a zero byte.") % {"name": name})
+    known = recipe(request.recipe)
+    for variable in known.environment if known else ():
+        if variable.required and not request.environment.get(variable.name):
+            raise Invalid("environment", _("%(name)s is required.") % {"name": variable.name})
+
+
+def _check_ports(_tenant: Tenant, request: LaunchRequest) -> None:
+    seen: set[tuple[str, int]] = set()
+    for port in request.ports:
+        if port.protocol not in {"tcp", "udp"}:
+            raise Invalid("ports", _("The protocol is neither tcp nor udp."))
+        for number in (port.container_port, port.host_port or 1):
+            if not 1 <= number <= 65535:
+                raise Invalid("ports", _("%(port)d is not a port: they go from 1 to 65535.") % {"port": number})
+        if port.host_port is None:
+            continue
+        if (port.protocol, port.host_port) in seen or _port_owner(port) is not None:
+            raise Invalid("ports", _("Port %(port)d of the node is taken: choose another, or leave it empty.") % {"port": port.host_port})
+        seen.add((port.protocol, port.host_port))
+
+
+def _port_owner(port: PortRequest) -> PublishedPort | None:
+    taken = PublishedPort.objects.filter(protocol=port.protocol, host_port=port.host_port, released_at__isnull=True)
+    return taken.first()
+
+
+def _check_limits(_tenant: Tenant, request: LaunchRequest) -> None:
+    known = recipe(request.recipe)
+    least = max(LEAST_MEMORY, known.memory_needed if known else 0)
+    cpus = os.cpu_count() or 1
+    if request.memory_bytes < least:
+        raise Invalid("memory", _("This image needs at least %(mib)d MiB of memory.") % {"mib": least // MIB})
+    if request.memory_bytes > node_memory():
+        raise Invalid("memory", _("The node has only %(mib)d MiB of memory.") % {"mib": node_memory() // MIB})
+    if not LEAST_CPU_MILLIS <= request.cpu_millis <= cpus * 1000:
+        raise Invalid("cpu", _("Choose from 0.01 to %(cpus)d vCPU: the node has no more.") % {"cpus": cpus})
+    if not 1 <= request.pids <= MOST_PIDS:
+        raise Invalid("pids", _("Choose from 1 to %(most)d processes.") % {"most": MOST_PIDS})
+
+
+def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: str) -> Operation:
+    """The same ``request_key`` again is the same launch.  Raises Missing, NotAllowed, Invalid, Full; then nothing was written."""
+    require(actor, tenant, Role.MEMBER)
+    with transaction.atomic():
+        quota = Quota.objects.select_for_update().get_or_create(tenant=tenant)[0]  # one launch of a tenant at a time
+        earlier = Operation.objects.filter(tenant=tenant, request_key=request_key).first()
+        if earlier is not None:
+            return earlier
+        for name, problem in check(tenant, request).items():
+            raise Invalid(name, problem)
+        _check_quota(tenant, quota, request)
+        container = _create(tenant, actor, request)
+        audit("container.launch", actor=actor, tenant=tenant, target=container.id, name=container.name, image=container.image_reference)
+        ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.CREATED, actor=actor)
+        announce(tenant.id, "container", container.id, state=container.state)
+        return operations.submit(
+            tenant=tenant, actor=actor, kind=Operation.Kind.LAUNCH, node=container.node, container=container, request_key=request_key
+        )
+
+
+def _create(tenant: Tenant, actor: User, request: LaunchRequest) -> Container:
+    known: Recipe | None = recipe(request.recipe)
+    container = Container.objects.create(
+        tenant=tenant,
+        node=settings.NODE,
+        name=request.name,
+        created_by=actor,
+        recipe=request.recipe,
+        registry=request.registry,
+        image_reference=str(known.reference) if known else str(Reference.parse(request.image)),
+        command=words(request.command),
+        environment=dict(request.environment),
+        memory_bytes=request.memory_bytes,
+        cpu_millis=request.cpu_millis,
+        pids=request.pids,
+        terminal=request.terminal,
+    )
+    PublishedPort.objects.bulk_create(
+        PublishedPort(
+            container=container,
+            container_port=port.container_port,
+            protocol=port.protocol,
+            host_port=port.host_port,
+            requested_port=port.host_port,
+        )
+        for port in request.ports
+    )
+    return container
+
+
+def _check_quota(tenant: Tenant, quota: Quota, request: LaunchRequest) -> None:
+    """Every container that is not removed counts, running or not: it can be started at any time."""
+    mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
+    memory = sum(mine.values_list("memory_bytes", flat=True)) + request.memory_bytes
+    cpu = sum(mine.values_list("cpu_millis", flat=True)) + request.cpu_millis
+    ports = PublishedPort.objects.filter(container__in=mine, released_at__isnull=True).count() + len(request.ports)
+    if mine.count() + 1 > quota.containers:
+        raise Full(_("The tenant's quota of %(most)d containers is used up: remove one first.") % {"most": quota.containers}, field="name")
+    if memory > quota.memory_bytes:
+        left = max(0, quota.memory_bytes - memory + request.memory_bytes) // MIB
+        raise Full(_("Only %(mib)d MiB of the tenant's memory quota are left.") % {"mib": left}, field="memory")
+    if cpu > quota.cpu_millis:
+        left_cpu = max(0, quota.cpu_millis - cpu + request.cpu_millis) / 1000
+        raise Full(_("Only %(cpu).2f vCPU of the tenant's quota are left.") % {"cpu": left_cpu}, field="cpu")
+    if ports > quota.published_ports:
+        raise Full(_("The tenant's quota of %(most)d published ports is used up.") % {"most": quota.published_ports}, field="ports")
+
+
+# ------------------------------------------------------------------------------------------------ act
+
+WANTED = {"start": "running", "restart": "running", "stop": "stopped", "kill": "stopped", "remove": "removed"}
+VERBS = {verb: Operation.Kind(verb) for verb in WANTED}
+
+
+def act(*, container: Container, actor: User, verb: str, request_key: str, **params: Any) -> Operation:
+    """Start, stop, restart, kill (``signal=``) or remove.  Raises Missing, NotAllowed, Invalid."""
+    require(actor, container.tenant, Role.MEMBER)
+    if verb not in VERBS:
+        raise Invalid("verb", _("There is no such action."))
+    with transaction.atomic():
+        earlier = Operation.objects.filter(tenant=container.tenant, request_key=request_key).first()
+        if earlier is not None:
+            return earlier
+        if container.removed_at is not None:
+            raise Invalid("", _("The container was removed."))
+        Container.objects.filter(pk=container.pk).update(wanted=WANTED[verb])
+        if verb in {"stop", "kill"}:
+            ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.STOPPING, actor=actor)
+        audit(f"container.{verb}", actor=actor, tenant=container.tenant, target=container.id, name=container.name)
+        return operations.submit(
+            tenant=container.tenant, actor=actor, kind=VERBS[verb], node=container.node, container=container,
+            params=params, request_key=request_key,
+        )  # fmt: skip
+
+
+def spec(container: Container) -> ContainerSpec:
+    """What was authorised, for the engine, which validates it again."""
+    return ContainerSpec(
+        id=container.id,
+        tenant=container.tenant_id,
+        name=container.name,
+        image=container.image_digest,
+        command=tuple(container.command) or None,
+        env=dict(container.environment),
+        limits=Limits(memory_bytes=container.memory_bytes, cpu_millis=container.cpu_millis, pids=container.pids),
+        ports=tuple(
+            Port(port.container_port, "udp" if port.protocol == "udp" else "tcp", port.requested_port, port.host_address)
+            for port in container.ports.order_by("pk")
+        ),
+        terminal=container.terminal,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ truth
+
+
+def _when(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+@transaction.atomic
+def observe(status: ContainerStatus, *, actor: User | None = None, why: str = "") -> None:
+    """What the engine says, into the row.  Idempotent; a report of an earlier start never overwrites a later one."""
+    container = Container.objects.select_for_update().filter(pk=status.id, removed_at__isnull=True).first()
+    if container is None or status.epoch < container.epoch or status.state not in {State.RUNNING, State.EXITED}:
+        return
+    state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
+    if (container.state, container.epoch) == (state, status.epoch) and container.exit_code == status.exit_code:
+        return
+    if status.epoch == container.epoch and container.state == Container.State.EXITED and state == Container.State.RUNNING:
+        return  # a start that has ended by now; the report of its beginning came late
+    new_start = status.epoch > container.epoch
+    container.state = state
+    container.epoch = status.epoch
+    container.address = status.address
+    container.exit_code = status.exit_code
+    container.oom_killed = status.oom_killed
+    container.reason = status.reason
+    container.started_at = _when(status.started_at)
+    container.finished_at = _when(status.finished_at)
+    container.save()
+    if state == Container.State.RUNNING:
+        _publish(container, status.ports)
+    if new_start:
+        metering.begin(status, container)
+        kind = ContainerEvent.Kind.ADOPTED if why == "adopted" else ContainerEvent.Kind.STARTED
+        ContainerEvent.objects.create(container=container, kind=kind, actor=actor)
+    if state == Container.State.EXITED:
+        _exited(container, actor)
+    announce(container.tenant_id, "container", container.id, state=container.state)
+
+
+def _publish(container: Container, ports: Iterable[Port]) -> None:
+    for row, port in zip(container.ports.order_by("pk"), ports, strict=False):
+        if row.host_port != port.host_port:
+            PublishedPort.objects.filter(pk=row.pk).update(host_port=port.host_port)
+
+
+def _exited(container: Container, actor: User | None) -> None:
+    """A port that the engine chose is free again; one that the person chose stays the container's."""
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    kind = ContainerEvent.Kind.OOM if container.oom_killed else ContainerEvent.Kind.EXITED
+    data = {"exit_code": container.exit_code, "reason": container.reason}
+    ContainerEvent.objects.create(container=container, kind=kind, actor=actor, data=data)
+
+
+@transaction.atomic
+def launch_failed(container: Container, fault: RuntimeFault) -> None:
+    """The row stays, with the sentence, until somebody starts it again or removes it."""
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    Container.objects.filter(pk=container.pk).update(state=Container.State.FAILED, reason=str(fault), address=None)
+    data = {"code": fault.code, "message": fault.message, "hint": fault.hint}
+    ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.FAILED, data=data)
+    announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
+
+
+@transaction.atomic
+def removed(container: Container, *, actor: User | None) -> None:
+    now = timezone.now()
+    gone = Container.objects.filter(pk=container.pk, removed_at__isnull=True)
+    if gone.update(state=Container.State.REMOVED, removed_at=now, address=None):
+        container.ports.filter(released_at__isnull=True).update(released_at=now)
+        ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.REMOVED, actor=actor)
+        announce(container.tenant_id, "container", container.id, state=Container.State.REMOVED)
+
+
+def reconcile(statuses: Iterable[ContainerStatus]) -> list[str]:
+    """Truth of the whole node.  Returns ids that the engine has and no row knows: they are told, never touched."""
+    found = {status.id: status for status in statuses}
+    for status in found.values():
+        observe(status, why="adopted")
+    busy = Operation.objects.filter(state__in=[Operation.State.QUEUED, Operation.State.RUNNING]).values("container")
+    rows = Container.objects.filter(node=settings.NODE, state=Container.State.RUNNING).exclude(pk__in=busy)
+    for container in rows.exclude(pk__in=list(found)):
+        _lost(container)
+    return sorted(set(found) - set(Container.objects.filter(pk__in=list(found)).values_list("pk", flat=True)))
+
+
+@transaction.atomic
+def _lost(container: Container) -> None:
+    reason = "The container is gone from the node without a trace."
+    Container.objects.filter(pk=container.pk).update(
+        state=Container.State.FAILED, reason=reason, address=None, finished_at=timezone.now()
+    )
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.LOST)
+    announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
+
+
+SUGGESTED = re.compile(r"[^a-z0-9-]+")
+
+
+def suggest_name(tenant: Tenant, base: str) -> str:
+    """A free name like ``nginx-2``."""
+    stem = SUGGESTED.sub("-", base.lower()).strip("-")[:40] or "container"
+    taken = set(Container.objects.of(tenant).filter(removed_at__isnull=True, name__startswith=stem).values_list("name", flat=True))
+    return next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))) if name not in taken)
