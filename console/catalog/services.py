@@ -100,11 +100,14 @@ def prepare_builtin(slugs: Iterable[str] | None = None, *, actor: User | None = 
     for known in recipes():
         if str(known.reference) in ready or (wanted is not None and known.slug not in wanted):
             continue
+        tries = Operation.objects.filter(kind=Operation.Kind.BUILD, params__recipe=known.slug).exclude(
+            state__in=[Operation.State.QUEUED, Operation.State.RUNNING]
+        )
         with transaction.atomic():
             begun.append(
                 operations.submit(
                     tenant=None, actor=actor, kind=Operation.Kind.BUILD, node=settings.NODE,
-                    params={"recipe": known.slug}, request_key=f"build-{settings.NODE}-{known.slug}-{known.digest[:16]}",
+                    params={"recipe": known.slug}, request_key=f"build-{known.slug}-{known.digest[:16]}-{tries.count()}",
                 )  # fmt: skip
             )
     return begun

@@ -109,6 +109,18 @@ class Tail:
         except FileNotFoundError:
             return False
 
+    def behind(self) -> int:
+        """Bytes that are there and not read."""
+        return os.fstat(self._handle.fileno()).st_size - self._handle.tell() if self._handle else 0
+
+    def skip_to_end(self) -> int:
+        """Bytes that were skipped; the line that they end in is cut."""
+        skipped = self.behind()
+        if self._handle:
+            self._handle.seek(0, os.SEEK_END)
+        self._rest = b""
+        return skipped
+
     def close(self) -> None:
         if self._handle:
             self._handle.close()

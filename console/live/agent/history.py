@@ -1,0 +1,100 @@
+"""The last 15 minutes of samples of each container, in memory, about 60 KB each."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from runtime.api import Counters
+
+SECONDS = 900
+FIELDS = ("cpu", "memory", "working_set", "rx", "tx", "read", "write", "pids")
+ABSENT = -1.0
+"""Stands for None in the arrays: no figure here is ever negative."""
+
+Sample = list[float | None]
+
+
+def rates(before: Counters | None, now: Counters) -> Sample:
+    """One row in the order of FIELDS: vCPU, bytes, bytes, then bytes per second, and a number of processes.
+
+    Without a reading before, or when a counter went back (another epoch), what is a rate is None.
+    """
+    elapsed_ns = now.boottime_ns - before.boottime_ns if before else 0
+
+    def rate(old: int | None, new: int | None, scale: float) -> float | None:
+        if old is None or new is None or new < old or elapsed_ns <= 0:
+            return None
+        return round((new - old) * scale / elapsed_ns, 4)
+
+    def per_second(name: str) -> float | None:
+        return rate(getattr(before, name) if before else None, getattr(now, name), 1e9)
+
+    return [
+        rate(before.cpu_ns if before else None, now.cpu_ns, 1.0),
+        now.memory_bytes,
+        now.working_set_bytes,
+        per_second("net_rx_bytes"),
+        per_second("net_tx_bytes"),
+        per_second("block_read_bytes"),
+        per_second("block_write_bytes"),
+        now.pids,
+    ]
+
+
+class Ring:
+    """At most SECONDS samples; older ones are overwritten."""
+
+    __slots__ = ("_count", "_columns", "_times")
+
+    def __init__(self) -> None:
+        self._times = array("d", bytes(8 * SECONDS))
+        self._columns = [array("d", bytes(8 * SECONDS)) for _ in FIELDS]
+        self._count = 0
+
+    def add(self, at: float, sample: Sample) -> None:
+        slot = self._count % SECONDS
+        self._times[slot] = at
+        for column, value in zip(self._columns, sample, strict=True):
+            column[slot] = ABSENT if value is None else value
+        self._count += 1
+
+    def since(self, at: float) -> dict[str, list[float | None]]:
+        """Columns by name, oldest first, with ``t`` in Unix milliseconds."""
+        slots = [slot % SECONDS for slot in range(max(0, self._count - SECONDS), self._count)]
+        kept = [slot for slot in slots if self._times[slot] >= at]
+        table: dict[str, list[float | None]] = {"t": [round(self._times[slot] * 1000) for slot in kept]}
+        for name, column in zip(FIELDS, self._columns, strict=True):
+            table[name] = [None if column[slot] == ABSENT else column[slot] for slot in kept]
+        return table
+
+
+@dataclass(slots=True)
+class Track:
+    tenant: str
+    epoch: int
+    ring: Ring
+    last: Counters | None = None
+
+
+class History:
+    def __init__(self) -> None:
+        self.tracks: dict[str, Track] = {}
+
+    def follow(self, container: str, tenant: str, epoch: int) -> None:
+        known = self.tracks.get(container)
+        if known is None:
+            self.tracks[container] = Track(tenant, epoch, Ring())
+        elif known.epoch != epoch:
+            known.epoch, known.last = epoch, None
+
+    def keep_only(self, containers: set[str]) -> None:
+        for gone in set(self.tracks) - containers:
+            del self.tracks[gone]
+
+    def add(self, container: str, counters: Counters) -> Sample:
+        track = self.tracks[container]
+        sample = rates(track.last, counters)
+        track.last = counters
+        track.ring.add(counters.at, sample)
+        return sample

@@ -1,0 +1,61 @@
+"""A container's log to one reader: the tail first, then what comes, in batches; a reader slower than the log skips, and is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from console.live import frames
+from runtime.api import Engine
+from runtime.telemetry.log import Tail, parse, tail
+
+MOST_LINES = 10_000
+DEFAULT_LINES = 500
+POLL_S = 0.1
+BATCH_LINES = 500
+BEHIND_BYTES = 4 << 20
+LINE_LIMIT = 16_384
+
+Row = list[str | bool]
+
+
+def _rows(raw: list[bytes]) -> list[Row]:
+    parsed = (parse(line) for line in raw)
+    return [[line.at, line.stream, line.text[:LINE_LIMIT], line.partial] for line in parsed if line is not None]
+
+
+async def _send(writer: asyncio.StreamWriter, rows: list[Row]) -> None:
+    for start in range(0, len(rows), BATCH_LINES):
+        writer.write(frames.frame(frames.DATA, json.dumps(rows[start : start + BATCH_LINES]).encode()))
+        await writer.drain()
+
+
+async def stream_logs(
+    engine: Engine, container: str, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Until the reader leaves, or, without ``follow``, until the end.  Frames: D with a JSON list of rows, C with ``dropped``, E."""
+    wanted = args.get("tail", DEFAULT_LINES)
+    lines = min(MOST_LINES, max(0, wanted)) if isinstance(wanted, int) else DEFAULT_LINES
+    files = tuple(engine.log_files(container))
+    follower = Tail(files[-1], at_end=True) if files else None
+    try:
+        await _send(writer, _rows(await asyncio.to_thread(tail, files, lines)))
+        left = asyncio.ensure_future(reader.read(1))
+        try:
+            while args.get("follow") and not left.done():
+                if follower is None and (files := tuple(engine.log_files(container))):
+                    follower = Tail(files[-1])
+                raw = await asyncio.to_thread(follower.read) if follower else []
+                if follower and follower.behind() > BEHIND_BYTES:
+                    writer.write(frames.control(dropped=follower.skip_to_end()))
+                await _send(writer, _rows(raw))
+                if not raw:
+                    await asyncio.wait([left], timeout=POLL_S)
+        finally:
+            left.cancel()
+        writer.write(frames.frame(frames.END))
+        await writer.drain()
+    finally:
+        if follower:
+            follower.close()

@@ -1,0 +1,48 @@
+"""The agent's tasks, together until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from console.live.agent.history import History
+from console.live.agent.sampling import Sampling
+from console.live.agent.server import Server, socket_path
+from console.live.agent.truth import RETRY_S, Truth
+from console.operations import engine as engines
+
+log = logging.getLogger(__name__)
+
+
+async def serve() -> None:
+    engine = engines.current()
+    history = History()
+    sampling = Sampling(engine, history)
+    truth = Truth(engine, sampling, engines.home().exits)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = await Server(engine, history).listen(socket_path())
+    await _adopt(truth)
+    log.info("agent ready.")
+    tasks = [asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits(), truth.meter())]
+    waiting = asyncio.create_task(stop.wait())
+    done, _pending = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    server.close()
+    for task in tasks:
+        task.cancel()
+    for task in done - {waiting}:
+        task.result()
+
+
+async def _adopt(truth: Truth) -> None:
+    """The database may be away for a while; containers do not mind."""
+    while True:
+        try:
+            await truth.adopt()
+        except Exception:
+            log.exception("adopting failed; trying again in %g seconds", RETRY_S)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return

@@ -1,0 +1,102 @@
+"""Truth into the database: exits as they happen, readings each minute, and everything once at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from console.live.agent.sampling import Sampling
+from console.metering import services as metering
+from console.operations.runners import settle_bills
+from console.workloads import services as workloads
+from runtime.api import Engine, State
+from runtime.errors import NotFound, RuntimeFault
+from runtime.telemetry.exits import ExitWatch
+
+log = logging.getLogger(__name__)
+METER_EVERY_S = 60.0
+SWEEP_EVERY_S = 10.0
+RETRY_S = 5.0
+
+
+class Truth:
+    def __init__(self, engine: Engine, sampling: Sampling, exits: Path) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._watch = ExitWatch(exits)
+        self._pending: asyncio.Queue[str] = asyncio.Queue()
+
+    async def adopt(self) -> None:
+        """At the start: reconcile with the kernel, then with the database."""
+        await sync_to_async(self._adopt)()
+
+    def _adopt(self) -> None:
+        close_old_connections()
+        found = self._engine.reconcile()
+        settle_bills(self._engine)
+        strangers = workloads.reconcile(self._engine.list())
+        log.info("adopted %d containers, settled %d, finished %d removals, swept %d leftovers",
+                 len(found.adopted), len(found.settled), len(found.removed), len(found.swept))  # fmt: skip
+        if strangers:
+            log.warning("the engine has %d containers that no row knows: %s", len(strangers), ", ".join(strangers))
+
+    async def follow_exits(self) -> None:
+        """An exit file appears the moment a container has ended; a sweep finds what a missed one would have told."""
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._exited)
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_EVERY_S):
+                    id = await self._pending.get()
+            except TimeoutError:
+                await self._guarded(self._sweep)
+                continue
+            await self._guarded(self._settle, id)
+            self._sampling.refresh()
+
+    def _exited(self) -> None:
+        for id in self._watch.read():
+            self._pending.put_nowait(id)
+
+    async def _guarded(self, work: object, *args: str) -> None:
+        try:
+            await sync_to_async(work, thread_sensitive=False)(*args)  # type: ignore[arg-type]
+        except Exception:
+            log.exception("taking in the truth failed; the next sweep tries again")
+
+    def _settle(self, id: str) -> None:
+        close_old_connections()
+        try:
+            workloads.observe(self._engine.settle(id))
+        except NotFound:
+            log.debug("%s was removed meanwhile", id)
+        settle_bills(self._engine, id)
+
+    def _sweep(self) -> None:
+        """What runs by its status but has ended, and final readings that a crash kept from the database."""
+        close_old_connections()
+        rotate = getattr(self._engine, "rotate_logs", None)
+        if rotate is not None:
+            rotate()
+        for status in self._engine.list():
+            if status.state is State.RUNNING and not Path(f"/proc/{status.pid}").exists():
+                self._settle(status.id)
+        settle_bills(self._engine)
+
+    async def meter(self) -> None:
+        """Readings each minute and near each full hour; a failure loses nothing, for the next difference covers it."""
+        while True:
+            now = time.time()
+            await asyncio.sleep(min(METER_EVERY_S, 3600 - now % 3600 + 0.05))
+            await self._guarded(self._read)
+
+    def _read(self) -> None:
+        close_old_connections()
+        try:
+            metering.read(self._engine.counters())
+        except RuntimeFault as fault:
+            log.warning("metering: %s", fault)

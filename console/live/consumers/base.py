@@ -1,0 +1,135 @@
+"""What every consumer does: authorise at the door and every half minute, speak JSON, survive garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from console.accounts.models import Role, Tenant, User
+from console.accounts.selectors import role_in
+from console.accounts.selectors import tenant as visible_tenant
+from console.core.errors import Missing
+from console.workloads.models import Container
+from console.workloads.selectors import container as visible_container
+
+log = logging.getLogger(__name__)
+ANONYMOUS, FORBIDDEN, UNKNOWN = 4401, 4403, 4404
+RECHECK_S = 30.0
+TEXT_LIMIT = 64 << 10
+
+
+class LiveConsumer(AsyncWebsocketConsumer):
+    """Subclasses say ``needs`` (the least role) and implement ``opened``, ``received`` and ``closed``."""
+
+    needs = Role.VIEWER
+
+    async def connect(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.user: User = self.scope["user"]
+        await self.accept()
+        code = await self._refusal()
+        if code is not None:
+            await self.close(code)
+            return
+        self.spawn(self._recheck())
+        await self.opened()
+
+    async def disconnect(self, code: int) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await self.closed()
+
+    # authorising -----------------------------------------------------------------------------------------
+
+    async def _refusal(self) -> int | None:
+        """The code to close with, or None."""
+        if not self.user.is_authenticated:
+            return ANONYMOUS
+        try:
+            role = await database_sync_to_async(self.authorise)()
+        except Missing:
+            return UNKNOWN
+        return None if role is not None and role.includes(self.needs) else FORBIDDEN
+
+    def authorise(self) -> Role | None:
+        """Find the object that the URL names; the person's role for it.  Raises Missing."""
+        raise NotImplementedError
+
+    async def _recheck(self) -> None:
+        """A member who was removed does not keep what was open."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            self.user = await database_sync_to_async(_fresh)(self.user)
+            code = await self._refusal()
+            if code is not None:
+                await self.close(code)
+                return
+
+    # speaking --------------------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a live page's task failed", exc_info=task.exception())
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        await self.send(text_data=json.dumps({"type": kind, **fields}, separators=(",", ":")))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if bytes_data is not None:
+            await self.received_bytes(bytes_data)
+            return
+        try:
+            message = json.loads(text_data or "") if len(text_data or "") <= TEXT_LIMIT else None
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            await self.say("error", message="That was not a message of this page.")
+            return
+        await self.received(message)
+
+    # for subclasses --------------------------------------------------------------------------------------
+
+    async def opened(self) -> None: ...
+
+    async def received(self, message: dict[str, Any]) -> None: ...
+
+    async def received_bytes(self, content: bytes) -> None: ...
+
+    async def closed(self) -> None: ...
+
+
+def _fresh(user: User) -> User:
+    with contextlib.suppress(User.DoesNotExist):
+        return User.objects.get(pk=user.pk, is_active=True)
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()  # type: ignore[return-value]
+
+
+class TenantPage(LiveConsumer):
+    tenant: Tenant
+
+    def authorise(self) -> Role | None:
+        self.tenant = visible_tenant(self.user, self.scope["url_route"]["kwargs"]["tenant"])
+        return role_in(self.user, self.tenant)
+
+
+class ContainerPage(LiveConsumer):
+    container: Container
+
+    def authorise(self) -> Role | None:
+        self.container = visible_container(self.user, self.scope["url_route"]["kwargs"]["container"])
+        return role_in(self.user, self.container.tenant)

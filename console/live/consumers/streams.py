@@ -1,0 +1,98 @@
+"""Logs and terminals: straight from the agent's socket, so that a slow browser slows only itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from console.accounts.models import Role
+from console.live import client, frames
+from console.live.consumers.base import ContainerPage
+
+START_S = 10.0
+
+
+class StreamConsumer(ContainerPage):
+    """Waits for the browser's first message, opens the verb with it, and relays until one side ends."""
+
+    verb = ""
+
+    async def opened(self) -> None:
+        self._first: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
+        self._connection: client.Connection | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.spawn(self._relay())
+
+    async def _relay(self) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                args = await self._first.get()
+        except TimeoutError:
+            args = {}
+        try:
+            async with client.opened(self.verb, self.container.id, self.user.pk, args) as connection:
+                self._connection = connection
+                await self.say("open")
+                await self._pump(connection)
+        except (client.AgentUnavailable, client.AgentRefused) as problem:
+            await self.say("error", message=str(problem))
+        except (asyncio.IncompleteReadError, ConnectionError, frames.BadFrame):
+            await self.say("error", message="The connection to the node's agent broke off.")
+        finally:
+            self._connection = None
+        await self.close()
+
+    async def _pump(self, connection: client.Connection) -> None:
+        while True:
+            await self._flowing.wait()
+            kind, payload = await frames.read_frame(connection.reader)
+            if kind == frames.END:
+                await self.say("end")
+                return
+            if kind == frames.CONTROL:
+                await self.say("control", **frames.parse_line(payload))
+            else:
+                await self.deliver(payload)
+
+    async def deliver(self, payload: bytes) -> None:
+        raise NotImplementedError
+
+    async def received(self, message: dict[str, Any]) -> None:
+        if self._connection is None:
+            if self._first.empty():
+                self._first.put_nowait(message)
+            return
+        await self.steered(self._connection, message)
+
+    async def steered(self, connection: client.Connection, message: dict[str, Any]) -> None: ...
+
+
+class LogConsumer(StreamConsumer):
+    verb = "logs"
+
+    async def deliver(self, payload: bytes) -> None:
+        await self.say("lines", lines=json.loads(payload))
+
+
+class TerminalConsumer(StreamConsumer):
+    """Binary both ways; ``{"resize": [columns, rows]}``; ``{"pause": true}`` and ``{"resume": true}`` while the screen catches up."""
+
+    verb = "exec"
+    needs = Role.MEMBER
+
+    async def deliver(self, payload: bytes) -> None:
+        await self.send(bytes_data=payload)
+
+    async def steered(self, connection: client.Connection, message: dict[str, Any]) -> None:
+        if message.get("pause"):
+            self._flowing.clear()
+        elif message.get("resume"):
+            self._flowing.set()
+        elif "resize" in message:
+            await connection.send(frames.control(resize=message["resize"]))
+
+    async def received_bytes(self, content: bytes) -> None:
+        if self._connection is not None:
+            await self._connection.send(frames.frame(frames.DATA, content))
