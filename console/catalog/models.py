@@ -5,6 +5,8 @@ Built-in applications are not rows: they are the recipe files that :mod:`runtime
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 from django.db import models
 
 from console.accounts.models import Tenant
@@ -26,7 +28,7 @@ class Registry(models.Model):
     insecure = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: TenantManager[Registry] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         ordering = ["name"]
@@ -61,7 +63,7 @@ class Repository(models.Model):
     """``[{"name": "…", "default": "…", "help": "…", "required": false}]``."""
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: TenantManager[Repository] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         ordering = ["title"]

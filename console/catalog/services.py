@@ -37,9 +37,13 @@ def add_registry(
     try:
         with transaction.atomic():
             row = Registry.objects.create(
-                tenant=tenant, host=host, name=name or host, username=username, insecure=insecure,
+                tenant=tenant,
+                host=host,
+                name=name or host,
+                username=username,
+                insecure=insecure,
                 password_encrypted=secrets.encrypt(password) if password else b"",
-            )  # fmt: skip
+            )
     except IntegrityError:
         raise Invalid("host", _("This registry is in the list already.")) from None
     audit("registry.add", actor=actor, tenant=tenant, target=row.id, host=host)
@@ -65,9 +69,18 @@ def remove_registry(*, registry: Registry, actor: User) -> None:
 
 @transaction.atomic
 def add_repository(
-    *, tenant: Tenant, actor: User, registry: Registry | None, name: str, title: str, tag: str = "latest",
-    description: str = "", port: int | None = None, memory_bytes: int = 256 * 2**20, cpu_millis: int = 1000,
-) -> Repository:  # fmt: skip
+    *,
+    tenant: Tenant,
+    actor: User,
+    registry: Registry | None,
+    name: str,
+    title: str,
+    tag: str = "latest",
+    description: str = "",
+    port: int | None = None,
+    memory_bytes: int = 256 * 2**20,
+    cpu_millis: int = 1000,
+) -> Repository:
     """A catalog entry.  Raises Missing, NotAllowed, Invalid."""
     require(actor, tenant, Role.OWNER)
     host = registry.host if registry else settings.DEFAULT_REGISTRY
@@ -78,9 +91,16 @@ def add_repository(
     if not title.strip():
         raise Invalid("title", _("Give the entry a title."))
     row = Repository.objects.create(
-        tenant=tenant, registry=registry, name=name, tag=tag, title=title.strip(), description=description,
-        port=port, memory_bytes=memory_bytes, cpu_millis=cpu_millis,
-    )  # fmt: skip
+        tenant=tenant,
+        registry=registry,
+        name=name,
+        tag=tag,
+        title=title.strip(),
+        description=description,
+        port=port,
+        memory_bytes=memory_bytes,
+        cpu_millis=cpu_millis,
+    )
     audit("repository.add", actor=actor, tenant=tenant, target=row.id, name=name)
     return row
 
@@ -106,8 +126,12 @@ def prepare_builtin(slugs: Iterable[str] | None = None, *, actor: User | None = 
         with transaction.atomic():
             begun.append(
                 operations.submit(
-                    tenant=None, actor=actor, kind=Operation.Kind.BUILD, node=settings.NODE,
-                    params={"recipe": known.slug}, request_key=f"build-{known.slug}-{known.digest[:16]}-{tries.count()}",
-                )  # fmt: skip
+                    tenant=None,
+                    actor=actor,
+                    kind=Operation.Kind.BUILD,
+                    node=settings.NODE,
+                    params={"recipe": known.slug},
+                    request_key=f"build-{known.slug}-{known.digest[:16]}-{tries.count()}",
+                )
             )
     return begun

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +48,9 @@ class Connection:
 
 
 @asynccontextmanager
-async def opened(verb: str, container_id: str, user_id: int, args: Mapping[str, Any] | None = None) -> AsyncIterator[Connection]:
+async def opened(
+    verb: str, container_id: str, user_id: int, args: Mapping[str, Any] | None = None
+) -> AsyncIterator[Connection]:
     """Raises AgentUnavailable, AgentRefused."""
     try:
         async with asyncio.timeout(CONNECT_S):
@@ -81,3 +82,20 @@ def isolation(user: User, container: Container) -> dict[str, Any]:
     """For the views.  The caller has authorised the user.  Raises AgentUnavailable, AgentRefused."""
     answer: dict[str, Any] = async_to_sync(ask)("isolation", container.id, user.pk)
     return dict(answer["report"])
+
+
+def log_lines(user: User, container: Container) -> list[list[Any]]:
+    """The last 10,000 lines.  The caller has authorised the user.  Raises AgentUnavailable, AgentRefused."""
+
+    async def collect() -> list[list[Any]]:
+        lines: list[list[Any]] = []
+        async with opened("logs", container.id, user.pk, {"tail": 10_000}) as connection:
+            while True:
+                kind, payload = await frames.read_frame(connection.reader)
+                if kind == frames.END:
+                    return lines
+                if kind == frames.DATA:
+                    lines += json.loads(payload)
+
+    found: list[list[Any]] = async_to_sync(collect)()
+    return found

@@ -6,6 +6,8 @@ largest remainder, so that the parts sum to the whole exactly.  Bills are sums o
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 from django.db import models
 
 from console.core.ids import epoch_id
@@ -48,7 +50,7 @@ class MeterEpoch(models.Model):
     memory_bytes = models.BigIntegerField()
     cpu_millis = models.PositiveIntegerField()
 
-    objects: TenantManager[MeterEpoch] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["container", "number"], name="one_epoch_a_start")]
@@ -91,7 +93,7 @@ class UsageRecord(models.Model):
     quantity = models.DecimalField(max_digits=38, decimal_places=0)
     quality = models.CharField(max_length=12, choices=Quality.choices)
 
-    objects: TenantManager[UsageRecord] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         indexes = [models.Index(fields=["tenant", "window"]), models.Index(fields=["window", "meter"])]

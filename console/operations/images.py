@@ -40,7 +40,9 @@ def _make(engine: Engine, known: Recipe, progress: Progress) -> Image:
     return engine.add_image(known.reference, known.memory_needed)
 
 
-def pulled(engine: Engine, tenant: Tenant | None, reference: str, registry: Registry | None, progress: Progress) -> Image:
+def pulled(
+    engine: Engine, tenant: Tenant | None, reference: str, registry: Registry | None, progress: Progress
+) -> Image:
     """Asks the registry each time: its yes to this tenant is what makes the image the tenant's."""
     credentials = None
     if registry is not None and registry.username:

@@ -16,9 +16,7 @@ def operations(tenant: Tenant) -> QuerySet[Operation]:
 def operation(user: User, id: str) -> Operation:
     """Raises Missing, also for what is another tenant's.  Building the catalog is everybody's."""
     found = Operation.objects.select_related("container", "actor").filter(pk=id).first()
-    mine = found is not None and (
-        found.tenant_id is None or Operation.objects.visible_to(user).filter(pk=id).exists()
-    )
+    mine = found is not None and (found.tenant_id is None or Operation.objects.visible_to(user).filter(pk=id).exists())
     if found is None or not mine:
         raise Missing
     return found

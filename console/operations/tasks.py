@@ -58,7 +58,9 @@ def _perform(operation: Operation) -> None:
             services.fail(operation, fault)
         except Exception:
             log.exception("operation %s (%s) failed in an unforeseen way", operation.id, operation.kind)
-            services.fail(operation, EngineFault("Something unforeseen went wrong.", hint="The node's log has the details."))
+            services.fail(
+                operation, EngineFault("Something unforeseen went wrong.", hint="The node's log has the details.")
+            )
         else:
             services.succeed(operation)
 

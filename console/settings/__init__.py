@@ -53,6 +53,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "console.accounts.middleware.current_tenant",
+    "console.core.requests.refusals",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -120,7 +121,11 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_BEAT_SCHEDULE = {
     "sweep-operations": {"task": "console.operations.tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
-    "reconcile": {"task": "console.operations.tasks.reconcile", "schedule": 300.0, "options": {"expires": 300, "queue": f"node.{NODE}"}},
+    "reconcile": {
+        "task": "console.operations.tasks.reconcile",
+        "schedule": 300.0,
+        "options": {"expires": 300, "queue": f"node.{NODE}"},
+    },
 }
 
 # ------------------------------------------------------------------------------------------------ people

@@ -107,5 +107,7 @@ def secret(path: str, *, fallback: str) -> str:
     except FileNotFoundError:
         return fallback
     except PermissionError:
-        PROBLEMS.append(f"{path} cannot be read by this user: run through `./slipway manage`, or fix its group and mode.")
+        PROBLEMS.append(
+            f"{path} cannot be read by this user: run through `./slipway manage`, or fix its group and mode."
+        )
         return fallback

@@ -10,6 +10,8 @@ A removed container stays as a row, for its bill and its events; its name and it
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -38,7 +40,7 @@ class Image(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects: TenantManager[Image] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         ordering = ["reference"]
@@ -100,7 +102,7 @@ class Container(models.Model):
     finished_at = models.DateTimeField(null=True)
     removed_at = models.DateTimeField(null=True)
 
-    objects: TenantManager[Container] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         ordering = ["name"]

@@ -116,8 +116,16 @@ def needs_attention(tenant: Tenant) -> list[Attention]:
         if row.oom_killed:
             found.append(Attention(row, _("It ran out of memory: raise its limit and start it again."), "danger"))
         elif row.exit_code != 0:
-            found.append(Attention(row, _("It ended by itself with exit code %(code)s.") % {"code": row.exit_code}, "warning"))
+            found.append(
+                Attention(row, _("It ended by itself with exit code %(code)s.") % {"code": row.exit_code}, "warning")
+            )
     for part in share(tenant):
         if part.percent >= 90:
-            found.append(Attention(None, _("%(what)s: %(percent)d%% of the quota is used.") % {"what": part.what, "percent": part.percent}, "warning"))
+            found.append(
+                Attention(
+                    None,
+                    _("%(what)s: %(percent)d%% of the quota is used.") % {"what": part.what, "percent": part.percent},
+                    "warning",
+                )
+            )
     return found

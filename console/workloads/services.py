@@ -25,7 +25,14 @@ from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent, PublishedPort
 from runtime.api import ContainerSpec, ContainerStatus, Limits, Port, State
-from runtime.engines.native.validation import ENVIRONMENT_NAME, LEAST_CPU_MILLIS, LEAST_MEMORY, MOST_PIDS, NAME, node_memory
+from runtime.engines.native.validation import (
+    ENVIRONMENT_NAME,
+    LEAST_CPU_MILLIS,
+    LEAST_MEMORY,
+    MOST_PIDS,
+    NAME,
+    node_memory,
+)
 from runtime.errors import InvalidSpec, RuntimeFault
 from runtime.image.recipe import Recipe, recipe
 from runtime.image.reference import Reference
@@ -75,7 +82,9 @@ def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
 
 def _check_name(tenant: Tenant, request: LaunchRequest) -> None:
     if not NAME.fullmatch(request.name):
-        raise Invalid("name", _("Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last."))
+        raise Invalid(
+            "name", _("Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.")
+        )
     if Container.objects.of(tenant).filter(name=request.name, removed_at__isnull=True).exists():
         raise Invalid("name", _("The name %(name)s is taken: choose another.") % {"name": request.name})
 
@@ -108,7 +117,10 @@ def _check_command(_tenant: Tenant, request: LaunchRequest) -> None:
 def _check_environment(_tenant: Tenant, request: LaunchRequest) -> None:
     for name, value in request.environment.items():
         if not ENVIRONMENT_NAME.fullmatch(name):
-            raise Invalid("environment", _("%(name)s is not a name for a variable: use letters, digits and underscores.") % {"name": name})
+            raise Invalid(
+                "environment",
+                _("%(name)s is not a name for a variable: use letters, digits and underscores.") % {"name": name},
+            )
         if "\0" in value:
             raise Invalid("environment", _("The value of %(name)s has a zero byte.") % {"name": name})
     known = recipe(request.recipe)
@@ -128,7 +140,10 @@ def _check_ports(_tenant: Tenant, request: LaunchRequest) -> None:
         if port.host_port is None:
             continue
         if (port.protocol, port.host_port) in seen or _port_owner(port) is not None:
-            raise Invalid("ports", _("Port %(port)d of the node is taken: choose another, or leave it empty.") % {"port": port.host_port})
+            raise Invalid(
+                "ports",
+                _("Port %(port)d of the node is taken: choose another, or leave it empty.") % {"port": port.host_port},
+            )
         seen.add((port.protocol, port.host_port))
 
 
@@ -163,11 +178,23 @@ def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: 
             raise Invalid(name, problem)
         _check_quota(tenant, quota, request)
         container = _create(tenant, actor, request)
-        audit("container.launch", actor=actor, tenant=tenant, target=container.id, name=container.name, image=container.image_reference)
+        audit(
+            "container.launch",
+            actor=actor,
+            tenant=tenant,
+            target=container.id,
+            name=container.name,
+            image=container.image_reference,
+        )
         ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.CREATED, actor=actor)
         announce(tenant.id, "container", container.id, state=container.state)
         return operations.submit(
-            tenant=tenant, actor=actor, kind=Operation.Kind.LAUNCH, node=container.node, container=container, request_key=request_key
+            tenant=tenant,
+            actor=actor,
+            kind=Operation.Kind.LAUNCH,
+            node=container.node,
+            container=container,
+            request_key=request_key,
         )
 
 
@@ -208,7 +235,10 @@ def _check_quota(tenant: Tenant, quota: Quota, request: LaunchRequest) -> None:
     cpu = sum(mine.values_list("cpu_millis", flat=True)) + request.cpu_millis
     ports = PublishedPort.objects.filter(container__in=mine, released_at__isnull=True).count() + len(request.ports)
     if mine.count() + 1 > quota.containers:
-        raise Full(_("The tenant's quota of %(most)d containers is used up: remove one first.") % {"most": quota.containers}, field="name")
+        raise Full(
+            _("The tenant's quota of %(most)d containers is used up: remove one first.") % {"most": quota.containers},
+            field="name",
+        )
     if memory > quota.memory_bytes:
         left = max(0, quota.memory_bytes - memory + request.memory_bytes) // MIB
         raise Full(_("Only %(mib)d MiB of the tenant's memory quota are left.") % {"mib": left}, field="memory")
@@ -216,7 +246,10 @@ def _check_quota(tenant: Tenant, quota: Quota, request: LaunchRequest) -> None:
         left_cpu = max(0, quota.cpu_millis - cpu + request.cpu_millis) / 1000
         raise Full(_("Only %(cpu).2f vCPU of the tenant's quota are left.") % {"cpu": left_cpu}, field="cpu")
     if ports > quota.published_ports:
-        raise Full(_("The tenant's quota of %(most)d published ports is used up.") % {"most": quota.published_ports}, field="ports")
+        raise Full(
+            _("The tenant's quota of %(most)d published ports is used up.") % {"most": quota.published_ports},
+            field="ports",
+        )
 
 
 # ------------------------------------------------------------------------------------------------ act
@@ -257,7 +290,9 @@ def spec(container: Container) -> ContainerSpec:
         env=dict(container.environment),
         limits=Limits(memory_bytes=container.memory_bytes, cpu_millis=container.cpu_millis, pids=container.pids),
         ports=tuple(
-            Port(port.container_port, "udp" if port.protocol == "udp" else "tcp", port.requested_port, port.host_address)
+            Port(
+                port.container_port, "udp" if port.protocol == "udp" else "tcp", port.requested_port, port.host_address
+            )
             for port in container.ports.order_by("pk")
         ),
         terminal=container.terminal,
@@ -280,7 +315,11 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
     if (container.state, container.epoch) == (state, status.epoch) and container.exit_code == status.exit_code:
         return
-    if status.epoch == container.epoch and container.state == Container.State.EXITED and state == Container.State.RUNNING:
+    if (
+        status.epoch == container.epoch
+        and container.state == Container.State.EXITED
+        and state == Container.State.RUNNING
+    ):
         return  # a start that has ended by now; the report of its beginning came late
     new_start = status.epoch > container.epoch
     container.state = state
@@ -366,5 +405,11 @@ SUGGESTED = re.compile(r"[^a-z0-9-]+")
 def suggest_name(tenant: Tenant, base: str) -> str:
     """A free name like ``nginx-2``."""
     stem = SUGGESTED.sub("-", base.lower()).strip("-")[:40] or "container"
-    taken = set(Container.objects.of(tenant).filter(removed_at__isnull=True, name__startswith=stem).values_list("name", flat=True))
-    return next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))) if name not in taken)
+    taken = set(
+        Container.objects.of(tenant)
+        .filter(removed_at__isnull=True, name__startswith=stem)
+        .values_list("name", flat=True)
+    )
+    return next(
+        name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))) if name not in taken
+    )

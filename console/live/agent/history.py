@@ -45,7 +45,7 @@ def rates(before: Counters | None, now: Counters) -> Sample:
 class Ring:
     """At most SECONDS samples; older ones are overwritten."""
 
-    __slots__ = ("_count", "_columns", "_times")
+    __slots__ = ("_columns", "_count", "_times")
 
     def __init__(self) -> None:
         self._times = array("d", bytes(8 * SECONDS))

@@ -28,12 +28,12 @@ async def serve() -> None:
     log.info("agent ready.")
     tasks = [asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits(), truth.meter())]
     waiting = asyncio.create_task(stop.wait())
-    done, _pending = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     for task in tasks:
+        if task.done():
+            task.result()
         task.cancel()
-    for task in done - {waiting}:
-        task.result()
 
 
 async def _adopt(truth: Truth) -> None:

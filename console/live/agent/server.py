@@ -100,25 +100,35 @@ class Server:
 
     # verbs -----------------------------------------------------------------------------------------------
 
-    async def _ping(self, _t: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _ping(
+        self, _t: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await answer(writer)
 
-    async def _send_history(self, ticket: Ticket, args: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _send_history(
+        self, ticket: Ticket, args: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         since = args.get("since", 0)
         track = self._history.tracks.get(ticket.container)
         samples = track.ring.since(float(since) if isinstance(since, int | float) else 0.0) if track else {}
         await answer(writer, samples=samples)
 
-    async def _isolation(self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _isolation(
+        self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         report = await sync_to_async(self._engine.isolation, thread_sensitive=False)(ticket.container)
         await answer(writer, report=asdict(report) | {"cgroup_limits": dict(report.cgroup_limits)})
 
-    async def _logs(self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _logs(
+        self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._engine.spec(ticket.container)
         await answer(writer)
         await stream_logs(self._engine, ticket.container, args, reader, writer)
 
-    async def _exec(self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _exec(
+        self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await run_terminal(self._engine, ticket.container, args, reader, writer)
 
 

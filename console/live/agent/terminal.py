@@ -70,12 +70,7 @@ async def _output(session: ExecSession, writer: asyncio.StreamWriter) -> None:
     os.set_blocking(descriptor, False)
     loop = asyncio.get_running_loop()
     while True:
-        ready = loop.create_future()
-        loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
-        try:
-            await ready
-        finally:
-            loop.remove_reader(descriptor)
+        await _readable(loop, descriptor)
         try:
             content = os.read(descriptor, CHUNK)
         except BlockingIOError:
@@ -86,6 +81,15 @@ async def _output(session: ExecSession, writer: asyncio.StreamWriter) -> None:
             return
         writer.write(frames.frame(frames.DATA, content))
         await writer.drain()
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def _input(session: ExecSession, reader: asyncio.StreamReader) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -62,9 +63,9 @@ class Truth:
         for id in self._watch.read():
             self._pending.put_nowait(id)
 
-    async def _guarded(self, work: object, *args: str) -> None:
+    async def _guarded(self, work: Callable[..., None], *args: str) -> None:
         try:
-            await sync_to_async(work, thread_sensitive=False)(*args)  # type: ignore[arg-type]
+            await sync_to_async(work, thread_sensitive=False)(*args)
         except Exception:
             log.exception("taking in the truth failed; the next sweep tries again")
 

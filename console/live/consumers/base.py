@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.auth.models import AnonymousUser
 
 from console.accounts.models import Role, Tenant, User
 from console.accounts.selectors import role_in
@@ -25,14 +25,14 @@ RECHECK_S = 30.0
 TEXT_LIMIT = 64 << 10
 
 
-class LiveConsumer(AsyncWebsocketConsumer):
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """Subclasses say ``needs`` (the least role) and implement ``opened``, ``received`` and ``closed``."""
 
     needs = Role.VIEWER
 
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self.user: User = self.scope["user"]
+        self.user: User | AnonymousUser = self.scope["user"]
         await self.accept()
         code = await self._refusal()
         if code is not None:
@@ -41,7 +41,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.spawn(self._recheck())
         await self.opened()
 
-    async def disconnect(self, code: int) -> None:
+    async def disconnect(self, code: int) -> None:  # noqa: ARG002 -- the name is channels'
         for task in list(self._tasks):
             task.cancel()
         await self.closed()
@@ -50,7 +50,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _refusal(self) -> int | None:
         """The code to close with, or None."""
-        if not self.user.is_authenticated:
+        if isinstance(self.user, AnonymousUser):
             return ANONYMOUS
         try:
             role = await database_sync_to_async(self.authorise)()
@@ -71,6 +71,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
             if code is not None:
                 await self.close(code)
                 return
+
+    @property
+    def user_id(self) -> int:
+        return int(self.user.pk or 0)
 
     # speaking --------------------------------------------------------------------------------------------
 
@@ -111,19 +115,15 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def closed(self) -> None: ...
 
 
-def _fresh(user: User) -> User:
-    with contextlib.suppress(User.DoesNotExist):
-        return User.objects.get(pk=user.pk, is_active=True)
-    from django.contrib.auth.models import AnonymousUser
-
-    return AnonymousUser()  # type: ignore[return-value]
+def _fresh(user: User | AnonymousUser) -> User | AnonymousUser:
+    return User.objects.filter(pk=user.pk or 0, is_active=True).first() or AnonymousUser()
 
 
 class TenantPage(LiveConsumer):
     tenant: Tenant
 
     def authorise(self) -> Role | None:
-        self.tenant = visible_tenant(self.user, self.scope["url_route"]["kwargs"]["tenant"])
+        self.tenant = visible_tenant(cast("User", self.user), self.scope["url_route"]["kwargs"]["tenant"])
         return role_in(self.user, self.tenant)
 
 
@@ -131,5 +131,5 @@ class ContainerPage(LiveConsumer):
     container: Container
 
     def authorise(self) -> Role | None:
-        self.container = visible_container(self.user, self.scope["url_route"]["kwargs"]["container"])
+        self.container = visible_container(cast("User", self.user), self.scope["url_route"]["kwargs"]["container"])
         return role_in(self.user, self.container.tenant)

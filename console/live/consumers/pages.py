@@ -81,7 +81,7 @@ class ContainerConsumer(ContainerPage):
 
     async def _history(self) -> None:
         try:
-            answer = await client.ask("history", self.container.id, self.user.pk)
+            answer = await client.ask("history", self.container.id, self.user_id)
         except (client.AgentUnavailable, client.AgentRefused) as problem:
             await self.say("error", message=str(problem))
             return

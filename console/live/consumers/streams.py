@@ -32,7 +32,7 @@ class StreamConsumer(ContainerPage):
         except TimeoutError:
             args = {}
         try:
-            async with client.opened(self.verb, self.container.id, self.user.pk, args) as connection:
+            async with client.opened(self.verb, self.container.id, self.user_id, args) as connection:
                 self._connection = connection
                 await self.say("open")
                 await self._pump(connection)

@@ -1,0 +1,131 @@
+"""The launch form: what a person types, into a LaunchRequest; every mistake lands on its field."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant
+from console.catalog import selectors
+from console.catalog.selectors import CatalogItem
+from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
+
+MIB = 2**20
+FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids")
+
+
+@dataclass(slots=True)
+class VariableRow:
+    name: str
+    value: str = ""
+    help: str = ""
+    required: bool = False
+    secret: bool = False
+
+
+@dataclass(slots=True)
+class PortRow:
+    container_port: str
+    host_port: str = ""
+    protocol: str = "tcp"
+
+
+@dataclass(slots=True)
+class LaunchForm:
+    """The form's texts as they stand, so that it comes back as it was typed."""
+
+    item: CatalogItem | None
+    name: str = ""
+    image: str = ""
+    command: str = ""
+    memory: str = "256"
+    """MiB."""
+    cpu: str = "1"
+    pids: str = "256"
+    terminal: bool = False
+    variables: list[VariableRow] = field(default_factory=list)
+    ports: list[PortRow] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def blank(self, tenant: Tenant) -> LaunchForm:
+        """With the item's sensible defaults."""
+        item = self.item
+        if item is None:
+            self.name = suggest_name(tenant, self.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0] if self.image else "container")
+            return self
+        self.name = suggest_name(tenant, item.recipe or item.title)
+        self.image = item.image
+        self.memory, self.cpu, self.pids = f"{item.memory_bytes // MIB}", f"{item.cpu_millis / 1000:g}", f"{item.pids}"
+        self.variables = [
+            VariableRow(row.name, secrets.token_urlsafe(12) if row.generate else row.default, row.help, row.required, row.secret)
+            for row in item.environment
+        ]
+        self.ports = [PortRow(str(port)) for port in item.ports]
+        return self
+
+    def fill(self, data: QueryDict) -> LaunchForm:
+        helps = {row.name: row for row in self.item.environment} if self.item else {}
+        for name in ("name", "image", "command", "memory", "cpu", "pids"):
+            setattr(self, name, data.get(name, "").strip())
+        self.terminal = "terminal" in data
+        self.variables = [
+            VariableRow(name.strip(), value, known.help if (known := helps.get(name)) else "",
+                        bool(known and known.required), bool(known and known.secret))
+            for name, value in zip(data.getlist("variable_name"), data.getlist("variable_value"), strict=False)
+            if name.strip() or value
+        ]  # fmt: skip
+        self.ports = [
+            PortRow(inner.strip(), outer.strip(), protocol)
+            for inner, outer, protocol in zip(
+                data.getlist("container_port"), data.getlist("host_port"), data.getlist("protocol"), strict=False
+            )
+            if inner.strip() or outer.strip()
+        ]
+        return self
+
+    def request(self, tenant: Tenant) -> LaunchRequest | None:
+        """None when something is wrong; ``errors`` says what."""
+        item = self.item
+        host = self.image.split("/", 1)[0]
+        found = LaunchRequest(
+            name=self.name,
+            recipe=item.recipe if item else "",
+            image="" if item and item.recipe else self.image,
+            registry=(item.registry if item else None) or selectors.registry_of(tenant, host),
+            command=self.command,
+            environment={row.name: row.value for row in self.variables},
+            ports=tuple(self._ports()),
+            memory_bytes=round(self._number("memory", self.memory, _("Write a number of MiB.")) * MIB),
+            cpu_millis=round(self._number("cpu", self.cpu, _("Write a number of vCPU, such as 0.5.")) * 1000),
+            pids=round(self._number("pids", self.pids, _("Write a whole number."))),
+            terminal=self.terminal,
+        )
+        self.errors = {**check(tenant, found), **self.errors}
+        return None if self.errors else found
+
+    def _number(self, name: str, text: str, problem: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value < 2**40:
+            self.errors[name] = problem
+            return 1
+        return value
+
+    def _ports(self) -> list[PortRequest]:
+        found = []
+        for row in self.ports:
+            try:
+                found.append(PortRequest(int(row.container_port), int(row.host_port) if row.host_port else None, row.protocol))
+            except ValueError:
+                self.errors["ports"] = _("Ports are whole numbers from 1 to 65535.")
+        return found
+
+    def only(self, name: str) -> Mapping[str, str]:
+        """For the check of one field on the spot."""
+        return {key: text for key, text in self.errors.items() if key == name}

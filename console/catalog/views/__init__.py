@@ -1,0 +1,1 @@
+"""Pages of the catalog: what can be launched, the launch form, registries."""

@@ -1,0 +1,57 @@
+"""What a view knows of who asks, and how a refusal becomes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+
+from console.accounts.models import Role, Tenant, User
+from console.core.errors import Missing, NotAllowed
+
+
+class PersonRequest(HttpRequest):
+    """A request of somebody who is signed in; see the middleware ``current_tenant``."""
+
+    user: User  # type: ignore[assignment]
+    tenant: Tenant | None
+    role: Role | None
+    csp_nonce: str
+
+
+def person(request: HttpRequest) -> PersonRequest:
+    assert not isinstance(request.user, AnonymousUser)
+    return cast("PersonRequest", request)
+
+
+def tenant_of(request: HttpRequest) -> Tenant:
+    """The tenant that the person acts in.  Raises Http404 for somebody who is in none."""
+    tenant = person(request).tenant
+    if tenant is None:
+        raise Http404
+    return tenant
+
+
+def may(request: HttpRequest, role: Role) -> bool:
+    held = person(request).role
+    return held is not None and held.includes(role)
+
+
+def refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: a service's Missing is a 404, NotAllowed a 403; both pages say no more than that."""
+
+    class Refusals:
+        def __call__(self, request: HttpRequest) -> HttpResponse:
+            return get_response(request)
+
+        @staticmethod
+        def process_exception(_request: HttpRequest, exception: Exception) -> Any:
+            if isinstance(exception, Missing):
+                raise Http404 from exception
+            if isinstance(exception, NotAllowed):
+                raise PermissionDenied(exception.message) from exception
+
+    return Refusals()

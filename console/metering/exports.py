@@ -1,0 +1,89 @@
+"""Billing exports: a period's usage of each container, as CSV or JSON, in a stream and in the same order each time.
+
+Times are UTC; the start is included and the end is not.  Decimals have a point and as many digits as they need, at most nine
+after it.  ``memory_used_gib_seconds`` is an integral of samples; every other figure is a difference of kernel counters, or a
+limit times the time that it held.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+from collections.abc import Iterator
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant
+from console.core.errors import Invalid
+from console.metering.selectors import UsageRow, usage
+
+COLUMNS = (
+    "tenant", "container_id", "container_name", "image", "period_start", "period_end", "vcpu_seconds", "vcpu_limit_seconds",
+    "memory_limit_gib_seconds", "memory_used_gib_seconds", "net_rx_bytes", "net_tx_bytes", "block_read_bytes",
+    "block_write_bytes", "quality",
+)  # fmt: skip
+SCALE = Decimal("0.000000001")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def period(start: str, end: str) -> tuple[dt.datetime, dt.datetime]:
+    """``2026-11-01`` or ``2026-11-01T13:00`` each, UTC, whole hours.  Raises Invalid."""
+    first, last = _moment("start", start), _moment("end", end)
+    if last <= first:
+        raise Invalid("end", _("The end is not after the start."))
+    return first, last
+
+
+def _moment(field: str, text: str) -> dt.datetime:
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(field, _("Write a date such as 2026-11-01, or an hour such as 2026-11-01T13:00.")) from None
+    found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    if found.minute or found.second or found.microsecond:
+        raise Invalid(field, _("Usage is kept by the hour: choose a full hour."))
+    return found
+
+
+def _decimal(value: Decimal) -> str:
+    text = f"{value.quantize(SCALE, ROUND_HALF_EVEN):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _iso(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> dict[str, str | int]:
+    decimals = ("vcpu_seconds", "vcpu_limit_seconds", "memory_limit_gib_seconds", "memory_used_gib_seconds")
+    cells: dict[str, str | int] = {"period_start": _iso(start), "period_end": _iso(end)}
+    for name in COLUMNS:
+        if name not in cells:
+            value = getattr(row, name)
+            cells[name] = _decimal(value) if name in decimals else value
+    return {name: cells[name] for name in COLUMNS}
+
+
+def csv_rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
+    """RFC 4180; a text that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in usage(tenant, start, end, by="total"):
+        cells = _cells(row, start, end).values()
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
+
+
+def json_chunks(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
+    """``{"period_start", "period_end", "containers": [...]}``; decimals are strings, so that no reader rounds them."""
+    yield f'{{"period_start": "{_iso(start)}", "period_end": "{_iso(end)}", "containers": ['
+    for number, row in enumerate(usage(tenant, start, end, by="total")):
+        yield (",\n" if number else "\n") + json.dumps(_cells(row, start, end))
+    yield "\n]}\n"

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from console.workloads.views import containers
+
+app_name = "workloads"
+urlpatterns = [
+    path("", containers.index, name="list"),
+    path("rows/", containers.rows, name="rows"),
+    path("<str:id>/", containers.page, name="container"),
+    path("<str:id>/row/", containers.row, name="row"),
+    path("<str:id>/status/", containers.status, name="status"),
+    path("<str:id>/configuration/", containers.configuration, name="configuration"),
+    path("<str:id>/events/", containers.events, name="events"),
+    path("<str:id>/isolation/", containers.isolation, name="isolation"),
+    path("<str:id>/logs/download/", containers.download_logs, name="download-logs"),
+    path("<str:id>/<str:verb>/", containers.act, name="act"),
+]

@@ -1,0 +1,1 @@
+"""Pages of containers, and the home page."""

@@ -1,0 +1,150 @@
+"""The list of containers, a container's page and what can be done with it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from console.accounts.models import Role
+from console.accounts.selectors import role_in
+from console.core.errors import Full, Invalid
+from console.core.requests import may, person, tenant_of
+from console.live import client
+from console.workloads import selectors, services
+from console.workloads.models import Container
+
+TABS = ("overview", "logs", "terminal", "configuration", "events", "isolation")
+ROWS = 1000
+
+
+def _listing(request: HttpRequest) -> dict[str, object]:
+    tenant = tenant_of(request)
+    search, state = request.GET.get("search", "").strip(), request.GET.get("state", "")
+    return {
+        "containers": selectors.containers(tenant, search=search, state=state)[:ROWS],
+        "search": search,
+        "state": state,
+        "states": Container.State.choices[:4],
+        "may_operate": may(request, Role.MEMBER),
+        "filtered": bool(search or state),
+    }
+
+
+@require_GET
+def index(request: HttpRequest) -> HttpResponse:
+    return render(request, "workloads/list.html", _listing(request))
+
+
+@require_GET
+def rows(request: HttpRequest) -> HttpResponse:
+    return render(request, "workloads/_rows.html", _listing(request))
+
+
+def _page(request: HttpRequest, id: str) -> dict[str, object]:
+    user = person(request).user
+    container = selectors.container(user, id)
+    role = role_in(user, container.tenant)
+    return {
+        "container": container,
+        "operation": selectors.last_operation(container),
+        "may_operate": role is not None and role.includes(Role.MEMBER),
+        "request_key": uuid.uuid4().hex,
+    }
+
+
+@require_GET
+def row(request: HttpRequest, id: str) -> HttpResponse:
+    return render(request, "workloads/_row.html", _page(request, id))
+
+
+@require_GET
+def status(request: HttpRequest, id: str) -> HttpResponse:
+    return render(request, "workloads/_status.html", _page(request, id))
+
+
+@require_GET
+def page(request: HttpRequest, id: str) -> HttpResponse:
+    context = _page(request, id)
+    tab = request.GET.get("tab", "overview")
+    context["tab"] = tab if tab in TABS else "overview"
+    context["tabs"] = [
+        ("overview", _("Overview")), ("logs", _("Logs")), ("terminal", _("Terminal")),
+        ("configuration", _("Configuration")), ("events", _("Events")), ("isolation", _("Isolation")),
+    ]  # fmt: skip
+    container = selectors.container(person(request).user, id)
+    if context["tab"] == "configuration":
+        context["image"] = selectors.image(container)
+    if context["tab"] == "events":
+        context["events"] = selectors.events(container)[:200]
+    return render(request, "workloads/container.html", context)
+
+
+@require_GET
+def events(request: HttpRequest, id: str) -> HttpResponse:
+    container = selectors.container(person(request).user, id)
+    return render(request, "workloads/_events.html", {"events": selectors.events(container)[:200], "container": container})
+
+
+@require_GET
+def configuration(request: HttpRequest, id: str) -> HttpResponse:
+    container = selectors.container(person(request).user, id)
+    return render(request, "workloads/_configuration.html", {"container": container, "image": selectors.image(container)})
+
+
+@require_GET
+def isolation(request: HttpRequest, id: str) -> HttpResponse:
+    """Asks the agent, for only root can see into another user's process."""
+    user = person(request).user
+    container = selectors.container(user, id)
+    context: dict[str, object] = {"container": container}
+    try:
+        report = client.isolation(user, container)
+    except (client.AgentUnavailable, client.AgentRefused) as problem:
+        context["problem"] = str(problem)
+    else:
+        biggest = max((layer["size"] for layer in report["layers"]), default=0) or 1
+        for layer in report["layers"]:
+            layer["percent"] = max(2, layer["size"] * 100 // biggest)
+        context["report"] = report
+    return render(request, "workloads/_isolation.html", context)
+
+
+@require_POST
+def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
+    """Answers htmx with the container's new status, and a plain form with its page."""
+    container = selectors.container(person(request).user, id)
+    key = request.POST.get("request_key") or uuid.uuid4().hex
+    try:
+        services.act(container=container, actor=person(request).user, verb=verb, request_key=f"{verb}-{key}"[:64])
+    except (Invalid, Full) as refused:
+        messages.error(request, refused.message)
+    if request.headers.get("HX-Request"):
+        answer = HttpResponse(status=204)
+        answer["HX-Trigger"] = "slipway-acted"
+        return answer
+    return redirect("workloads:list" if verb == "remove" else "workloads:container", **({} if verb == "remove" else {"id": id}))
+
+
+@require_GET
+def download_logs(request: HttpRequest, id: str) -> HttpResponse | StreamingHttpResponse:
+    """What the node still has of the log, as text."""
+    user = person(request).user
+    container = selectors.container(user, id)
+    try:
+        lines = client.log_lines(user, container)
+    except (client.AgentUnavailable, client.AgentRefused) as problem:
+        return HttpResponse(str(problem), status=503, content_type="text/plain; charset=utf-8")
+
+    def text() -> Iterator[str]:
+        for at, stream, line, *_partial in lines:
+            yield f"{at} {stream} {line}\n"
+
+    answer = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="{container.name}.log"'
+    return answer
