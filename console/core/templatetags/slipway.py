@@ -80,3 +80,9 @@ def active(context: dict[str, Any], *prefixes: str) -> str:
     """``active`` when the page's path begins with one of the prefixes."""
     path = context["request"].path
     return "active" if any(path == prefix or (prefix != "/" and path.startswith(prefix)) for prefix in prefixes) else ""
+
+
+@register.filter
+def translated(sentence: str) -> str:
+    """A sentence of the runtime in the reader's language, where the catalog has it."""
+    return _(sentence) if sentence else ""

@@ -6,6 +6,9 @@ import asyncio
 import logging
 import signal
 
+from asgiref.sync import sync_to_async
+
+from console.catalog.services import prepare_builtin
 from console.live.agent.history import History
 from console.live.agent.sampling import Sampling
 from console.live.agent.server import Server, socket_path
@@ -37,10 +40,11 @@ async def serve() -> None:
 
 
 async def _adopt(truth: Truth) -> None:
-    """The database may be away for a while; containers do not mind."""
+    """The database may be away for a while; containers do not mind.  Then what the catalog lacks is built in the background."""
     while True:
         try:
             await truth.adopt()
+            await sync_to_async(prepare_builtin)()
         except Exception:
             log.exception("adopting failed; trying again in %g seconds", RETRY_S)
             await asyncio.sleep(RETRY_S)

@@ -1,0 +1,1 @@
+"""Signing in, a person's settings, a tenant's members, administration."""

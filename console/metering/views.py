@@ -1,0 +1,76 @@
+"""Usage of a tenant, of all tenants, and the export of any period."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from console.accounts.models import Tenant
+from console.accounts.services import require_admin
+from console.core.errors import Invalid
+from console.core.requests import person, tenant_of
+from console.metering import exports, selectors
+from console.metering.selectors import By
+from console.metering.splitting import HOUR, hour_of
+
+SPANS: dict[By, dt.timedelta] = {"hour": dt.timedelta(days=1), "day": dt.timedelta(days=31), "month": dt.timedelta(days=366)}
+Export = Callable[[Tenant | None, dt.datetime, dt.datetime], Iterator[str]]
+MOST_ROWS = 2000
+
+
+def _by(request: HttpRequest) -> By:
+    asked = request.GET.get("by", "")
+    return asked if asked in SPANS else "hour"  # type: ignore[return-value]
+
+
+def _page(request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
+    by = _by(request)
+    end = hour_of(timezone.now()) + HOUR
+    found = list(selectors.usage(tenant, end - SPANS[by], end, by=by))
+    context = {
+        "rows": found[-MOST_ROWS:][::-1],
+        "by": by,
+        "everybody": tenant is None,
+        "start": timezone.now().replace(day=1).date().isoformat(),
+        "end": (timezone.now() + dt.timedelta(days=1)).date().isoformat(),
+        "error": request.GET.get("error", ""),
+    }
+    return render(request, "metering/usage.html", context)
+
+
+@require_GET
+def usage(request: HttpRequest) -> HttpResponse:
+    return _page(request, tenant_of(request))
+
+
+@require_GET
+def everybody(request: HttpRequest) -> HttpResponse:
+    require_admin(person(request).user)
+    return _page(request, None)
+
+
+@require_GET
+def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
+    """``?start=…&end=…`` in UTC; ``&all=1`` is every tenant's, for admins."""
+    tenant: Tenant | None = None
+    if request.GET.get("all"):
+        require_admin(person(request).user)
+    else:
+        tenant = tenant_of(request)
+    try:
+        start, end = exports.period(request.GET.get("start", ""), request.GET.get("end", ""))
+    except Invalid as refused:
+        text = f"{refused.field}: {refused.message}"
+        return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+    chunks: Export = exports.csv_rows if kind == "csv" else exports.json_chunks
+    answer = StreamingHttpResponse(
+        chunks(tenant, start, end), content_type="text/csv; charset=utf-8" if kind == "csv" else "application/json"
+    )
+    name = f"slipway-usage-{tenant.slug if tenant else 'all'}-{start:%Y%m%dT%H}-{end:%Y%m%dT%H}.{kind}"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
