@@ -86,3 +86,26 @@ def active(context: dict[str, Any], *prefixes: str) -> str:
 def translated(sentence: str) -> str:
     """A sentence of the runtime in the reader's language, where the catalog has it."""
     return _(sentence) if sentence else ""
+
+
+@register.filter
+def host_only(host: str) -> str:
+    """A host name without its port."""
+    return host.rsplit(":", 1)[0] if not host.endswith("]") else host
+
+
+@register.filter
+def secret_name(name: str) -> bool:
+    """Whether a variable's name says that its value is not for every eye."""
+    return any(word in name.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "KEY"))
+
+
+@register.filter
+def gib(value: int) -> str:
+    return f"{value / 2**30:g}"
+
+
+@register.filter
+def unlocalized(value: int) -> str:
+    """A number as a form field takes it."""
+    return str(value)
