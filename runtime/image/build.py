@@ -189,6 +189,7 @@ def _application(recipe: Recipe, store: ImageStore, system: Image, progress: Pro
     with _workplace(store) as place:
         for name in ("upper", "work", "root"):
             (place / name).mkdir()
+            (place / name).chmod(0o755)
         upper = place / "upper"
         for path, text in {"etc/resolv.conf": _resolver(), **recipe.files}.items():
             file = upper / path.lstrip("/")

@@ -155,6 +155,7 @@ class ImageStore:
             shutil.rmtree(temporary, ignore_errors=True)
             try:
                 (temporary / "fs").mkdir(parents=True)
+                (temporary / "fs").chmod(0o755)  # whatever the umask: it is the root folder of containers
                 with self.blobs.path(digest).open("rb") as source:
                     actual, _ = unpack(source, temporary / "fs")
                 if actual != diff_id:

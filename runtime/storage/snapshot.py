@@ -25,7 +25,8 @@ class Snapshots:
         """``upper`` and ``work`` in a container's (new) folder.  Raises OutOfSpace."""
         try:
             for name in ("upper", "work"):
-                (folder / name).mkdir(mode=0o755, exist_ok=True)
+                (folder / name).mkdir(exist_ok=True)
+                (folder / name).chmod(0o755)  # whatever the umask: upper's is the mode of the container's root
             os.chown(folder / "upper", uid_base, uid_base)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
