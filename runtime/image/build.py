@@ -46,7 +46,7 @@ INSIDE = """
 set -e
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$UPPER,workdir=$WORK,redirect_dir=off" "$ROOT"
 mount -t proc proc "$ROOT/proc"
-mount -t tmpfs -o size=64k tmpfs "$ROOT/dev"
+mount -t tmpfs -o size=64k,mode=755 tmpfs "$ROOT/dev"
 for node in null zero full random urandom tty; do touch "$ROOT/dev/$node"; mount --bind "/dev/$node" "$ROOT/dev/$node"; done
 ln -s /proc/self/fd "$ROOT/dev/fd"
 exec chroot "$ROOT" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import resource
+import stat
 import time
 from pathlib import Path
 
@@ -235,10 +236,12 @@ class Lifecycle:
 
 def give_output(pid: int, owner: int) -> None:
     """conmon's pipes belong to the host's root, whom the container's user namespace does not have: without this a program
-    could write to its output but not open ``/dev/stdout``.
+    could write to its output but not open ``/dev/stdout``.  Only pipes are given away: the input may be the host's /dev/null.
     """
     for descriptor in (0, 1, 2):
-        os.chown(f"/proc/{pid}/fd/{descriptor}", owner, owner)
+        path = f"/proc/{pid}/fd/{descriptor}"
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            os.chown(path, owner, owner)
 
 
 def resolv_conf(source: Path) -> str:
