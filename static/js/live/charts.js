@@ -14,6 +14,7 @@ const KINDS = {
   pids: { columns: ['pids'], show: value => value === null || value === undefined ? '–' : String(Math.round(value)) }
 }
 
+const clock = new Intl.DateTimeFormat(document.documentElement.lang, { hour: '2-digit', minute: '2-digit', hour12: false })
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 
 class Chart {
@@ -36,8 +37,8 @@ class Chart {
     this.plot = new uPlot({
       ...this.box(),
       cursor: { sync: { key: this.sync }, drag: { x: false, y: false } },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.15, 0.01)] } },
-      axes: [axis, { ...axis, size: 74, values: (_plot, ticks) => ticks.map(this.kind.show) }],
+      scales: { x: { range: (_plot, _low, high) => [(high || Date.now() / 1000) - SPAN_S, high || Date.now() / 1000] }, y: { range: (_plot, _low, high) => [0, Math.max(high * 1.15, 0.01)] } },
+      axes: [{ ...axis, values: (_plot, ticks) => ticks.map(tick => clock.format(new Date(tick * 1000))) }, { ...axis, size: 74, values: (_plot, ticks) => ticks.map(this.kind.show) }],
       series: [{}, ...this.kind.columns.map((_name, index) => ({ stroke: colour(`--chart-${index + 1}`), width: 1.6, fill: index ? undefined : `${colour('--chart-1')}22`, points: { show: false }, spanGaps: false }))],
       hooks: { setCursor: [plot => this.read(plot.cursor.idx)] }
     }, [[], ...this.kind.columns.map(() => [])], this.holder)
