@@ -55,13 +55,17 @@ class LaunchForm:
         """With the item's sensible defaults."""
         item = self.item
         if item is None:
-            self.name = suggest_name(tenant, self.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0] if self.image else "container")
+            self.name = suggest_name(
+                tenant, self.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0] if self.image else "container"
+            )
             return self
         self.name = suggest_name(tenant, item.recipe or item.title)
         self.image = item.image
         self.memory, self.cpu, self.pids = f"{item.memory_bytes // MIB}", f"{item.cpu_millis / 1000:g}", f"{item.pids}"
         self.variables = [
-            VariableRow(row.name, secrets.token_urlsafe(12) if row.generate else row.default, row.help, row.required, row.secret)
+            VariableRow(
+                row.name, secrets.token_urlsafe(12) if row.generate else row.default, row.help, row.required, row.secret
+            )
             for row in item.environment
         ]
         self.ports = [PortRow(str(port)) for port in item.ports]
@@ -121,7 +125,9 @@ class LaunchForm:
         found = []
         for row in self.ports:
             try:
-                found.append(PortRequest(int(row.container_port), int(row.host_port) if row.host_port else None, row.protocol))
+                found.append(
+                    PortRequest(int(row.container_port), int(row.host_port) if row.host_port else None, row.protocol)
+                )
             except ValueError:
                 self.errors["ports"] = _("Ports are whole numbers from 1 to 65535.")
         return found

@@ -58,12 +58,7 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
         keys.insert(0, "window")
     elif window:
         keys.insert(0, "at")
-    sums = (
-        _records(tenant, start, end)
-        .annotate(**window)
-        .values(*keys, "meter")
-        .annotate(sum=Sum("quantity"))
-    )
+    sums = _records(tenant, start, end).annotate(**window).values(*keys, "meter").annotate(sum=Sum("quantity"))
     rows = sums.order_by(*keys, "meter").iterator(chunk_size=2000)
     names = {}
     for key, group in groupby(rows, key=lambda row: tuple(row[name] for name in keys)):

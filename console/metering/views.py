@@ -14,13 +14,24 @@ from console.accounts.models import Tenant
 from console.accounts.services import require_admin
 from console.core.errors import Invalid
 from console.core.requests import person, tenant_of
+from console.core.streaming import streamed
 from console.metering import exports, selectors
 from console.metering.selectors import By
 from console.metering.splitting import HOUR, hour_of
 
-SPANS: dict[By, dt.timedelta] = {"hour": dt.timedelta(days=1), "day": dt.timedelta(days=31), "month": dt.timedelta(days=366)}
+SPANS: dict[By, dt.timedelta] = {
+    "hour": dt.timedelta(days=1),
+    "day": dt.timedelta(days=31),
+    "month": dt.timedelta(days=366),
+}
 Export = Callable[[Tenant | None, dt.datetime, dt.datetime], Iterator[str]]
 MOST_ROWS = 2000
+
+
+def _this_month() -> tuple[str, str]:
+    """Its first day, and tomorrow, for the end of a period is not part of it."""
+    today = timezone.now().date()
+    return today.replace(day=1).isoformat(), (today + dt.timedelta(days=1)).isoformat()
 
 
 def _by(request: HttpRequest) -> By:
@@ -36,9 +47,8 @@ def _page(request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
         "rows": found[-MOST_ROWS:][::-1],
         "by": by,
         "everybody": tenant is None,
-        "start": timezone.now().replace(day=1).date().isoformat(),
-        "end": (timezone.now() + dt.timedelta(days=1)).date().isoformat(),
-        "error": request.GET.get("error", ""),
+        "start": _this_month()[0],
+        "end": _this_month()[1],
     }
     return render(request, "metering/usage.html", context)
 
@@ -56,20 +66,22 @@ def everybody(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
-    """``?start=…&end=…`` in UTC; ``&all=1`` is every tenant's, for admins."""
+    """``?start=…&end=…`` in UTC, else this month so far; ``&all=1`` is every tenant's, for admins."""
     tenant: Tenant | None = None
     if request.GET.get("all"):
         require_admin(person(request).user)
     else:
         tenant = tenant_of(request)
+    month, tomorrow = _this_month()
     try:
-        start, end = exports.period(request.GET.get("start", ""), request.GET.get("end", ""))
+        start, end = exports.period(request.GET.get("start", month), request.GET.get("end", tomorrow))
     except Invalid as refused:
         text = f"{refused.field}: {refused.message}"
         return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
     chunks: Export = exports.csv_rows if kind == "csv" else exports.json_chunks
     answer = StreamingHttpResponse(
-        chunks(tenant, start, end), content_type="text/csv; charset=utf-8" if kind == "csv" else "application/json"
+        streamed(chunks(tenant, start, end)),
+        content_type="text/csv; charset=utf-8" if kind == "csv" else "application/json",
     )
     name = f"slipway-usage-{tenant.slug if tenant else 'all'}-{start:%Y%m%dT%H}-{end:%Y%m%dT%H}.{kind}"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.api import Credentials, Image, Layer, Progress, Step, no_progress
-from runtime.errors import Conflict, DeadlineExceeded, ImageCorrupt, ImageUnsuitable, NotFound
+from runtime.errors import (
+    Conflict,
+    DeadlineExceeded,
+    ImageCorrupt,
+    ImageUnavailable,
+    ImageUnsuitable,
+    NotFound,
+    RuntimeFault,
+)
 from runtime.home import Home, atomic_write
 from runtime.image.blobs import Blobs, disk_full, out_of_space
 from runtime.image.reference import BUILT_IN, Reference
@@ -196,7 +204,13 @@ class ImageStore:
         """See :meth:`runtime.api.Engine.pull`."""
         from runtime.image.pull import pull
 
-        return pull(self, Reference.parse(reference), credentials=credentials, insecure=insecure, progress=progress)
+        try:
+            return pull(self, Reference.parse(reference), credentials=credentials, insecure=insecure, progress=progress)
+        except ImageUnavailable:
+            raise  # what has come so far is what the next try goes on from
+        except RuntimeFault:
+            self.gc()
+            raise
 
     def load(
         self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
@@ -204,7 +218,11 @@ class ImageStore:
         """See :meth:`runtime.api.Engine.load`."""
         from runtime.image.archive import load
 
-        return load(self, archive, reference=reference, progress=progress)
+        try:
+            return load(self, archive, reference=reference, progress=progress)
+        except RuntimeFault:
+            self.gc()
+            raise
 
     def commit(
         self, reference: Reference, layers: list[tuple[BinaryIO | str, str]], config: Mapping[str, Any], created: str
@@ -289,6 +307,8 @@ class ImageStore:
             keep |= {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}
             keep |= set(config["rootfs"]["diff_ids"])
         gone = [digest for digest in self.blobs.digests() if digest not in keep]
+        for part in self.blobs.ingest.glob("*.part"):
+            part.unlink()
         for digest in gone:
             self.blobs.path(digest).unlink(missing_ok=True)
         for folder in list(self._layers.iterdir()):

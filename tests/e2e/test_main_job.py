@@ -60,26 +60,27 @@ def _figures_move(member: Person, container: str, load: Callable[[], object]) ->
     """What the person reads changes while requests come in."""
     page = member.go(f"/containers/{container}/")
     expect(page.locator("canvas").first).to_be_visible(timeout=LIVE_MS)
+    expect(page.locator("[data-chart=cpu] [data-now]")).not_to_be_empty(timeout=LIVE_MS)
     seen = set()
     deadline = time.monotonic() + 20
     while len(seen) < 3 and time.monotonic() < deadline:
         for _ in range(50):
             load()
-        seen.add(page.locator("main").inner_text())
+        seen.add(page.locator("[data-chart=network] [data-now]").inner_text())
         page.wait_for_timeout(1000)
     assert len(seen) >= 3, "the page's figures stand still under load"
 
 
 def _logs_show(member: Person, container: str, text: str) -> None:
     page = member.go(f"/containers/{container}/")
-    page.get_by_role("tab", name="Logs").click()
+    page.get_by_role("link", name="Logs", exact=True).click()
     expect(page.get_by_text(text).first).to_be_visible(timeout=LIVE_MS)
 
 
 def _terminal_answers(member: Person, container: str) -> None:
     """The answer is not in what was typed: the shell has computed it."""
     page = member.go(f"/containers/{container}/")
-    page.get_by_role("tab", name="Terminal").click()
+    page.get_by_role("link", name="Terminal", exact=True).click()
     terminal = page.locator(".xterm").first
     terminal.wait_for()
     terminal.click()
@@ -106,11 +107,11 @@ def _stop_and_remove(member: Person, running: Stack, container: str) -> None:
 
 def _bill_has(admin: Person, container: str) -> None:
     """CSV and JSON say the same of the container, and it used a processor."""
-    answer = admin.page.request.get(admin.stack.url + "usage/export.csv")
+    answer = admin.page.request.get(admin.stack.url + "usage/export.csv?all=1")
     assert answer.ok
     lines = [row for row in csv.DictReader(io.StringIO(answer.text())) if container in row.values()]
     assert lines
-    answer = admin.page.request.get(admin.stack.url + "usage/export.json")
+    answer = admin.page.request.get(admin.stack.url + "usage/export.json?all=1")
     assert answer.ok
     text = json.dumps(answer.json())
     assert container in text

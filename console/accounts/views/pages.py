@@ -115,4 +115,6 @@ def audit(request: HttpRequest) -> HttpResponse:
     """Of the tenant for its owners; with ``?all`` of everything for an admin."""
     user = person(request).user
     tenant = None if "all" in request.GET else tenant_of(request)
-    return render(request, "accounts/audit.html", {"events": selectors.audit(user, tenant)[:300], "everything": tenant is None})
+    return render(
+        request, "accounts/audit.html", {"events": selectors.audit(user, tenant)[:300], "everything": tenant is None}
+    )

@@ -22,7 +22,11 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "catalog/list.html",
-        {"items": selectors.items(tenant), "may_launch": may(request, Role.MEMBER), "may_own": may(request, Role.OWNER)},
+        {
+            "items": selectors.items(tenant),
+            "may_launch": may(request, Role.MEMBER),
+            "may_own": may(request, Role.OWNER),
+        },
     )
 
 

@@ -23,7 +23,9 @@ COLOURS = {
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """From our own sprite; decorative, so hidden from readers of the page."""
-    return format_html('<svg class="icon {}" aria-hidden="true"><use href="{}#{}"></use></svg>', css, static("img/icons.svg"), name)
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true"><use href="{}#{}"></use></svg>', css, static("img/icons.svg"), name
+    )
 
 
 @register.filter
@@ -50,7 +52,9 @@ def moment(value: dt.datetime | None) -> SafeString | str:
     if value is None:
         return "–"
     iso = value.astimezone(dt.UTC).isoformat(timespec="seconds")
-    return format_html('<time datetime="{}" data-time title="{}">{}</time>', iso, iso, value.strftime("%Y-%m-%d %H:%M UTC"))
+    return format_html(
+        '<time datetime="{}" data-time title="{}">{}</time>', iso, iso, value.strftime("%Y-%m-%d %H:%M UTC")
+    )
 
 
 @register.filter
@@ -60,7 +64,9 @@ def badge(state: str) -> SafeString:
         "running": _("Running"), "pending": _("Launching"), "exited": _("Stopped"), "failed": _("Failed"),
         "removed": _("Removed"), "queued": _("Queued"), "succeeded": _("Done"),
     }  # fmt: skip
-    return format_html('<span class="state state-{}">{}</span>', COLOURS.get(state, "secondary"), words.get(state, state))
+    return format_html(
+        '<span class="state state-{}">{}</span>', COLOURS.get(state, "secondary"), words.get(state, state)
+    )
 
 
 @register.filter

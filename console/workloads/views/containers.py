@@ -15,6 +15,7 @@ from console.accounts.models import Role
 from console.accounts.selectors import role_in
 from console.core.errors import Full, Invalid
 from console.core.requests import may, person, tenant_of
+from console.core.streaming import streamed
 from console.live import client
 from console.workloads import selectors, services
 from console.workloads.models import Container
@@ -88,13 +89,17 @@ def page(request: HttpRequest, id: str) -> HttpResponse:
 @require_GET
 def events(request: HttpRequest, id: str) -> HttpResponse:
     container = selectors.container(person(request).user, id)
-    return render(request, "workloads/_events.html", {"events": selectors.events(container)[:200], "container": container})
+    return render(
+        request, "workloads/_events.html", {"events": selectors.events(container)[:200], "container": container}
+    )
 
 
 @require_GET
 def configuration(request: HttpRequest, id: str) -> HttpResponse:
     container = selectors.container(person(request).user, id)
-    return render(request, "workloads/_configuration.html", {"container": container, "image": selectors.image(container)})
+    return render(
+        request, "workloads/_configuration.html", {"container": container, "image": selectors.image(container)}
+    )
 
 
 @require_GET
@@ -128,7 +133,9 @@ def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
         answer = HttpResponse(status=204)
         answer["HX-Trigger"] = "slipway-acted"
         return answer
-    return redirect("workloads:list" if verb == "remove" else "workloads:container", **({} if verb == "remove" else {"id": id}))
+    return redirect(
+        "workloads:list" if verb == "remove" else "workloads:container", **({} if verb == "remove" else {"id": id})
+    )
 
 
 @require_GET
@@ -145,6 +152,6 @@ def download_logs(request: HttpRequest, id: str) -> HttpResponse | StreamingHttp
         for at, stream, line, *_partial in lines:
             yield f"{at} {stream} {line}\n"
 
-    answer = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
+    answer = StreamingHttpResponse(streamed(text()), content_type="text/plain; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{container.name}.log"'
     return answer

@@ -166,7 +166,6 @@ class Lifecycle:
             reason="out of memory" if oom else "" if code is not None else "supervisor lost",
         )
         self.records.save(id, exited)
-        supervisor.forget(self._home, id)
         return exited
 
     def _await_exit_code(self, id: str) -> int | None:
@@ -217,6 +216,7 @@ class Lifecycle:
         self._networks.detach(id)
         failpoint("release.detached")
         self._snapshots.unmount(id)
+        supervisor.forget(self._home, id)
 
     def _delete(self, id: str) -> None:
         """runc refuses to delete for the moment until it sees that the process has gone."""

@@ -61,7 +61,6 @@ class Recovery:
             record = self._lifecycle.running(spec, record, pid, endpoint)
         else:
             self._lifecycle.release(id, spec.tenant)
-            supervisor.forget(self._home, id)
             record = record.moved(record.state, starting=False)
         self._records.save(id, record)
         return record

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from runtime.api import ContainerSpec
-from runtime.engines.native import supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.home import Home
@@ -28,7 +27,6 @@ class Removal:
     def finish(self, spec: ContainerSpec) -> None:
         """The caller holds the lock and has marked the container; its process is gone."""
         self._lifecycle.release(spec.id, spec.tenant)
-        supervisor.forget(self._home, spec.id)
         grave = self._home.containers / f"{GRAVE}{spec.id}"
         os.rename(self._home.container(spec.id), grave)
         failpoint("remove.renamed")
