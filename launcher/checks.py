@@ -268,7 +268,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
     fix = "Free some space, or choose a --home on a larger disk."
     level: Level = "fail" if free < GIB else "warn"
     yield _verdict("disk", free >= 5 * GIB, found, f"Images need several GiB. {fix}", otherwise=level)
-    if usage.f_files and inodes < 100_000:  # noqa: PLR2004 -- an image has tens of thousands of files
+    if usage.f_files and inodes < 100_000:
         yield Finding("disk", "warn", f"{inodes} inodes free", fix)
 
 
@@ -311,7 +311,7 @@ def port(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield Finding(name, "ok", f"free on {settings.listen}")
-    if settings.port < 1024:  # noqa: PLR2004 -- the last privileged port is 1023
+    if settings.port < 1024:
         yield Finding(
             name,
             "fail",

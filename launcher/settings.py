@@ -87,14 +87,14 @@ def _address(raw: str) -> str:
 
 def _block(raw: str) -> str:
     block = ipaddress.IPv4Network(raw)
-    if block.prefixlen > 24:  # noqa: PLR2004 -- a tenant's network is a /24
+    if block.prefixlen > 24:
         raise ValueError(raw)
     return str(block)
 
 
 def _uid_base(raw: str) -> str:
     base = int(raw, 0)
-    if base < 65536 or base % 65536 or base > 2**32 - 2 * 65536:  # noqa: PLR2004 -- ranges of 65,536 ids in 32 bits
+    if base < 65536 or base % 65536 or base > 2**32 - 2 * 65536:
         raise ValueError(raw)
     return hex(base)
 
@@ -283,7 +283,7 @@ class Settings:
     def url(self) -> str:
         """Where a browser on this machine finds the console."""
         address = ipaddress.ip_address(self.listen)
-        host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 -- IPv6
+        host = f"[{address}]" if address.version == 6 else str(address)
         if address.is_unspecified:
             host = "localhost"
         return f"http://{host}:{self.port}/"
@@ -294,7 +294,7 @@ class Settings:
         address = ipaddress.ip_address(self.listen)
         if not address.is_unspecified:
             return self.listen
-        return "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 -- IPv4
+        return "127.0.0.1" if address.version == 4 else "::1"
 
     def _allowed_hosts(self) -> list[str]:
         """This machine's own loopback names are always among them: the launcher asks there whether the web is ready."""
@@ -327,7 +327,7 @@ def _names_of_this_machine(listen: str) -> list[str]:
     names = [socket.gethostname(), socket.getfqdn()]
     address = ipaddress.ip_address(listen)
     if not address.is_unspecified:
-        names.append(f"[{listen}]" if address.version == 6 else listen)  # noqa: PLR2004 -- IPv6
+        names.append(f"[{listen}]" if address.version == 6 else listen)
     else:
         try:
             found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}

@@ -349,6 +349,12 @@ class Engine(Protocol):
     ) -> tuple[Image, ...]:
         """Import an OCI or docker archive (tar, gzip or zstd).  Raises as pull does."""
 
+    def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
+        """The image of a built-in recipe (:mod:`runtime.image.recipe`), made of the node's packages unless it is here already.
+
+        Raises NotFound, HostUnfit, ImageUnavailable (packages cannot be had), OutOfSpace, EngineFault.
+        """
+
     def image(self, reference: str) -> Image:
         """By id or reference.  Raises NotFound."""
 

@@ -16,7 +16,7 @@ from console.core.errors import Missing, NotAllowed
 class PersonRequest(HttpRequest):
     """A request of somebody who is signed in; see the middleware ``current_tenant``."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     tenant: Tenant | None
     role: Role | None
     csp_nonce: str

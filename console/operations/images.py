@@ -13,31 +13,16 @@ from django.conf import settings
 from console.accounts.models import Tenant
 from console.catalog.models import Registry
 from console.core import secrets
-from console.operations import engine as engines
 from console.workloads.models import Image as ImageRow
 from runtime.api import Credentials, Engine, Image, Progress
-from runtime.engines.fake.engine import FakeEngine
-from runtime.engines.native.engine import NativeEngine
-from runtime.errors import InvalidSpec
-from runtime.image.build import build
-from runtime.image.recipe import Recipe, recipe
+from runtime.image.recipe import find
 
 
 def built_in(engine: Engine, slug: str, progress: Progress) -> Image:
-    """Built when it is not there yet.  Raises InvalidSpec for an unknown slug, and what building raises."""
-    known = recipe(slug)
-    if known is None:
-        raise InvalidSpec("There is no such application in the catalog.", hint="Choose another.", field="image")
-    image = _make(engine, known, progress)
-    record(None, str(known.reference), image)
+    """Built when it is not there yet.  Raises what building raises."""
+    image = engine.build(slug, progress=progress)
+    record(None, str(find(slug).reference), image)
     return image
-
-
-def _make(engine: Engine, known: Recipe, progress: Progress) -> Image:
-    if isinstance(engine, NativeEngine):
-        return build(known, engine.store, engines.home(), progress=progress)
-    assert isinstance(engine, FakeEngine)
-    return engine.add_image(known.reference, known.memory_needed)
 
 
 def pulled(

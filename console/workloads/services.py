@@ -25,7 +25,10 @@ from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent, PublishedPort
 from runtime.api import ContainerSpec, ContainerStatus, Limits, Port, State
-from runtime.engines.native.validation import (
+from runtime.errors import InvalidSpec, RuntimeFault
+from runtime.image.recipe import Recipe, recipe
+from runtime.image.reference import Reference
+from runtime.validation import (
     ENVIRONMENT_NAME,
     LEAST_CPU_MILLIS,
     LEAST_MEMORY,
@@ -33,9 +36,6 @@ from runtime.engines.native.validation import (
     NAME,
     node_memory,
 )
-from runtime.errors import InvalidSpec, RuntimeFault
-from runtime.image.recipe import Recipe, recipe
-from runtime.image.reference import Reference
 
 MIB = 2**20
 LIVE = (Container.State.PENDING, Container.State.RUNNING)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InvalidSpec
+from runtime.errors import InvalidSpec, NotFound
 from runtime.image.reference import BUILT_IN, Reference
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -122,6 +122,14 @@ def recipes() -> tuple[Recipe, ...]:
     """All of them, by title."""
     found = [parse(path.stem, path.read_bytes()) for path in FOLDER.glob("*.toml")]
     return tuple(sorted(found, key=lambda recipe: recipe.title.lower()))
+
+
+def find(slug: str) -> Recipe:
+    """Raises NotFound."""
+    known = recipe(slug)
+    if known is None:
+        raise NotFound("There is no such application in the catalog.", hint="Choose another.", field="image")
+    return known
 
 
 def recipe(slug: str) -> Recipe | None:

@@ -158,7 +158,7 @@ def remove_repository(request: HttpRequest, id: str) -> HttpResponse:
 
 
 @require_GET
-def icon(request: HttpRequest, slug: str) -> HttpResponse:
+def icon(_request: HttpRequest, slug: str) -> HttpResponse:
     """Icons lie beside their recipes."""
     from runtime.image.recipe import recipe
 

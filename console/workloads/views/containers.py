@@ -133,9 +133,7 @@ def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
         answer = HttpResponse(status=204)
         answer["HX-Trigger"] = "slipway-acted"
         return answer
-    return redirect(
-        "workloads:list" if verb == "remove" else "workloads:container", **({} if verb == "remove" else {"id": id})
-    )
+    return redirect("workloads:list") if verb == "remove" else redirect("workloads:container", id=id)
 
 
 @require_GET

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from runtime import validation
 from runtime.api import (
     Capability,
     ContainerSpec,
@@ -37,10 +38,11 @@ from runtime.api import (
 )
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.misbehaviour import Misbehaviour
-from runtime.engines.native import records, validation
+from runtime.engines.native import records
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
 from runtime.home import Home, atomic_write
+from runtime.image.recipe import find as find_recipe
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.network.addresses import free_ports, take_ports
 
@@ -91,6 +93,12 @@ class FakeEngine:
         if "otherarch" in parsed.repository:
             raise ImageUnsuitable("The image is not made for this architecture.", hint="Use another.", field="image")
         return self.add_image(parsed)
+
+    def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
+        found = find_recipe(recipe)
+        self.misbehaviour.act("build")
+        progress(Step("build", 100, 100, found.title))
+        return self.add_image(found.reference, found.memory_needed)
 
     def add_image(self, reference: Reference, memory_needed: int = 0) -> Image:
         """Also how a test makes a built-in image at once."""

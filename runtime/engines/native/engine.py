@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from runtime import validation
 from runtime.api import (
     Capability,
     ContainerSpec,
@@ -29,7 +30,7 @@ from runtime.api import (
     Step,
     no_progress,
 )
-from runtime.engines.native import execs, isolation, passwd, records, validation
+from runtime.engines.native import execs, isolation, passwd, records
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
@@ -37,6 +38,8 @@ from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.removal import CRADLE, Removal
 from runtime.errors import Conflict, DeadlineExceeded, NotFound
 from runtime.home import Home, atomic_write
+from runtime.image.build import build
+from runtime.image.recipe import find as find_recipe
 from runtime.image.store import ImageStore
 from runtime.kernel.process import Process
 from runtime.network.attach import TenantNetworks
@@ -79,6 +82,9 @@ class NativeEngine:
         self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
     ) -> tuple[Image, ...]:
         return self.store.load(archive, reference=reference, progress=progress)
+
+    def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
+        return build(find_recipe(recipe), self.store, self.home, progress=progress)
 
     def image(self, reference: str) -> Image:
         return self.store.image(reference)

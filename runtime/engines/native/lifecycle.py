@@ -56,7 +56,7 @@ class Lifecycle:
         with contextlib.ExitStack() as undo:
             self.records.save(id, record.moved(record.state, starting=True))
             undo.callback(lambda: self.records.save(id, record))
-            undo.callback(lambda: self.release(id, spec.tenant))
+            undo.callback(lambda: self.abandon(id, spec.tenant))
             failpoint("start.marked")
             progress(Step("create"))
             endpoint = self._networks.reserve(id, spec.tenant, spec.ports)
@@ -166,6 +166,7 @@ class Lifecycle:
             reason="out of memory" if oom else "" if code is not None else "supervisor lost",
         )
         self.records.save(id, exited)
+        supervisor.forget(self._home, id)  # last: until the status is written, the exit code is only there
         return exited
 
     def _await_exit_code(self, id: str) -> int | None:
@@ -216,6 +217,10 @@ class Lifecycle:
         self._networks.detach(id)
         failpoint("release.detached")
         self._snapshots.unmount(id)
+
+    def abandon(self, id: str, tenant: str) -> None:
+        """Release a container whose exit code nobody will ask for."""
+        self.release(id, tenant)
         supervisor.forget(self._home, id)
 
     def _delete(self, id: str) -> None:

@@ -60,7 +60,7 @@ class Recovery:
         if started and endpoint and pid:
             record = self._lifecycle.running(spec, record, pid, endpoint)
         else:
-            self._lifecycle.release(id, spec.tenant)
+            self._lifecycle.abandon(id, spec.tenant)
             record = record.moved(record.state, starting=False)
         self._records.save(id, record)
         return record

@@ -26,7 +26,7 @@ class Removal:
 
     def finish(self, spec: ContainerSpec) -> None:
         """The caller holds the lock and has marked the container; its process is gone."""
-        self._lifecycle.release(spec.id, spec.tenant)
+        self._lifecycle.abandon(spec.id, spec.tenant)
         grave = self._home.containers / f"{GRAVE}{spec.id}"
         os.rename(self._home.container(spec.id), grave)
         failpoint("remove.renamed")
