@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from console.core.views import healthz
+from console.metering.views import everybody
 from console.workloads.views.home import home
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -14,5 +15,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("catalog/", include("console.catalog.urls")),
     path("containers/", include("console.workloads.urls")),
     path("operations/", include("console.operations.urls")),
+    path("admin/usage/", everybody, name="everybody"),
     path("usage/", include("console.metering.urls")),
 ]

@@ -208,33 +208,41 @@ class Forms(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.forms: list[tuple[str, dict[str, str]]] = []
+        self.forms: list[tuple[str, dict[str, list[str]]]] = []
+        self._templates = 0
         self._area: str | None = None
         self._select: str | None = None
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         known = {name: value or "" for name, value in attrs}
+        if tag == "template":
+            self._templates += 1
+        if self._templates:
+            return
         if tag == "form":
             self.forms.append((known.get("action") or known.get("hx-post", ""), {}))
         elif self.forms and known.get("name") and tag in {"input", "select", "textarea"}:
             self._control(tag, known)
         elif tag == "option" and self._select and self.forms:
             values = self.forms[-1][1]
-            if "selected" in known or self._select not in values:
-                values[self._select] = known.get("value", "")
+            if "selected" in known or not values[self._select][-1]:
+                values[self._select][-1] = known.get("value", "")
 
     def _control(self, tag: str, known: Mapping[str, str]) -> None:
         values = self.forms[-1][1]
         if tag == "select":
             self._select = known["name"]
+            values.setdefault(known["name"], []).append("")
         elif tag == "textarea":
             self._area = known["name"]
-            values[known["name"]] = ""
+            values.setdefault(known["name"], []).append("")
         elif known.get("type") not in {"checkbox", "radio", "submit", "button"} or "checked" in known:
-            values[known["name"]] = known.get("value", "")
+            values.setdefault(known["name"], []).append(known.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "template":
+            self._templates -= 1
         if tag == "select":
             self._select = None
         if tag == "textarea":
@@ -242,7 +250,7 @@ class Forms(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._area and self.forms:
-            self.forms[-1][1][self._area] += data.removeprefix("\n")
+            self.forms[-1][1][self._area][-1] += data.removeprefix("\n")
 
 
 class Session:
@@ -256,7 +264,7 @@ class Session:
         if "/sign-in/" in page.url.path:
             raise RuntimeError(f"{username} could not sign in")
 
-    def submit(self, url: str, having: str, **values: str) -> httpx.Response:
+    def submit(self, url: str, having: str, **values: str | list[str]) -> httpx.Response:
         """Post the form at ``url`` that has a field ``having`` or an action that ends with it."""
         page = self.client.get(url)
         page.raise_for_status()
@@ -270,8 +278,13 @@ class Session:
                 return self.client.post(target, data={**defaults, **values}, headers=headers).raise_for_status()
         raise LookupError(f"no form with {having} at {url}")
 
-    def launch(self, item: str, name: str, **values: str) -> httpx.Response:
-        return self.submit(f"/catalog/launch/?item={item}", "name", name=name, **values)
+    def launch(
+        self, item: str, name: str, environment: Mapping[str, str] | None = None, **values: str
+    ) -> httpx.Response:
+        """With the form's own values but for those given; ``environment`` replaces the form's variables."""
+        chosen = environment or {}
+        variables = {"variable_name": list(chosen), "variable_value": list(chosen.values())} if chosen else {}
+        return self.submit(f"/catalog/launch/?item={item}", "request_key", name=name, **values, **variables)
 
     def remove(self, container: str) -> httpx.Response:
         return self.submit(f"/containers/{container}/", f"/{container}/remove/")

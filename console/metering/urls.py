@@ -7,7 +7,6 @@ from console.metering import views
 app_name = "metering"
 urlpatterns = [
     path("", views.usage, name="usage"),
-    path("all/", views.everybody, name="everybody"),
     path("export.csv", views.export, {"kind": "csv"}, name="export-csv"),
     path("export.json", views.export, {"kind": "json"}, name="export-json"),
 ]

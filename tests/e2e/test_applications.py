@@ -10,6 +10,8 @@ import pytest
 
 from tests.stack import Stack
 
+SECRET = "a-test-password"
+
 
 def _client(command: list[str], environment: dict[str, str] | None = None, within_s: float = 60) -> str:
     """What it prints, once the service accepts it."""
@@ -24,10 +26,10 @@ def _client(command: list[str], environment: dict[str, str] | None = None, withi
         time.sleep(0.5)
 
 
-def _launched(running: Stack, item: str, name: str, **values: str) -> int:
+def _launched(running: Stack, item: str, name: str, environment: dict[str, str]) -> int:
     running.wait_for_image(item)
     with running.signed_in("demo") as member:
-        member.launch(f"recipe:{item}", name, **values)
+        member.launch(f"recipe:{item}", name, environment)
     running._until(lambda: name in running.running(), 60, f"running: {name}")
     ports = next(one.ports for one in running.engine.list() if one.name == name)
     assert ports
@@ -36,8 +38,8 @@ def _launched(running: Stack, item: str, name: str, **values: str) -> int:
 
 
 def test_redis_answers_redis_cli(running: Stack) -> None:
-    port = str(_launched(running, "redis", "cache"))
-    base = ["redis-cli", "-e", "-h", "127.0.0.1", "-p", port]
+    port = str(_launched(running, "redis", "cache", {"REDIS_PASSWORD": SECRET}))
+    base = ["redis-cli", "-e", "-h", "127.0.0.1", "-p", port, "--no-auth-warning", "-a", SECRET]
     assert _client([*base, "SET", "key", "kept"]).strip() == "OK"
     assert _client([*base, "GET", "key"]).strip() == "kept"
 
@@ -45,8 +47,7 @@ def test_redis_answers_redis_cli(running: Stack) -> None:
 @pytest.mark.timeout(900)
 def test_postgresql_answers_psql(running: Stack) -> None:
     """The password comes from the launch form's environment."""
-    secret = "a-test-password"
-    port = str(_launched(running, "postgresql", "database", environment=f"POSTGRES_PASSWORD={secret}"))
-    base = ["psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-At", "-c"]
-    said = _client([*base, "select 6 * 7"], {"PGPASSWORD": secret})
+    port = str(_launched(running, "postgresql", "database", {"POSTGRES_PASSWORD": SECRET}))
+    base = ["psql", "-h", "127.0.0.1", "-p", port, "-U", "app", "-At", "-c"]
+    said = _client([*base, "select 6 * 7"], {"PGPASSWORD": SECRET})
     assert said.strip() == "42"

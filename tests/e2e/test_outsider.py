@@ -93,7 +93,7 @@ def test_the_tenants_web_socket(running: Stack, outsider: Session, container: st
     assert _socket(running, outsider, f"ws/tenant/{tenant}/").startswith("refused")
 
 
-@pytest.mark.parametrize("path", ["/admin/tenants/", "/admin/usage/", "/admin/node/"])
+@pytest.mark.parametrize("path", ["/admin/tenants/", "/admin/usage/"])
 def test_the_admins_pages(running: Stack, outsider: Session, path: str) -> None:
     assert outsider.client.get(path).status_code in (403, 404)
     with running.signed_in("admin") as admin:

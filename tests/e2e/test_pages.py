@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Person, Visit
 from tests.stack import Stack
 
 PAGES = {
@@ -24,9 +24,10 @@ PAGES = {
 ADMIN_PAGES = {
     "admin-tenants": "/admin/tenants/",
     "admin-usage": "/admin/usage/",
-    "admin-node": "/admin/node/",
+    "admin-users": "/admin/users/",
     "audit": "/audit/",
 }
+TABS = ("overview", "logs", "terminal", "configuration", "events", "isolation")
 WIDTHS = {390: 844, 1440: 900}
 
 
@@ -40,6 +41,15 @@ def axe() -> str:
     pytest.fail("axe-core is not installed")
 
 
+def _shown(person: Person) -> str:
+    """A container to look at, launched once."""
+    running = person.stack.running()
+    if "shown" not in running:
+        person.stack.wait_for_image("nginx")
+        return person.launch("recipe:nginx", "shown")
+    return next(one.id for one in person.stack.engine.list() if one.name == "shown")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(("who", "pages"), [("demo", PAGES), ("admin", ADMIN_PAGES)])
@@ -47,9 +57,12 @@ def test_pages(visit: Visit, pictures: Path, *, who: str, pages: dict[str, str],
     person = visit(who, viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme)
     source = axe()
     found: dict[str, list[str]] = {}
-    for name, path in pages.items():
+    container = _shown(person) if who == "demo" else ""
+    inside = {f"container-{tab}": f"/containers/{container}/?tab={tab}" for tab in TABS} if container else {}
+    for name, path in {**pages, **inside}.items():
         page = person.go(path)
         page.locator("main").wait_for()
+        page.wait_for_timeout(1500 if inside and name.startswith("container") else 200)
         page.evaluate(source)
         result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
         wrong = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in result["violations"]]
@@ -73,3 +86,7 @@ def test_chinese_by_the_browsers_wish_and_by_the_switch(visit: Visit) -> None:
     expect(page.locator("main")).to_contain_text("容器")
     page = visit("demo", locale="en-GB").go("/containers/")
     assert page.locator("html").get_attribute("lang") == "en"
+    page.get_by_role("button", name="简体中文").click()
+    expect(page.locator("main")).to_contain_text("容器")
+    page.get_by_role("button", name="English").click()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
