@@ -153,8 +153,10 @@ class Stack:
     def pid(self, name: str) -> int:
         """Of one of the launcher's children, told by its command line."""
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for pid in children:
+        tasks = Path(f"/proc/{self._process.pid}/task").glob(
+            "*/children"
+        )  # what a thread started is listed with that thread
+        for pid in " ".join(task.read_text() for task in tasks).split():
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             if PROCESSES[name] in command:
                 return int(pid)

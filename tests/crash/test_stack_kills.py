@@ -90,7 +90,7 @@ def test_a_killed_process_loses_and_doubles_nothing(running: Stack, victim: str)
         for number, name in enumerate(names):
             _launch(member, name)
             if number in (1, 3):
-                pid = running.pid(victim)
+                pid = running.wait_for(victim)
                 os.kill(pid, signal.SIGKILL)
                 if number == 3:
                     running.wait_for(victim, other_than=pid)
