@@ -36,8 +36,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PROCESSES = {
     "redis": "redis-server",
     "web": "uvicorn",
-    "worker": "console.celery worker",
-    "beat": "console.celery beat",
+    "worker": "--skip-checks worker",
+    "beat": "--skip-checks beat",
     "agent": "manage.py agent",
 }
 
