@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from runtime import validation
@@ -142,12 +141,14 @@ class NativeEngine:
             if record.state is State.REMOVING:
                 raise Conflict("The container is being removed.", hint="Launch a new one.")
             if record.state is not State.RUNNING:
-                record = self._lifecycle.start(spec, replace(record, starting=False), progress)
+                record = self._lifecycle.start(spec, record, progress)
             return records.status(id, spec, record)
 
     def _settled(self, id: str) -> tuple[ContainerSpec, Record]:
-        """Under the lock: what is true now, with an exit that nobody has seen yet settled."""
+        """Under the lock: what is true now, with a start that a crash cut short finished or undone, and an unseen exit settled."""
         spec, record = self._records.spec(id), self._records.record(id)
+        if record.starting:
+            record = self._lifecycle.finish_start(spec, record)
         if record.state is State.RUNNING and self._lifecycle.ended(record):
             record = self._lifecycle.settle(spec, record)
         return spec, record

@@ -83,6 +83,20 @@ class Lifecycle:
             undo.pop_all()
         return running
 
+    def finish_start(self, spec: ContainerSpec, record: Record) -> Record:
+        """A crash during a start: keep a container that was started, undo one that was not.  The caller holds the lock."""
+        id = spec.id
+        pid = supervisor.pid_of_created(self._home, id)
+        endpoint = self._networks.endpoint(id)
+        started = endpoint and pid and start_time(pid) is not None and self.runtime.status(id) == "running"
+        if started and endpoint and pid:
+            record = self.running(spec, record, pid, endpoint)
+        else:
+            self.abandon(id, spec.tenant)
+            record = record.moved(record.state, starting=False)
+        self.records.save(id, record)
+        return record
+
     def running(self, spec: ContainerSpec, record: Record, pid: int, endpoint: Endpoint) -> Record:
         """The record of a start that succeeded.  A process that has ended by now is settled by whoever looks next."""
         return record.moved(

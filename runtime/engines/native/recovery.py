@@ -6,14 +6,11 @@ import contextlib
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
-from runtime.engines.native import supervisor
 from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.records import Record
 from runtime.engines.native.removal import Removal
 from runtime.errors import RuntimeFault
 from runtime.home import Home
 from runtime.kernel import cgroup, mount
-from runtime.kernel.process import start_time
 from runtime.network.attach import TenantNetworks
 
 
@@ -42,7 +39,7 @@ class Recovery:
             self._removal.finish(spec)
             return "removed"
         if record.starting:
-            record = self._finish_start(id, record)
+            record = self._lifecycle.finish_start(spec, record)
         if record.state is not State.RUNNING:
             return None
         if self._lifecycle.ended(record):
@@ -50,20 +47,6 @@ class Recovery:
             return "settled"
         self._networks.ensure(spec.tenant)
         return "adopted"
-
-    def _finish_start(self, id: str, record: Record) -> Record:
-        """A crash during a start: keep a container that was started, undo one that was not."""
-        spec = self._records.spec(id)
-        pid = supervisor.pid_of_created(self._home, id)
-        endpoint = self._networks.endpoint(id)
-        started = endpoint and pid and start_time(pid) is not None and self._lifecycle.runtime.status(id) == "running"
-        if started and endpoint and pid:
-            record = self._lifecycle.running(spec, record, pid, endpoint)
-        else:
-            self._lifecycle.abandon(id, spec.tenant)
-            record = record.moved(record.state, starting=False)
-        self._records.save(id, record)
-        return record
 
     # leftovers -------------------------------------------------------------------------------------------
 

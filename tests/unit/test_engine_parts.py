@@ -1,0 +1,164 @@
+"""What the native engine is made of and needs no kernel for: bundle, seccomp, users, records, names, recipes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from runtime.api import ContainerSpec, Limits, State
+from runtime.engines.native import bundle, oci, passwd, seccomp
+from runtime.engines.native.records import Record, decode_spec, encode_spec
+from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec, OutOfSpace
+from runtime.home import Home
+from runtime.image.recipe import parse, recipes
+
+SPEC = ContainerSpec(id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10))
+IMAGE = {"Entrypoint": ["/run"], "Cmd": ["serve"], "Env": ["A=image", "B=image"], "WorkingDir": "/srv"}
+
+
+def configuration(spec: ContainerSpec = SPEC, uid: int = 0) -> dict[str, object]:
+    host = bundle.Host(Path("/m"), Path("/b"), "/s/t/c", 0x40000000, 2, {"defaultAction": "SCMP_ACT_ERRNO"}, 1024)
+    return bundle.configuration(spec, IMAGE, passwd.Identity(uid, uid), host)
+
+
+def test_a_container_is_confined() -> None:
+    made = configuration()
+    process, linux = made["process"], made["linux"]
+    assert isinstance(process, dict)
+    assert isinstance(linux, dict)
+    assert process["noNewPrivileges"] is True
+    assert {space["type"] for space in linux["namespaces"]} == {"pid", "network", "ipc", "uts", "mount", "user", "cgroup"}
+    assert linux["uidMappings"] == [{"containerID": 0, "hostID": 0x40000000, "size": 65536}]
+    assert linux["seccomp"]
+    assert "/proc/kcore" in linux["maskedPaths"]
+    assert "/proc/sys" in linux["readonlyPaths"]
+    assert not {"CAP_SYS_ADMIN", "CAP_NET_RAW", "CAP_MKNOD", "CAP_NET_ADMIN"} & set(process["capabilities"]["bounding"])
+    assert not any(mount["type"] == "bind" and mount["source"].startswith(("/etc", "/proc", "/sys")) for mount in made["mounts"])  # type: ignore[attr-defined]
+
+
+def test_a_user_that_is_not_root_has_no_capability() -> None:
+    process = configuration(uid=33)["process"]
+    assert isinstance(process, dict)
+    assert process["capabilities"]["effective"] == []
+
+
+def test_limits_become_resources() -> None:
+    made = bundle.resources(SPEC, 2)
+    assert made["memory"] == {"limit": 64 << 20, "swap": 64 << 20}
+    assert (made["cpu"]["quota"], made["cpu"]["period"]) == (150_000, 100_000)
+    assert made["pids"]["limit"] == 10
+
+
+def test_command_and_environment_of_image_and_spec() -> None:
+    assert bundle.command(SPEC, IMAGE) == ["/run", "serve"]
+    environment = bundle.environment(SPEC, IMAGE, "/root")
+    assert "A=b" in environment
+    assert "B=image" in environment
+    with pytest.raises(InvalidSpec):
+        bundle.command(SPEC, {})
+
+
+def test_seccomp_rules_hold_under_their_conditions() -> None:
+    source = {
+        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {}, "excludes": {}},
+            {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}, "excludes": {}},
+            {"names": ["chown"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_CHOWN"]}, "excludes": {}},
+            {"names": ["arm"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["arm64"]}, "excludes": {}},
+            {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "includes": {}, "excludes": {"caps": ["CAP_CHOWN"]}},
+        ],
+    }  # fmt: skip
+    made = seccomp.translate(source, "x86_64", frozenset({"CAP_CHOWN"}))
+    assert [rule["names"] for rule in made["syscalls"]] == [["read"], ["chown"]]
+    assert made["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+
+
+def test_users_come_from_the_images_own_files(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("www:x:33:34:w:/srv:/bin/sh\nbroken\n")
+    (tmp_path / "etc/group").write_text("extra:x:50:www\n")
+    assert passwd.resolve(tmp_path, "www") == passwd.Identity(33, 34, (50,), "/srv")
+    assert passwd.resolve(tmp_path, "1000:2000") == passwd.Identity(1000, 2000)
+    assert passwd.resolve(tmp_path, "www:extra").gid == 50
+    for bad in ("nobody-here", "70000", "www:none"):
+        with pytest.raises(InvalidSpec):
+            passwd.resolve(tmp_path, bad)
+
+
+def test_a_linked_passwd_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root2:x:5:5:::\n")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").symlink_to(tmp_path / "secret")
+    with pytest.raises(InvalidSpec):
+        passwd.resolve(tmp_path, "root2")
+
+
+def test_an_illegal_transition_raises() -> None:
+    with pytest.raises(EngineFault):
+        Record(State.CREATED, 0.0).moved(State.EXITED)
+    with pytest.raises(EngineFault):
+        Record(State.RUNNING, 0.0).moved(State.REMOVING)
+
+
+def test_a_spec_survives_the_disk() -> None:
+    assert decode_spec(encode_spec(SPEC)) == SPEC
+
+
+def test_the_runtimes_words_become_sentences() -> None:
+    assert oci.fault('exec: "foo": executable file not found in $PATH').field == "command"
+    assert isinstance(oci.fault("write /x: no space left on device"), OutOfSpace)
+    assert isinstance(oci.fault("something nobody has seen"), EngineFault)
+
+
+def test_interface_names_fit() -> None:
+    home = Home(Path("/x"), "an-instance-with-a-very-long-name")
+    assert len(home.veth("c" * 32)) <= 15
+    assert len(home.bridge("t" * 32)) <= 15
+    assert home.veth("c1") != Home(Path("/x"), "other").veth("c1")
+
+
+@pytest.mark.root
+def test_locks_exclude_and_share(place: object) -> None:
+    home = Home.from_environment()
+    with home.lock("x"), pytest.raises(DeadlineExceeded), home.lock("x", timeout_s=0.05):
+        pass
+    with home.lock("x", shared=True), home.lock("x", shared=True, timeout_s=0.05):
+        pass
+    entered = threading.Event()
+
+    def wait() -> None:
+        with home.lock("x", timeout_s=5):
+            entered.set()
+
+    with home.lock("x"):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        home.forget_lock("x")
+    waiter.join(5)
+    assert entered.is_set()
+    import shutil
+
+    shutil.rmtree(home.run)
+
+
+def test_recipes_are_whole() -> None:
+    found = {recipe.slug for recipe in recipes()}
+    assert {"busybox", "nginx", "redis", "postgresql", "python"} <= found
+    for recipe in recipes():
+        assert recipe.icon.exists(), recipe.slug
+        assert recipe.memory_needed <= recipe.memory_bytes
+        for table in (recipe.summary, recipe.description, *(row.help or {"en": "-", "zh-hans": "-"} for row in recipe.environment)):
+            assert table["en"]
+            assert table["zh-hans"]
+
+
+def test_a_bad_recipe_names_its_key() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse("x", b'title = "X"')
+    assert "category" in caught.value.field
+    with pytest.raises(InvalidSpec):
+        parse("x", b"not toml [")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.telemetry.log import Tail, keep_previous, parse, tail
+
+AT = "2026-11-23T20:00:00.000000001+00:00"
+
+
+def line(text: str) -> str:
+    return f"{AT} stdout F {text}\n"
+
+
+def test_a_line_has_time_stream_and_text() -> None:
+    found = parse(f"{AT} stderr P hello  world".encode())
+    assert found is not None
+    assert (found.at, found.stream, found.text, found.partial) == (AT, "stderr", "hello  world", True)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_raise(raw: bytes) -> None:
+    parse(raw)
+
+
+def test_the_tail_spans_generations(tmp_path: Path) -> None:
+    old, new = tmp_path / "log.1", tmp_path / "log"
+    old.write_text("".join(line(f"old {n}") for n in range(5000)))
+    new.write_text("".join(line(f"new {n}") for n in range(3)))
+    found = [raw.decode().split(" F ")[1].strip() for raw in tail((old, new), 5)]
+    assert found == ["old 4998", "old 4999", "new 0", "new 1", "new 2"]
+
+
+def test_a_reader_follows_a_replaced_file_and_loses_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("one"))
+    reader = Tail(log)
+    assert len(reader.read()) == 1
+    log.rename(tmp_path / "gone")
+    log.write_text(line("two"))
+    with (tmp_path / "gone").open("a") as still_open:
+        still_open.write(line("late"))
+    assert [raw.decode().split(" F ")[1] for raw in reader.read() + reader.read()] == ["late", "two"]
+    reader.close()
+
+
+def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("whole") + f"{AT} stdout F ha")
+    reader = Tail(log)
+    assert len(reader.read()) == 1
+    with log.open("a") as more:
+        more.write("lf\n")
+    assert reader.read()[0].endswith(b"half")
+    reader.close()
+
+
+def test_the_generation_before_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("first")
+    keep_previous(log)
+    keep_previous(log)
+    fresh = tmp_path / "fresh"
+    fresh.write_text("second")
+    fresh.rename(log)
+    keep_previous(log)
+    assert (tmp_path / "log.1").read_text() == "first"
+    assert log.read_text() == "second"
