@@ -89,7 +89,7 @@ class Setup:
                 raise Refusal(
                     f"After installing, these are still not there: {names}.", "Install them by hand and start again."
                 )
-        mark = fingerprint(self.settings.home, Path("/proc/sys/kernel/osrelease"))
+        mark = fingerprint(str(self.settings.home), Path("/proc/sys/kernel/osrelease"))
         if not self.stamps.fresh("host", mark):
             refuse_unfit(self.settings, AFTER_PACKAGES)
         if not folders.user_exists():

@@ -122,7 +122,7 @@ def _development(
         "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(settings.source),
-        "DJANGO_SETTINGS_MODULE": "console.settings.testing",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
 
 

@@ -14,7 +14,7 @@ from console.catalog import selectors
 from console.catalog.selectors import CatalogItem
 from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
 
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids")
 
 
@@ -103,7 +103,7 @@ class LaunchForm:
             command=self.command,
             environment={row.name: row.value for row in self.variables},
             ports=tuple(self._ports()),
-            memory_bytes=round(self._number("memory", self.memory, _("Write a number of MiB.")) * MIB),
+            memory_bytes=round(self._number("memory", self.memory, _("Write a number of MiB.")) * KIB) * KIB,
             cpu_millis=round(self._number("cpu", self.cpu, _("Write a number of vCPU, such as 0.5.")) * 1000),
             pids=round(self._number("pids", self.pids, _("Write a whole number."))),
             terminal=self.terminal,

@@ -15,16 +15,16 @@ from console.core.models import TenantManager
 
 
 class Meter(models.TextChoices):
-    """Unit of each in parentheses."""
+    """Unit of each in parentheses.  An hour of one container fits 64 bits up to 2 TiB; longer sums are made in Python."""
 
     CPU = "cpu", "cpu (ns)"
     BLOCK_READ = "block_read", "block read (bytes)"
     BLOCK_WRITE = "block_write", "block write (bytes)"
     NET_RX = "net_rx", "network received by the container (bytes)"
     NET_TX = "net_tx", "network sent by the container (bytes)"
-    MEMORY_LIMIT = "memory_limit", "memory limit over time (byte-nanoseconds)"
-    MEMORY_USED = "memory_used", "memory used over time (byte-nanoseconds), integrated from samples"
-    CPU_LIMIT = "cpu_limit", "vCPU limit over time (milli-vCPU-nanoseconds)"
+    MEMORY_LIMIT = "memory_limit", "memory limit over time (KiB-microseconds)"
+    MEMORY_USED = "memory_used", "memory used over time (KiB-microseconds), integrated from samples"
+    CPU_LIMIT = "cpu_limit", "vCPU limit over time (milli-vCPU-microseconds)"
 
 
 class Quality(models.TextChoices):
@@ -67,7 +67,7 @@ class Reading(models.Model):
     sequence = models.PositiveIntegerField()
     at = models.DateTimeField()
     boottime_ns = models.BigIntegerField()
-    value = models.DecimalField(max_digits=38, decimal_places=0, null=True)
+    value = models.BigIntegerField(null=True)
     """Null: the kernel does not say; ``reason`` tells why."""
     final = models.BooleanField(default=False)
     reason = models.CharField(max_length=80, blank=True)
@@ -90,7 +90,7 @@ class UsageRecord(models.Model):
     """The UTC hour."""
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
-    quantity = models.DecimalField(max_digits=38, decimal_places=0)
+    quantity = models.BigIntegerField()
     quality = models.CharField(max_length=12, choices=Quality.choices)
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()

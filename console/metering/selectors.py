@@ -19,7 +19,8 @@ from console.workloads.models import Container
 
 By = Literal["hour", "day", "month", "total"]
 NS = Decimal(10**9)
-GIB = Decimal(2**30)
+US = Decimal(10**6)
+KIB_PER_GIB = Decimal(2**20)
 MILLI = Decimal(1000)
 
 
@@ -58,8 +59,9 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
         keys.insert(0, "window")
     elif window:
         keys.insert(0, "at")
-    sums = _records(tenant, start, end).annotate(**window).values(*keys, "meter").annotate(sum=Sum("quantity"))
-    rows = sums.order_by(*keys, "meter").iterator(chunk_size=2000)
+    hours = [*keys, "meter"] if by == "hour" else [*keys, "window", "meter"]
+    sums = _records(tenant, start, end).annotate(**window).values(*hours).annotate(sum=Sum("quantity"))
+    rows = sums.order_by(*hours).iterator(chunk_size=2000)
     names = {}
     for key, group in groupby(rows, key=lambda row: tuple(row[name] for name in keys)):
         container = key[-1]
@@ -71,7 +73,9 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
 def _row(
     window: dt.datetime | None, tenant: str, container: str, names: tuple[str, str], group: list[dict[str, Any]]
 ) -> UsageRow:
-    sums: dict[str, int] = defaultdict(int, {row["meter"]: int(row["sum"]) for row in group})
+    sums: dict[str, int] = defaultdict(int)
+    for row in group:
+        sums[row["meter"]] += row["sum"]  # in Python: a year of gibibytes does not fit the database's integers
     return UsageRow(
         tenant=tenant,
         container_id=container,
@@ -79,9 +83,9 @@ def _row(
         image=names[1],
         window=window,
         vcpu_seconds=sums[Meter.CPU] / NS,
-        vcpu_limit_seconds=sums[Meter.CPU_LIMIT] / MILLI / NS,
-        memory_limit_gib_seconds=sums[Meter.MEMORY_LIMIT] / GIB / NS,
-        memory_used_gib_seconds=sums[Meter.MEMORY_USED] / GIB / NS,
+        vcpu_limit_seconds=sums[Meter.CPU_LIMIT] / MILLI / US,
+        memory_limit_gib_seconds=sums[Meter.MEMORY_LIMIT] / KIB_PER_GIB / US,
+        memory_used_gib_seconds=sums[Meter.MEMORY_USED] / KIB_PER_GIB / US,
         net_rx_bytes=sums[Meter.NET_RX],
         net_tx_bytes=sums[Meter.NET_TX],
         block_read_bytes=sums[Meter.BLOCK_READ],
@@ -95,9 +99,3 @@ def _quality(group: list[dict[str, Any]]) -> str:
     have = {row["meter"] for row in group}
     missing = {Meter.CPU, Meter.BLOCK_READ, Meter.BLOCK_WRITE, Meter.NET_RX, Meter.NET_TX} - have
     return "incomplete" if missing else str(Quality.EXACT)
-
-
-def totals(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> dict[str, int]:
-    """Meter -> sum, in base units."""
-    rows = _records(tenant, start, end).values("meter").annotate(sum=Sum("quantity"))
-    return {row["meter"]: int(row["sum"]) for row in rows}

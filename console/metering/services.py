@@ -30,7 +30,7 @@ COUNTERS: Mapping[Meter, str] = {
     Meter.NET_TX: "net_tx_bytes",
 }
 GAUGE = "memory_bytes"
-NS = 10**9
+KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +146,16 @@ def _measure(
         else:
             note(meter, value)
             charge(meter, value - base, Quality.EXACT)
-    elapsed_ns = max(0, elapsed_ns)
-    for meter, rate in ((Meter.CPU_LIMIT, epoch.cpu_millis), (Meter.MEMORY_LIMIT, epoch.memory_bytes)):
-        before = latest.get(meter)
-        total = (int(before.value) if before is not None and before.value is not None else 0) + rate * elapsed_ns
-        note(meter, total)
-        charge(meter, rate * elapsed_ns, Quality.EXACT)
+    elapsed_us = max(0, now.boottime_ns // 1000 - start.boottime_ns // 1000)  # so that the parts sum to the whole
+    for meter, rate in ((Meter.CPU_LIMIT, epoch.cpu_millis), (Meter.MEMORY_LIMIT, epoch.memory_bytes // KIB)):
+        note(meter, rate)
+        charge(meter, rate * elapsed_us, Quality.EXACT)
     gauge = counters.memory_bytes
     note(Meter.MEMORY_USED, gauge, "" if gauge is not None else "unavailable")
     if gauge is not None:  # by trapezoids: the mean of two gauges times the time between them
         earlier = latest.get(Meter.MEMORY_USED)
-        mean = (int(earlier.value) if earlier is not None and earlier.value is not None else 0) + gauge
-        charge(Meter.MEMORY_USED, mean * elapsed_ns // 2, Quality.INTEGRATED)
+        total = (int(earlier.value) if earlier is not None and earlier.value is not None else 0) + gauge
+        charge(Meter.MEMORY_USED, total // KIB * elapsed_us // 2, Quality.INTEGRATED)
 
 
 def _start(epoch: MeterEpoch, now: _Instant) -> _Instant:

@@ -124,7 +124,9 @@ def test_removing_what_runs_wants_force(engine: Engine, make: Make) -> None:
         ({"image": "sha256:" + "0" * 64}, NotFound, "image"),
     ],
 )
-def test_a_bad_spec_names_its_field(engine: Engine, make: Make, changes: dict[str, object], kind: type[Exception], field: str) -> None:
+def test_a_bad_spec_names_its_field(
+    engine: Engine, make: Make, changes: dict[str, object], kind: type[Exception], field: str
+) -> None:
     spec = make(**changes)
     with pytest.raises(kind) as caught:
         engine.create(spec)
@@ -248,7 +250,9 @@ def test_isolation_is_told_of_what_runs(engine: Engine, make: Make) -> None:
 def test_another_process_sees_the_same(engine: Engine, make: Make, tmp_path: Path) -> None:
     id = run(engine, make())
     home: Home = engine.home  # type: ignore[attr-defined]
-    other = open_engine(engine.name, replace(Home(tmp_path), instance=home.instance, subnets=home.subnets, uid_base=home.uid_base))
+    other = open_engine(
+        engine.name, replace(Home(tmp_path), instance=home.instance, subnets=home.subnets, uid_base=home.uid_base)
+    )
     assert other.inspect(id) == engine.inspect(id)
     assert id in other.reconcile().adopted
     other.stop(id, grace_s=0.2)

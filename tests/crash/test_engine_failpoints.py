@@ -54,7 +54,12 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     steady = engine.inspect("csteady")
     environment = {**os.environ, "SLIPWAY_FAILPOINT": point}
     died = subprocess.run(
-        [sys.executable, "-c", LIFE], env=environment, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", LIFE],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)

@@ -14,7 +14,9 @@ from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec, OutOfSpac
 from runtime.home import Home
 from runtime.image.recipe import parse, recipes
 
-SPEC = ContainerSpec(id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10))
+SPEC = ContainerSpec(
+    id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10)
+)
 IMAGE = {"Entrypoint": ["/run"], "Cmd": ["serve"], "Env": ["A=image", "B=image"], "WorkingDir": "/srv"}
 
 
@@ -29,13 +31,23 @@ def test_a_container_is_confined() -> None:
     assert isinstance(process, dict)
     assert isinstance(linux, dict)
     assert process["noNewPrivileges"] is True
-    assert {space["type"] for space in linux["namespaces"]} == {"pid", "network", "ipc", "uts", "mount", "user", "cgroup"}
+    assert {space["type"] for space in linux["namespaces"]} == {
+        "pid",
+        "network",
+        "ipc",
+        "uts",
+        "mount",
+        "user",
+        "cgroup",
+    }
     assert linux["uidMappings"] == [{"containerID": 0, "hostID": 0x40000000, "size": 65536}]
     assert linux["seccomp"]
     assert "/proc/kcore" in linux["maskedPaths"]
     assert "/proc/sys" in linux["readonlyPaths"]
     assert not {"CAP_SYS_ADMIN", "CAP_NET_RAW", "CAP_MKNOD", "CAP_NET_ADMIN"} & set(process["capabilities"]["bounding"])
-    assert not any(mount["type"] == "bind" and mount["source"].startswith(("/etc", "/proc", "/sys")) for mount in made["mounts"])  # type: ignore[attr-defined]
+    assert not any(
+        mount["type"] == "bind" and mount["source"].startswith(("/etc", "/proc", "/sys")) for mount in made["mounts"]
+    )  # type: ignore[attr-defined]
 
 
 def test_a_user_that_is_not_root_has_no_capability() -> None:
@@ -151,7 +163,11 @@ def test_recipes_are_whole() -> None:
     for recipe in recipes():
         assert recipe.icon.exists(), recipe.slug
         assert recipe.memory_needed <= recipe.memory_bytes
-        for table in (recipe.summary, recipe.description, *(row.help or {"en": "-", "zh-hans": "-"} for row in recipe.environment)):
+        for table in (
+            recipe.summary,
+            recipe.description,
+            *(row.help or {"en": "-", "zh-hans": "-"} for row in recipe.environment),
+        ):
             assert table["en"]
             assert table["zh-hans"]
 

@@ -25,7 +25,10 @@ def test_the_parts_of_a_reference(text: str, registry: str, repository: str, tag
     assert Reference.parse(text) == Reference(registry, repository, tag, digest)
 
 
-@pytest.mark.parametrize("text", ["", " nginx", "Nginx", "a//b", "a:", "a@sha256:12", "a:b c", "-x", "../x", "a/..", "x" * 401, "h:99999999/x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " nginx", "Nginx", "a//b", "a:", "a@sha256:12", "a:b c", "-x", "../x", "a/..", "x" * 401, "h:99999999/x"],
+)
 def test_what_is_no_reference_is_refused_on_the_field(text: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         Reference.parse(text)

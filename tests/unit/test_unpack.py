@@ -18,7 +18,9 @@ from runtime.image.unpack import OPAQUE_XATTR, unpack
 pytestmark = pytest.mark.root
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: object
+) -> tuple[tarfile.TarInfo, bytes]:
     made = tarfile.TarInfo(name)
     made.type, made.size, made.mode = kind, len(content), 0o644
     for key, value in fields.items():
@@ -78,7 +80,14 @@ def test_a_file_replaces_a_link_and_is_not_written_through_it(root: Path, tmp_pa
 
 
 def test_a_link_within_the_layer_is_followed_within_it(root: Path) -> None:
-    unpack(tar(entry("usr/lib", tarfile.DIRTYPE, mode=0o755), entry("lib", tarfile.SYMTYPE, linkname="/usr/lib"), entry("lib/x", content=b"in")), root)
+    unpack(
+        tar(
+            entry("usr/lib", tarfile.DIRTYPE, mode=0o755),
+            entry("lib", tarfile.SYMTYPE, linkname="/usr/lib"),
+            entry("lib/x", content=b"in"),
+        ),
+        root,
+    )
     assert (root / "usr/lib/x").read_bytes() == b"in"
 
 
@@ -91,7 +100,12 @@ def test_whiteouts_and_opaque_folders(root: Path) -> None:
 
 
 def test_owners_modes_times_and_hard_links_are_kept(root: Path) -> None:
-    unpack(tar(entry("a", content=b"x", uid=33, gid=44, mode=0o4755, mtime=1000), entry("b", tarfile.LNKTYPE, linkname="a")), root)
+    unpack(
+        tar(
+            entry("a", content=b"x", uid=33, gid=44, mode=0o4755, mtime=1000), entry("b", tarfile.LNKTYPE, linkname="a")
+        ),
+        root,
+    )
     found = (root / "a").stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_mtime) == (33, 44, 0o4755, 1000)
     assert (root / "b").stat().st_ino == found.st_ino
@@ -111,7 +125,9 @@ def test_compressions_have_one_diff_id(root: Path, squeeze: object) -> None:
     assert (root / "file").read_bytes() == b"hello"
 
 
-@pytest.mark.parametrize("broken", [b"garbage" * 100, gzip.compress(b"x" * 5000)[:40], b"\x28\xb5\x2f\xfd" + b"\0" * 50])
+@pytest.mark.parametrize(
+    "broken", [b"garbage" * 100, gzip.compress(b"x" * 5000)[:40], b"\x28\xb5\x2f\xfd" + b"\0" * 50]
+)
 def test_a_damaged_layer_is_a_sentence(root: Path, broken: bytes) -> None:
     with pytest.raises(ImageCorrupt):
         unpack(io.BytesIO(broken), root)

@@ -14,6 +14,8 @@ SECRET_KEY = "a key for tests" * 4
 AGENT_KEY = "an agent key for tests" * 3
 FERNET_KEY = "dGVzdHMgb25seSwgMzIgYnl0ZXMgbG9uZyBrZXkhISE="
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# a file, for threads: SQLite in memory has no write-ahead log
+DATABASES["default"]["TEST"] = {"NAME": f"{tempfile.mkdtemp(prefix='slipway-test-')}/test.sqlite3"}  # noqa: F405
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = True

@@ -1,0 +1,175 @@
+"""Conservation: whatever is read, however often, records sum to the last reading, to the unit."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from django.db.models import Sum
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.accounts.models import Tenant
+from console.core.errors import Invalid
+from console.metering import exports, selectors, services
+from console.metering.models import Meter, MeterEpoch, Reading, UsageRecord
+from console.metering.splitting import HOUR, hour_of, split
+from console.workloads.models import Container
+from runtime.api import ContainerStatus, Counters, FinalReading, Limits, State
+
+START = dt.datetime(2026, 11, 23, 20, 59, 50, tzinfo=dt.UTC)
+MOMENTS = st.datetimes(dt.datetime(2026, 1, 1), dt.datetime(2026, 12, 31), timezones=st.just(dt.UTC))
+
+
+@given(st.integers(0, 10**18), MOMENTS, st.timedeltas(dt.timedelta(0), dt.timedelta(days=3)))
+def test_parts_sum_to_the_whole_and_lie_in_their_hours(quantity: int, start: dt.datetime, length: dt.timedelta) -> None:
+    parts = split(quantity, start, start + length)
+    assert sum(part.quantity for part in parts) == quantity
+    assert all(part.quantity >= 0 for part in parts)
+    assert all(part.window <= part.starts_at <= part.ends_at <= part.window + HOUR for part in parts)
+    assert parts[0].starts_at == start
+    for before, after in itertools.pairwise(parts):
+        assert before.ends_at == after.starts_at == after.window
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
+    )
+
+
+def at(seconds: float, **values: int | None) -> Counters:
+    plain = Counters(
+        at=START.timestamp() + seconds, boottime_ns=10**12 + round(seconds * 1e9), cpu_ns=0, memory_bytes=100, block_read_bytes=0,
+        block_write_bytes=0, net_rx_bytes=0, net_tx_bytes=0,
+    )  # fmt: skip
+    return replace(plain, **values)  # type: ignore[arg-type]
+
+
+def begun(container: Container, epoch: int = 1) -> MeterEpoch:
+    status = ContainerStatus(
+        container.id, container.tenant_id, "web", "x", State.RUNNING, started_at=START.timestamp(), epoch=epoch
+    )
+    return services.begin(status, container)
+
+
+def final(container: Container, counters: Counters, epoch: int = 1) -> FinalReading:
+    limits = Limits(container.memory_bytes, container.cpu_millis)
+    return FinalReading(
+        container.id, container.tenant_id, epoch, "boot", 7, START.timestamp(), counters.at, limits, counters
+    )
+
+
+def total(meter: Meter) -> int:
+    return int(UsageRecord.objects.filter(meter=meter).aggregate(sum=Sum("quantity"))["sum"] or 0)
+
+
+@pytest.mark.django_db
+def test_records_sum_to_the_final_reading(container: Container) -> None:
+    begun(container)
+    for seconds, cpu in ((3, 1_000_000_007), (63, 5_000_000_011), (123, 9_999_999_999)):
+        services.read({container.id: at(seconds, cpu_ns=cpu, net_rx_bytes=cpu // 7)})
+    services.ingest_final(final(container, at(130.5, cpu_ns=10_000_000_019, net_rx_bytes=1_500_000_000)))
+    assert total(Meter.CPU) == 10_000_000_019
+    assert total(Meter.NET_RX) == 1_500_000_000
+    assert total(Meter.MEMORY_LIMIT) == (1 << 20) * 130_500_000
+    assert total(Meter.CPU_LIMIT) == 1500 * 130_500_000
+    assert {record.window for record in UsageRecord.objects.all()} == {hour_of(START), hour_of(START) + HOUR}
+
+
+@pytest.mark.django_db
+def test_replays_change_nothing(container: Container) -> None:
+    begun(container)
+    readings = [at(seconds, cpu_ns=seconds * 10**8) for seconds in (1, 61, 121)]
+    for reading in readings:
+        services.read({container.id: reading})
+    for reading in (readings[2], readings[0], readings[1]):
+        services.read({container.id: reading})
+    last = final(container, at(122, cpu_ns=122 * 10**8))
+    services.ingest_final(last)
+    rows = (UsageRecord.objects.count(), Reading.objects.count())
+    services.ingest_final(last)
+    begun(container)
+    services.read({container.id: at(200, cpu_ns=10**12)})
+    assert (UsageRecord.objects.count(), Reading.objects.count()) == rows
+    assert total(Meter.CPU) == 122 * 10**8
+
+
+@pytest.mark.django_db
+def test_a_container_of_fifty_milliseconds_is_billed(container: Container) -> None:
+    services.ingest_final(final(container, at(0.05, cpu_ns=31_000_000)))
+    assert total(Meter.CPU) == 31_000_000
+    assert total(Meter.MEMORY_LIMIT) == (1 << 20) * 50_000
+    assert set(Meter.values) == set(UsageRecord.objects.values_list("meter", flat=True))
+
+
+@pytest.mark.django_db
+def test_a_counter_that_went_back_is_never_negative_and_never_twice(container: Container) -> None:
+    begun(container)
+    for seconds, cpu in ((1, 1000), (2, 400), (3, 900), (4, 1500)):
+        services.read({container.id: at(seconds, cpu_ns=cpu)})
+    assert total(Meter.CPU) == 1500
+    assert Reading.objects.filter(reason="anomaly").count() == 2
+    assert not UsageRecord.objects.filter(quantity__lt=0).exists()
+
+
+@pytest.mark.django_db
+def test_what_the_kernel_does_not_say_is_no_zero(container: Container) -> None:
+    begun(container)
+    services.read({container.id: at(5, cpu_ns=1, block_read_bytes=None)})
+    assert Reading.objects.get(meter=Meter.BLOCK_READ).reason == "unavailable"
+    assert not UsageRecord.objects.filter(meter=Meter.BLOCK_READ).exists()
+
+
+@pytest.mark.django_db
+def test_a_stepped_clock_bends_no_quantity(container: Container) -> None:
+    begun(container)
+    services.read({container.id: at(10, cpu_ns=10)})
+    back = at(20, cpu_ns=20)
+    services.read({container.id: replace(back, at=back.at - 3600)})
+    assert total(Meter.CPU) == 20
+    assert total(Meter.CPU_LIMIT) == 1500 * 20 * 10**6
+
+
+@pytest.mark.django_db
+def test_each_start_counts_from_zero(container: Container) -> None:
+    services.ingest_final(final(container, at(1, cpu_ns=100)))
+    services.ingest_final(final(container, at(2, cpu_ns=50), epoch=2))
+    assert total(Meter.CPU) == 150
+
+
+@pytest.mark.django_db
+def test_an_export_is_the_sum_of_the_records_twice_the_same(container: Container, tenant: Tenant) -> None:
+    services.ingest_final(final(container, at(3600, cpu_ns=1_234_567_890)))
+    period = exports.period("2026-11-23", "2026-11-24")
+    text = "".join(exports.csv_rows(tenant, *period))
+    assert text == "".join(exports.csv_rows(tenant, *period))
+    header, row = (line.split(",") for line in text.strip().split("\r\n"))
+    cells = dict(zip(header, row, strict=True))
+    assert Decimal(cells["vcpu_seconds"]) == Decimal("1.23456789")
+    assert cells["period_start"] == "2026-11-23T00:00:00Z"
+    hours = list(selectors.usage(tenant, *period, by="hour"))
+    assert len(hours) == 2
+    assert sum(hour.vcpu_seconds for hour in hours) == Decimal("1.23456789")
+    assert "".join(exports.json_chunks(None, *period)).count(container.id) == 1
+    other = Tenant.objects.create(name="Other", slug="other")
+    assert container.id not in "".join(exports.csv_rows(other, *period))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "field"),
+    [
+        ("x", "2026-11-24", "start"),
+        ("2026-11-23", "", "end"),
+        ("2026-11-23T10:30", "2026-11-24", "start"),
+        ("2026-11-24", "2026-11-24", "end"),
+    ],
+)
+def test_a_period_is_whole_hours(start: str, end: str, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        exports.period(start, end)
+    assert caught.value.field == field

@@ -1,0 +1,134 @@
+"""Every page for everybody: members see, viewers see no actions, outsiders and strangers are refused, and no page asks more for more rows."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from console.accounts.models import Membership, Role, Tenant, User
+from console.workloads.models import Container
+
+pytestmark = pytest.mark.django_db
+
+PAGES = [
+    "/",
+    "/containers/",
+    "/containers/rows/",
+    "/catalog/",
+    "/operations/",
+    "/usage/",
+    "/members/",
+    "/settings/",
+    "/catalog/registries/",
+]
+ADMIN = ["/admin/tenants/", "/admin/users/", "/admin/usage/", "/audit/?all"]
+PARTS = [
+    "",
+    "?tab=logs",
+    "?tab=terminal",
+    "?tab=configuration",
+    "?tab=events",
+    "?tab=isolation",
+    "row/",
+    "status/",
+    "configuration/",
+    "events/",
+]
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def container(tenant: Tenant, member: User) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="node", name="guarded", image_reference="slipway.local/busybox:latest", created_by=member,
+        memory_bytes=1 << 26, cpu_millis=500, state="running", environment={"DB_PASSWORD": "x"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_a_members(member: User, viewer: User, container: Container, path: str) -> None:
+    assert signed_in(member).get(path).status_code == 200
+    assert signed_in(viewer).get(path).status_code == 200
+    assert reverse("accounts:sign-in") in Client().get(path).headers["Location"]
+
+
+@pytest.mark.parametrize("path", ADMIN)
+def test_administration_is_the_admins(admin: User, owner: User, path: str) -> None:
+    assert signed_in(admin).get(path).status_code == 200
+    assert signed_in(owner).get(path).status_code == 404
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_containers_doors(member: User, outsider: User, admin: User, container: Container, part: str) -> None:
+    path = f"/containers/{container.id}/{part}"
+    assert signed_in(member).get(path).status_code == 200
+    assert signed_in(admin).get(path).status_code == 200
+    refused = signed_in(outsider).get(path)
+    assert refused.status_code == 404
+    assert "guarded" not in refused.content.decode()
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "kill", "remove"])
+def test_deeds_are_refused_to_outsiders_and_viewers(
+    outsider: User, viewer: User, container: Container, verb: str
+) -> None:
+    path = f"/containers/{container.id}/{verb}/"
+    assert signed_in(outsider).post(path).status_code == 404
+    assert signed_in(viewer).post(path).status_code == 403
+    assert container.operations.count() == 0
+
+
+def test_a_viewer_sees_no_actions(viewer: User, member: User, container: Container) -> None:
+    assert "data-act" in signed_in(member).get("/containers/").content.decode()
+    for path in ("/containers/", f"/containers/{container.id}/"):
+        assert "data-act" not in signed_in(viewer).get(path).content.decode()
+    assert signed_in(viewer).get("/catalog/launch/").status_code == 403
+
+
+def test_another_tenants_containers_are_in_no_list(outsider: User, container: Container) -> None:
+    for path in ("/", "/containers/", "/containers/rows/", "/operations/", "/usage/export.csv", "/usage/export.json"):
+        answer = signed_in(outsider).get(path)
+        content = b"".join(list(answer)) if answer.streaming else answer.content
+        assert container.id.encode() not in content
+
+
+def test_a_list_asks_no_more_for_more_rows(member: User, tenant: Tenant, django_assert_max_num_queries: object) -> None:
+    client = signed_in(member)
+    for number in range(40):
+        Container.objects.create(
+            tenant=tenant, node="n", name=f"c{number}", image_reference="x", memory_bytes=1, cpu_millis=1
+        )
+    with django_assert_max_num_queries(14):  # type: ignore[operator]
+        assert client.get("/containers/rows/").status_code == 200
+
+
+def test_the_language_follows_the_browser_and_the_switch(member: User) -> None:
+    client = signed_in(member)
+    assert 'lang="zh-hans"' in client.get("/containers/", headers={"Accept-Language": "zh-CN"}).content.decode()
+    client.post("/language/", {"language": "zh-hans", "next": "/containers/"})
+    assert 'lang="zh-hans"' in client.get("/containers/", headers={"Accept-Language": "en"}).content.decode()
+
+
+def test_a_switch_never_leads_to_another_site(member: User) -> None:
+    answer = signed_in(member).post("/language/", {"language": "en", "next": "https://elsewhere.example/"})
+    assert answer.headers["Location"] == "/"
+
+
+def test_a_member_who_was_removed_sees_nothing(member: User, tenant: Tenant, container: Container) -> None:
+    client = signed_in(member)
+    assert client.get(f"/containers/{container.id}/").status_code == 200
+    Membership.objects.filter(user=member, tenant=tenant, role=Role.MEMBER).delete()
+    assert client.get(f"/containers/{container.id}/").status_code == 404
+
+
+def test_scripts_come_only_from_our_own_files(member: User) -> None:
+    policy = signed_in(member).get("/").headers["Content-Security-Policy"]
+    script = next(part for part in policy.split("; ") if part.startswith("script-src"))
+    assert "unsafe" not in script
+    assert "default-src 'none'" in policy
