@@ -29,6 +29,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """Subclasses say ``needs`` (the least role) and implement ``opened``, ``received`` and ``closed``."""
 
     needs = Role.VIEWER
+    admitted = False
 
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -38,13 +39,15 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if code is not None:
             await self.close(code)
             return
+        self.admitted = True
         self.spawn(self._recheck())
         await self.opened()
 
     async def disconnect(self, code: int) -> None:  # noqa: ARG002 -- the name is channels'
         for task in list(self._tasks):
             task.cancel()
-        await self.closed()
+        if self.admitted:
+            await self.closed()
 
     # authorising -----------------------------------------------------------------------------------------
 
@@ -92,6 +95,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.send(text_data=json.dumps({"type": kind, **fields}, separators=(",", ":")))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not self.admitted:
+            return  # what was on its way when the door closed
         if bytes_data is not None:
             await self.received_bytes(bytes_data)
             return

@@ -1,0 +1,158 @@
+"""The agent's socket, for real, over the fake engine: who gets in, what it answers, and that garbage ends only its own connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from console.live import client, frames
+from console.live.agent.history import History, Ring, rates
+from console.live.agent.server import Server
+from console.live.tickets import sign
+from runtime.api import ContainerSpec, Counters
+from runtime.engines.fake.engine import FakeEngine
+from runtime.home import Home
+
+
+@pytest.fixture
+async def agent(tmp_path: Path, settings: object) -> AsyncIterator[FakeEngine]:
+    engine = FakeEngine(Home(tmp_path, "tfake"))
+    image = engine.build("busybox")
+    engine.create(ContainerSpec("cfirst", "tenant1", "first", image.id, command=("sleep", "1")))
+    engine.start("cfirst")
+    settings.AGENT_SOCKET = str(tmp_path / "agent.sock")  # type: ignore[attr-defined]
+    history = History()
+    history.follow("cfirst", "tenant1", 1)
+    history.add("cfirst", engine.counters(["cfirst"])["cfirst"])
+    server = await Server(engine, history).listen(tmp_path / "agent.sock")
+    yield engine
+    server.close()
+
+
+async def raw(settings: object, line: bytes) -> dict[str, object]:
+    reader, writer = await asyncio.open_unix_connection(settings.AGENT_SOCKET)  # type: ignore[attr-defined]
+    writer.write(line)
+    answer = json.loads(await reader.readline())
+    assert await reader.read() == b""
+    writer.close()
+    return dict(answer)
+
+
+async def test_history_and_isolation(agent: FakeEngine) -> None:
+    samples = (await client.ask("history", "cfirst", 1))["samples"]
+    assert len(samples["t"]) == 1
+    assert samples["memory"] == [8 << 20]
+    assert (await client.ask("isolation", "cfirst", 1))["report"]["seccomp"] is True
+
+
+async def test_logs_come_with_their_end(agent: FakeEngine) -> None:
+    async with client.opened("logs", "cfirst", 1, {"tail": 10}) as connection:
+        kind, payload = await frames.read_frame(connection.reader)
+        assert kind == frames.DATA
+        assert "started" in json.loads(payload)[0][2]
+        assert (await frames.read_frame(connection.reader))[0] == frames.END
+
+
+async def test_a_followed_log_goes_on(agent: FakeEngine) -> None:
+    async with client.opened("logs", "cfirst", 1, {"tail": 0, "follow": True}) as connection:
+        await asyncio.sleep(0.2)
+        agent._say("cfirst", "later")
+        async with asyncio.timeout(5):
+            assert "later" in json.loads((await frames.read_frame(connection.reader))[1])[0][2]
+
+
+async def test_a_terminal_answers_and_ends_with_its_code(agent: FakeEngine) -> None:
+    async with client.opened("exec", "cfirst", 1, {"columns": 80, "rows": 24}) as connection:
+        await connection.send(frames.control(resize=[100, 30]) + frames.frame(frames.DATA, b"echo hello\r"))
+        seen, code = b"", None
+        async with asyncio.timeout(10):
+            while b"\r\nhello\r\n" not in seen:
+                seen += (await frames.read_frame(connection.reader))[1]
+            await connection.send(frames.frame(frames.DATA, b"exit 3\r"))
+            while code is None:
+                kind, payload = await frames.read_frame(connection.reader)
+                code = json.loads(payload)["exit"] if kind == frames.CONTROL else None
+    assert code == 3
+
+
+async def test_a_flood_waits_for_its_reader(agent: FakeEngine) -> None:
+    """Nobody reads: what piles up is bounded by buffers, and another connection is served meanwhile."""
+    async with client.opened("exec", "cfirst", 1) as connection:
+        await connection.send(frames.frame(frames.DATA, b"yes\r"))
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(5):
+            assert (await client.ask("ping", "cfirst", 1))["ok"]
+            for _ in range(20):
+                await frames.read_frame(connection.reader)
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"{}\n", b"[]\n", b"garbage\n", b"\xff\xfe\n", b'{"ticket": 5}\n', b"[" * 5000 + b"\n"]
+)
+async def test_garbage_is_refused_and_the_agent_lives(agent: FakeEngine, settings: object, line: bytes) -> None:
+    answer = await raw(settings, line)
+    assert answer["ok"] is False
+    assert (await client.ask("ping", "cfirst", 1))["ok"]
+
+
+async def test_a_ticket_is_not_taken_twice(agent: FakeEngine, settings: object) -> None:
+    line = json.dumps({"ticket": sign(1, "cfirst", "ping")}).encode() + b"\n"
+    assert (await raw(settings, line))["ok"] is True
+    assert (await raw(settings, line))["code"] == "bad_ticket"
+
+
+async def test_faults_of_the_engine_are_sentences(agent: FakeEngine) -> None:
+    with pytest.raises(client.AgentRefused) as refused:
+        await client.ask("isolation", "cnowhere", 1)
+    assert refused.value.code == "not_found"
+
+
+async def test_a_missing_agent_is_a_sentence(settings: object, tmp_path: Path) -> None:
+    settings.AGENT_SOCKET = str(tmp_path / "nobody.sock")  # type: ignore[attr-defined]
+    with pytest.raises(client.AgentUnavailable):
+        await client.ask("ping", "c", 1)
+
+
+@pytest.mark.root
+async def test_another_user_is_not_admitted(agent: FakeEngine, settings: object) -> None:
+    path = Path(settings.AGENT_SOCKET)  # type: ignore[attr-defined]
+    path.chmod(0o666)
+    for folder in path.parents:
+        if folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    script = (
+        "import os, socket; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        f"s.connect({str(path)!r}); s.sendall(b'x\\n'); print(s.recv(1000).decode())"
+    )
+    child = await asyncio.create_subprocess_exec(
+        "/usr/bin/python3", "-c", script, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+    )
+    said, _ = await child.communicate()
+    assert json.loads(said)["code"] == "not_admitted"
+
+
+def counters(seconds: float, cpu: int | None) -> Counters:
+    return Counters(at=seconds, boottime_ns=int(seconds * 1e9), cpu_ns=cpu, memory_bytes=5)
+
+
+def test_rates_are_differences_over_boot_time() -> None:
+    assert rates(counters(1, 0), counters(3, 10**9))[0] == 0.5
+    assert rates(None, counters(3, 10**9))[0] is None
+    assert rates(counters(1, 500), counters(2, 100))[0] is None
+    assert rates(counters(1, None), counters(2, 100))[0] is None
+
+
+def test_the_ring_keeps_the_last_quarter_of_an_hour() -> None:
+    ring = Ring()
+    for second in range(1000):
+        ring.add(float(second), [None, second, 0, 0, 0, 0, 0, 0])
+    table = ring.since(0)
+    assert len(table["t"]) == 900
+    assert table["memory"][0] == 100
+    assert table["cpu"][0] is None
+    assert len(ring.since(990)["t"]) == 10

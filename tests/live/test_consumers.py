@@ -1,0 +1,155 @@
+"""Every WebSocket, for a member, a viewer, an outsider and a stranger; and what a page is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from channels.routing import URLRouter
+from django.contrib.auth.models import AnonymousUser
+
+from console.accounts.models import Membership, Tenant, User
+from console.live.consumers import base
+from console.live.hub import Hub, Subscriber
+from console.live.routing import websocket_urlpatterns
+from console.workloads.models import Container
+from tests.live.websocket import WebsocketCommunicator
+
+pytestmark = pytest.mark.django_db(transaction=True)
+DOORS = [
+    "ws/tenant/{tenant}/",
+    "ws/containers/{container}/",
+    "ws/containers/{container}/logs/",
+    "ws/containers/{container}/terminal/",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_agent(settings: object, tmp_path: object) -> None:
+    settings.AGENT_SOCKET = f"{tmp_path}/nobody.sock"  # type: ignore[attr-defined]
+    settings.METRICS_REDIS_URL = f"unix://{tmp_path}/nobody.sock?db=3"  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1, cpu_millis=1, state="running"
+    )
+
+
+def opened(path: str, user: User | AnonymousUser) -> WebsocketCommunicator:
+    communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), path)
+    communicator.scope["user"] = user
+    return communicator
+
+
+async def outcome(path: str, user: User | AnonymousUser) -> int | str:
+    """The code of the refusal, or the type of the first frame."""
+    page = opened(path, user)
+    assert (await page.connect())[0]
+    if path.endswith(("logs/", "terminal/")):
+        await page.send_json_to({"tail": 1})
+    try:
+        first = await page.receive_output(timeout=5)
+        return int(first["code"]) if first["type"] == "websocket.close" else str(json.loads(first["text"])["type"])
+    finally:
+        await page.disconnect()
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_who_is_let_in(member: User, outsider: User, admin: User, container: Container, door: str) -> None:
+    path = door.format(tenant=container.tenant_id, container=container.id)
+    assert await outcome(path, outsider) == base.UNKNOWN
+    assert await outcome(path, AnonymousUser()) == base.ANONYMOUS
+    expected = "snapshot" if "tenant" in door else "error"  # the agent is away: told, not hidden
+    assert await outcome(path, member) == expected
+    assert await outcome(path, admin) == expected
+
+
+async def test_a_viewer_watches_and_does_not_type(viewer: User, container: Container) -> None:
+    assert await outcome(f"ws/tenant/{container.tenant_id}/", viewer) == "snapshot"
+    assert await outcome(f"ws/containers/{container.id}/logs/", viewer) == "error"
+    assert await outcome(f"ws/containers/{container.id}/terminal/", viewer) == base.FORBIDDEN
+
+
+async def test_the_node_is_for_whoever_is_signed_in() -> None:
+    assert await outcome("ws/node/", AnonymousUser()) == base.ANONYMOUS
+
+
+async def test_a_stale_page_catches_up_by_events(member: User, container: Container) -> None:
+    """The snapshot's number, then events with the next ones: applied, they are what a fresh snapshot says."""
+    from console.core.live import announce
+
+    page = opened(f"ws/tenant/{container.tenant_id}/", member)
+    await page.connect()
+    first = await page.receive_json_from()
+    assert first["containers"] == {container.id: "running"}
+
+    def stop() -> None:
+        Container.objects.filter(pk=container.pk).update(state="exited")
+        announce(container.tenant_id, "container", container.id, state="exited")
+
+    await database_sync_to_async(stop)()
+    event = (await page.receive_json_from())["event"]
+    assert event["seq"] == first["seq"] + 1
+    await page.send_json_to({"snapshot": True})
+    fresh = await page.receive_json_from()
+    assert fresh["seq"] == event["seq"]
+    assert fresh["containers"] == {event["id"]: event["state"]}
+    await page.disconnect()
+
+
+async def test_another_tenants_events_are_not_heard(outsider: User, container: Container) -> None:
+    theirs = await database_sync_to_async(lambda: Tenant.objects.get(slug="other"))()
+    page = opened(f"ws/tenant/{theirs.id}/", outsider)
+    await page.connect()
+    await page.receive_json_from()
+    await get_channel_layer().group_send(
+        f"tenant.{container.tenant_id}", {"type": "tenant.event", "event": {"id": container.id}}
+    )
+    assert await page.receive_nothing(timeout=0.3)
+    await page.disconnect()
+
+
+@pytest.mark.parametrize("text", ["garbage", "[]", "5", '"x"', "[" * 100000])
+async def test_garbage_from_a_browser_is_an_error_frame(member: User, container: Container, text: str) -> None:
+    page = opened(f"ws/tenant/{container.tenant_id}/", member)
+    await page.connect()
+    await page.receive_json_from()
+    await page.send_to(text_data=text)
+    assert (await page.receive_json_from())["type"] == "error"
+    await page.disconnect()
+
+
+async def test_a_member_who_was_removed_is_put_out(
+    member: User, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECHECK_S", 0.05)
+    page = opened(f"ws/tenant/{container.tenant_id}/", member)
+    await page.connect()
+    await page.receive_json_from()
+    await database_sync_to_async(Membership.objects.all().delete)()
+    assert (await page.receive_output(timeout=5))["code"] == base.UNKNOWN
+
+
+async def test_a_slow_reader_is_dropped_back_and_told() -> None:
+    subscriber = Subscriber()
+    for number in range(200):
+        subscriber.put(str(number))
+    frame, dropped = await subscriber.get()
+    assert dropped + int(subscriber._queue.qsize()) + 1 == 200
+    assert dropped > 0
+    assert int(frame) == dropped
+
+
+async def test_a_hub_outlives_a_missing_redis(tmp_path: object) -> None:
+    hub = Hub(f"unix://{tmp_path}/nobody.sock?db=3")
+    subscriber = hub.join("slipway:metrics:t1")
+    await asyncio.sleep(0.2)
+    assert hub._task is not None
+    assert not hub._task.done()
+    hub.leave("slipway:metrics:t1", subscriber)
+    hub._task.cancel()
