@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -12,6 +13,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from runtime.kernel.namespaces import inside_network
 
 INTERFACE = "eth0"
+LOOPBACK = 1
+"""Index of lo in every network namespace."""
 
 
 def exists(name: str) -> bool:
@@ -31,7 +34,7 @@ def ensure_bridge(name: str, address: str, prefix: int) -> bool:
         # A bridge forwards every member's frames; IPv6 on it would give tenants a way to the node past our rules.
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
         Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1", encoding="ascii")
-        index = netlink.link_lookup(ifname=name)[0]
+        index = socket.if_nametoindex(name)
         try:
             netlink.addr("add", index=index, address=address, prefixlen=prefix)
         except NetlinkError as error:
@@ -44,7 +47,7 @@ def ensure_bridge(name: str, address: str, prefix: int) -> bool:
 def add_veth(name: str, bridge: str, pid: int, mac: str) -> None:
     """A pair: ``name`` on the bridge, ``eth0`` in the network namespace of ``pid``.  Exists already: made anew."""
     with IPRoute() as netlink:
-        master = netlink.link_lookup(ifname=bridge)[0]
+        master = socket.if_nametoindex(bridge)
         peer = {"ifname": INTERFACE, "net_ns_pid": pid, "address": mac}
         try:
             netlink.link("add", ifname=name, kind="veth", peer=peer)
@@ -53,7 +56,7 @@ def add_veth(name: str, bridge: str, pid: int, mac: str) -> None:
                 raise
             remove(name)
             netlink.link("add", ifname=name, kind="veth", peer=peer)
-        index = netlink.link_lookup(ifname=name)[0]
+        index = socket.if_nametoindex(name)
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
         netlink.link("set", index=index, master=master, state="up")
         # hairpin: a container reaches its own published port through the node's address
@@ -64,11 +67,11 @@ def configure_inside(netns: Path, address: str, prefix: int, gateway: str) -> No
     """Address, default route and loopback in the namespace that is pinned at ``netns``."""
     with inside_network(netns):
         netlink = IPRoute()
+        index = socket.if_nametoindex(INTERFACE)
     with netlink:
-        index = netlink.link_lookup(ifname=INTERFACE)[0]
         netlink.addr("add", index=index, address=address, prefixlen=prefix)
         netlink.link("set", index=index, state="up")
-        netlink.link("set", index=netlink.link_lookup(ifname="lo")[0], state="up")
+        netlink.link("set", index=LOOPBACK, state="up")
         netlink.route("add", dst="default", gateway=gateway)
 
 
@@ -77,14 +80,14 @@ def remove(name: str) -> bool:
     if not exists(name):
         return False
     with IPRoute() as netlink:
-        found = netlink.link_lookup(ifname=name)
         try:
-            for index in found:
-                netlink.link("del", index=index)
+            netlink.link("del", index=socket.if_nametoindex(name))
         except NetlinkError as error:
             if error.code != errno.ENODEV:
                 raise
-    return bool(found)
+        except OSError:
+            return False  # it went by itself
+    return True
 
 
 def names(prefix: str) -> tuple[str, ...]:

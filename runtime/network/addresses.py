@@ -18,11 +18,11 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
 
 
 def address_claims(home: Home, tenant: str) -> Claims:
-    return Claims(home.state / "addresses" / tenant)
+    return Claims(home.run / "addresses" / tenant)
 
 
 def port_claims(home: Home) -> Claims:
-    return Claims(home.state / "ports")
+    return Claims(home.run / "ports")
 
 
 def take_address(home: Home, slot: TenantSlot, container: str) -> str:

@@ -20,7 +20,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What is reserved for a container while it runs; durable before anything is made in the kernel."""
+    """What is reserved for a container while it runs; written before anything is made in the kernel, and like all that gone after a reboot."""
 
     container: str
     tenant: str
@@ -78,7 +78,7 @@ class TenantNetworks:
     # a container -----------------------------------------------------------------------------------------
 
     def _file(self, container: str) -> Path:
-        return self._home.state / "endpoints" / f"{container}.json"
+        return self._home.run / "endpoints" / f"{container}.json"
 
     def endpoint(self, container: str) -> Endpoint | None:
         try:
@@ -146,7 +146,7 @@ class TenantNetworks:
     def sweep(self, known: set[str]) -> tuple[str, ...]:
         """Take away what belongs to no known container; returns ``kind:name`` of each."""
         swept = []
-        for file in sorted((self._home.state / "endpoints").glob("*.json")):
+        for file in sorted((self._home.run / "endpoints").glob("*.json")):
             if file.stem not in known:
                 self.detach(file.stem)
                 swept.append(f"endpoint:{file.stem}")
@@ -155,7 +155,7 @@ class TenantNetworks:
             if pin.name not in known:
                 self.detach(pin.name)
                 swept.append(f"netns:{pin.name}")
-        folder = self._home.state / "addresses"
+        folder = self._home.run / "addresses"
         for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
             claims = addresses.address_claims(self._home, tenant.name)
             swept += [f"address:{name}" for name in claims.sweep(known)]

@@ -288,9 +288,9 @@ class NativeEngine:
         running = []
         for id in self._records.ids() if ids is None else ids:
             with contextlib.suppress(NotFound):
-                record = self._records.record(id)
+                record, tenant = self._records.brief(id)
                 if record.state is State.RUNNING:
-                    running.append((id, self._records.spec(id).tenant, record.epoch))
+                    running.append((id, tenant, record.epoch))
         if ids is None:
             self._sampler.keep_only(row[0] for row in running)
         return self._sampler.read(running)
@@ -313,7 +313,20 @@ class NativeEngine:
         self._networks.teardown()
         self._recovery.remove_tenant_cgroups()
         if self.home.run.is_dir():
-            for name in ("runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges"):
+            for name in (
+                "runc",
+                "conmon",
+                "exits",
+                "netns",
+                "lower",
+                "bundle",
+                "locks",
+                "exec",
+                "bridges",
+                "endpoints",
+                "addresses",
+                "ports",
+            ):
                 shutil.rmtree(self.home.run / name, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.home.run.rmdir()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def boot_id() -> str:
 class Records:
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._brief: dict[str, tuple[tuple[int, int], Record, str]] = {}
 
     def ids(self) -> tuple[str, ...]:
         folder = self._home.containers
@@ -73,6 +75,19 @@ class Records:
         fields["state"] = State(fields["state"])
         fields["ports"] = tuple(Port(**port) for port in fields["ports"])
         return Record(**fields)
+
+    def brief(self, id: str) -> tuple[Record, str]:
+        """Record and tenant, read again only when the file was replaced: for whoever asks each second.  Raises NotFound."""
+        try:
+            stat = os.stat(self._home.container(id) / "status.json")
+        except FileNotFoundError:
+            self._brief.pop(id, None)
+            raise NotFound("There is no such container.", field="id") from None
+        mark = (stat.st_ino, stat.st_mtime_ns)
+        known = self._brief.get(id)
+        if known is None or known[0] != mark:
+            known = self._brief[id] = (mark, self.record(id), self.spec(id).tenant)
+        return known[1], known[2]
 
     def save(self, id: str, record: Record) -> None:
         atomic_write(self._home.container(id) / "status.json", encode_record(record))
