@@ -127,7 +127,7 @@ async def test_another_user_is_not_admitted(agent: FakeEngine, settings: object)
             folder.chmod(folder.stat().st_mode | 0o011)
     script = (
         "import os, socket; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
-        f"s.connect({str(path)!r}); s.sendall(b'x\\n'); print(s.recv(1000).decode())"
+        f"s.connect({str(path)!r}); print(s.recv(1000).decode())"
     )
     child = await asyncio.create_subprocess_exec(
         "/usr/bin/python3", "-c", script, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]}

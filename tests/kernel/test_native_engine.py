@@ -1,0 +1,147 @@
+"""What only a real kernel can show: limits that bite, privileges that are not there, a supervisor that was lost, two instances."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.api import ContainerSpec, Limits, State
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+from tests.conftest import Place
+from tests.traces import traces
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def engine(place: Place) -> Iterator[NativeEngine]:
+    made = NativeEngine(Home.from_environment())
+    made.build("busybox")
+    yield made
+    made.teardown()
+    deadline = time.monotonic() + 10
+    while (left := traces(made.home)).processes and time.monotonic() < deadline:
+        time.sleep(0.1)  # an orphan of a killed supervisor waits for the system's first process to collect it
+    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
+        assert not getattr(left, kind), f"{kind} left behind"
+
+
+def spec(engine: NativeEngine, *command: str, **limits: int) -> ContainerSpec:
+    id = "c" + secrets.token_hex(5)
+    ceilings = replace(Limits(32 << 20, 1000, 64), **limits)
+    return ContainerSpec(id, "tenant1", id, engine.image("busybox").id, command=command, limits=ceilings)
+
+
+def said(engine: NativeEngine, *command: str, **limits: int) -> str:
+    made = spec(engine, *command, **limits)
+    engine.create(made)
+    engine.start(made.id)
+    deadline = time.monotonic() + 20
+    while engine.settle(made.id).state is State.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return "\n".join(line.text for line in engine.logs(made.id))
+
+
+def test_memory_that_runs_out_is_told(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", "x=a; while :; do x=$x$x; done", memory_bytes=8 << 20)
+    engine.create(made)
+    engine.start(made.id)
+    deadline = time.monotonic() + 20
+    while (status := engine.settle(made.id)).state is State.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status.oom_killed
+    assert status.reason == "out of memory"
+
+
+def test_a_fork_bomb_meets_its_limit(engine: NativeEngine) -> None:
+    text = said(engine, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait", pids=6)
+    assert "fork" in text
+
+
+def test_a_busy_loop_is_throttled(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", "while :; do :; done", cpu_millis=100)
+    engine.create(made)
+    engine.start(made.id)
+    time.sleep(1.5)
+    counters = engine.counters([made.id])[made.id]
+    assert counters.throttled_ns
+    assert counters.cpu_ns
+    engine.remove(made.id, force=True)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mount -t tmpfs none /mnt", "mknod /dev/x c 1 3", "echo 1 > /proc/sys/kernel/panic", "echo b > /proc/sysrq-trigger",
+        "hostname other", "ip link add dummy0 type dummy", "chroot /proc/1/root true && echo 1 > /sys/kernel/uevent_helper",
+        "nsenter -t 1 -m true; dmesg -n 1",
+    ],
+)  # fmt: skip
+def test_what_a_root_inside_may_not_do(engine: NativeEngine, attempt: str) -> None:
+    assert said(engine, "sh", "-c", f"({attempt}) >/dev/null 2>&1 && echo allowed || echo refused") == "refused"
+
+
+def test_root_inside_is_nobody_outside(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", "touch /made; exec sleep 100")
+    engine.create(made)
+    status = engine.start(made.id)
+    outside = os.stat(f"/proc/{status.pid}").st_uid
+    assert outside >= engine.home.uid_base
+    time.sleep(0.3)
+    assert (engine.home.container(made.id) / "upper/made").stat().st_uid == outside
+    assert os.stat("/dev/null").st_uid == 0
+    engine.remove(made.id, force=True)
+
+
+def test_output_can_be_opened_by_a_program(engine: NativeEngine) -> None:
+    assert said(engine, "sh", "-c", "echo by-name > /dev/stdout") == "by-name"
+
+
+def test_a_log_never_outgrows_its_limit(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", "yes 0123456789 | head -c 3000000; sleep 100", log_bytes=128 << 10)
+    engine.create(made)
+    engine.start(made.id)
+    time.sleep(2)
+    assert sum(path.stat().st_size for path in engine.log_files(made.id)) <= 128 << 10
+    engine.remove(made.id, force=True)
+
+
+def test_a_killed_supervisor_is_told_and_nothing_hangs(engine: NativeEngine) -> None:
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    engine.start(made.id)
+    os.kill(int((engine.home.conmon(made.id) / "conmon.pid").read_text()), signal.SIGKILL)
+    status = engine.stop(made.id, grace_s=0.1)
+    assert status.state is State.EXITED
+    assert status.reason in {"", "supervisor lost"}
+    assert [reading.epoch for reading in engine.final_readings(made.id)] == [1]
+
+
+def test_two_instances_do_not_see_each_other(engine: NativeEngine, tmp_path: Path) -> None:
+    block = engine.home.subnets.split(".")
+    other_home = replace(
+        engine.home,
+        root=tmp_path / "other",
+        instance=f"t{secrets.token_hex(4)}",
+        subnets=f"10.{(int(block[1]) + 1) % 200 + 20}.0.0/16",
+    )
+    other = NativeEngine(other_home)
+    other.build("busybox")
+    mine, theirs = spec(engine, "sleep", "100"), spec(other, "sleep", "100")
+    for one, made in ((engine, mine), (other, theirs)):
+        one.create(made)
+        one.start(made.id)
+    assert other.reconcile().adopted == (theirs.id,)
+    other.teardown()
+    assert engine.inspect(mine.id).state is State.RUNNING
+    assert engine.reconcile().adopted == (mine.id,)
