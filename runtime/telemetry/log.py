@@ -49,8 +49,12 @@ def keep_previous(log: Path) -> None:
 
 
 def files(log: Path) -> tuple[Path, ...]:
-    """Oldest first."""
-    return tuple(path for path in (log.with_name(log.name + ".1"), log) if path.exists())
+    """Oldest first.  What conmon has replaced since :func:`keep_previous` last ran is reached through its link."""
+    link = log.with_name(log.name + ".current")
+    replaced = link.exists() and log.exists() and link.stat().st_ino != log.stat().st_ino
+    return tuple(
+        path for path in (log.with_name(log.name + ".1"), *((link,) if replaced else ()), log) if path.exists()
+    )
 
 
 def tail(paths: tuple[Path, ...], lines: int) -> list[bytes]:
@@ -130,11 +134,13 @@ def read(
     log: Path, *, last: int | None, since: str | None, follow: bool, ended: Callable[[], bool]
 ) -> Iterator[LogLine]:
     """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left."""
-    paths = files(log)
-    follower = Tail(log, at_end=True)
+    *older, _newest = files(log) or (log,)
+    follower = Tail(log)
     try:
-        raw = tail(paths, last) if last is not None else [line for path in paths for line in path.open("rb")]
-        yield from _parsed(raw, since)
+        raw = [line for path in older for line in path.read_bytes().splitlines()]
+        while fresh := follower.read():  # the same handle goes on to follow, so that no line comes twice or never
+            raw += fresh
+        yield from _parsed(raw if last is None else raw[max(0, len(raw) - last) :], since)
         while follow:
             over = ended()
             fresh = follower.read()

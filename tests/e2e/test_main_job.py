@@ -135,7 +135,9 @@ def test_closing_the_page_in_mid_launch_loses_nothing(running: Stack, visit: Vis
     page = member.go("/catalog/launch/?item=recipe:busybox")
     page.locator("[name=name]").fill("closed")
     page.locator("[name=command]").fill("sleep 100000")
-    with page.expect_request(lambda request: request.method == "POST"):
+    with page.expect_response(
+        lambda response: response.request.method == "POST" and response.url.endswith("item=recipe:busybox")
+    ):
         page.locator("form:has([name=name]) button[type=submit]").first.click(no_wait_after=True)
     page.close()
     container = member.container("closed")
