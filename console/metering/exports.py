@@ -40,9 +40,9 @@ def period(start: str, end: str) -> tuple[dt.datetime, dt.datetime]:
 def _moment(field: str, text: str) -> dt.datetime:
     try:
         found = dt.datetime.fromisoformat(text)
-    except ValueError:
+        found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise Invalid(field, _("Write a date such as 2026-11-01, or an hour such as 2026-11-01T13:00.")) from None
-    found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
     if found.minute or found.second or found.microsecond:
         raise Invalid(field, _("Usage is kept by the hour: choose a full hour."))
     return found

@@ -68,7 +68,9 @@ def _epoch(container: Container, number: int, started_at: float, **more: object)
 def read(readings: Mapping[str, Counters]) -> None:
     """A reading of each running container, in one transaction."""
     with transaction.atomic():
-        open_epochs = MeterEpoch.objects.select_for_update().filter(container__in=list(readings), ended_at__isnull=True)
+        found = MeterEpoch.objects.select_for_update().filter(container__in=list(readings), ended_at__isnull=True)
+        # a start whose final reading is still on its way is not the one that runs
+        open_epochs = list({epoch.container_id: epoch for epoch in found.order_by("number")}.values())
         rows: list[Reading] = []
         records: list[UsageRecord] = []
         latest = _latest([epoch.pk for epoch in open_epochs])
@@ -98,10 +100,11 @@ def ingest_final(reading: FinalReading) -> None:
 
 
 def _latest(epochs: list[str]) -> dict[str, dict[str, Reading]]:
-    """Epoch -> meter -> its last reading; every reading has a row for each meter."""
+    """Epoch -> meter -> its last reading that has a value: what the kernel did not say for a while is no base to count from."""
     found: dict[str, dict[str, Reading]] = {}
-    last = Window(Max("sequence"), partition_by="epoch")
-    for row in Reading.objects.filter(epoch__in=epochs).annotate(last=last).filter(sequence=F("last")):
+    last = Window(Max("sequence"), partition_by=["epoch", "meter"])
+    said = Reading.objects.filter(epoch__in=epochs, value__isnull=False)
+    for row in said.annotate(last=last).filter(sequence=F("last")):
         found.setdefault(row.epoch_id, {})[row.meter] = row
     return found
 
@@ -119,7 +122,7 @@ def _measure(
     clock = latest.get(Meter.CPU_LIMIT)
     start = _start(epoch, now) if clock is None else _Instant(clock.at, clock.boottime_ns)
     elapsed_ns = now.boottime_ns - start.boottime_ns
-    if clock is not None and elapsed_ns <= 0:
+    if clock is not None and elapsed_ns <= 0 and not final:
         return  # the same reading again, or an older one
     sequence = clock.sequence + 1 if clock else 1
 

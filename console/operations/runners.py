@@ -54,6 +54,8 @@ def start(operation: Operation, engine: Engine, progress: Progress) -> None:
             ) from None
         launch(operation, engine, progress)
     else:
+        engine.settle(container.id)
+        settle_bills(engine, container.id)  # the bill of one start is closed before the next begins
         workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
 
 

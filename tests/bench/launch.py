@@ -15,7 +15,7 @@ from runtime.api import Engine, Image, State
 from tests.bench import _archive, _ours
 from tests.bench._docker import Docker, docker
 from tests.bench._report import Row, compare, main, note
-from tests.stack import Stack, stack
+from tests.stack import Session, Stack, stack
 
 COMMAND = ("sleep", "100000")
 LIMITS = ("--memory", "64m", "--cpus", "1", "--pids-limit", "64")
@@ -91,6 +91,7 @@ def _post_rows(peer: Docker, name: str, runs: int) -> list[Row]:
                 member.launch("recipe:busybox", f"post-{number}", command=" ".join(COMMAND))
                 container = _wait_until_running(running, f"post-{number}")
                 took = time.perf_counter() - began
+                _wait_until_shown(member, container)
                 member.remove(container)
                 _wait_until_gone(running, container)
                 other = _once_docker(peer, f"p{number:05d}")[0]
@@ -108,6 +109,16 @@ def _wait_until_running(running: Stack, name: str) -> str:
                 return status.id
         time.sleep(0.001)
     raise RuntimeError(f"{name} did not run within {RUNNING_WITHIN_S:g} s:\n{running.tail()}")
+
+
+def _wait_until_shown(member: Session, container: str) -> None:
+    """The page offers to remove it, a moment after the engine has it running."""
+    deadline = time.monotonic() + RUNNING_WITHIN_S
+    while 'data-state="running"' not in member.client.get(f"/containers/{container}/status/").text:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the page of {container} does not say that it runs")
+        time.sleep(0.005)
+    time.sleep(0.05)  # its operation is closed a moment later, and a container has one open operation at a time
 
 
 def _wait_until_gone(running: Stack, id: str) -> None:

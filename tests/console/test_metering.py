@@ -126,6 +126,25 @@ def test_what_the_kernel_does_not_say_is_no_zero(container: Container) -> None:
 
 
 @pytest.mark.django_db
+def test_a_meter_that_was_silent_is_not_charged_twice(container: Container) -> None:
+    begun(container)
+    for seconds, received in ((1, 1000), (2, None), (3, 1500)):
+        services.read({container.id: at(seconds, net_rx_bytes=received)})
+    assert total(Meter.NET_RX) == 1500
+
+
+@pytest.mark.django_db
+def test_a_reading_belongs_to_the_start_that_runs(container: Container) -> None:
+    begun(container)
+    services.read({container.id: at(1, cpu_ns=1000)})
+    begun(container, epoch=2)
+    services.read({container.id: at(3, cpu_ns=10)})
+    services.ingest_final(final(container, at(2, cpu_ns=1100)))
+    services.ingest_final(final(container, at(4, cpu_ns=20), epoch=2))
+    assert total(Meter.CPU) == 1120
+
+
+@pytest.mark.django_db
 def test_a_stepped_clock_bends_no_quantity(container: Container) -> None:
     begun(container)
     services.read({container.id: at(10, cpu_ns=10)})
@@ -167,6 +186,7 @@ def test_an_export_is_the_sum_of_the_records_twice_the_same(container: Container
         ("2026-11-23", "", "end"),
         ("2026-11-23T10:30", "2026-11-24", "start"),
         ("2026-11-24", "2026-11-24", "end"),
+        ("0001-01-01T00:00+01:00", "2026-11-24", "start"),
     ],
 )
 def test_a_period_is_whole_hours(start: str, end: str, field: str) -> None:
