@@ -35,6 +35,8 @@ MEMORY_LABEL = "io.slipway.memory-needed"
 SYSTEM = Reference(BUILT_IN, "system", "latest")
 BUSYBOX = Reference(BUILT_IN, "busybox-base", "latest")
 BUILD_DEADLINE_S = 1800
+TIED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""Prefix of a build's command: in namespaces of its own, so that all of it ends with the process that asked for it."""
 KEYRINGS = ("debian-archive-keyring.gpg", "ubuntu-archive-keyring.gpg")
 EXCLUDED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*")
 LEFTOVERS = (
@@ -145,7 +147,15 @@ def _system(store: ImageStore, home: Home, bottom: Image, progress: Progress) ->
             sources.write_text("".join(_sources()), encoding="utf-8")
             target = place / "system.tar"
             excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-            command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--skip=output/dev", *excluded]
+            command = [
+                *TIED,
+                "--mount-proc",
+                "mmdebstrap",
+                "--variant=minbase",
+                "--mode=root",
+                "--skip=output/dev",
+                *excluded,
+            ]
             if shutil.which("mmdebstrap") is None:
                 raise HostUnfit("mmdebstrap is missing.", hint="Install the package mmdebstrap.")
             _run([*command, "--format=tar", _codename(), str(target), str(sources)], {}, progress, "minimal system")
@@ -204,7 +214,7 @@ def _application(recipe: Recipe, store: ImageStore, system: Image, progress: Pro
             "PACKAGES": " ".join(recipe.packages),
             "SCRIPT": INSTALL + recipe.setup,
         }
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "sh", "-c", INSIDE]
+        command = [*TIED, "--uts", "--ipc", "sh", "-c", INSIDE]
         _run(command, environment, progress, recipe.title)
         layers.prune(upper, LEFTOVERS)
         target = place / "layer.tar"
