@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from runtime.api import LogLine
 
 BLOCK = 1 << 16
 POLL_S = 0.1
+GENERATIONS = 3
+"""At most on disk at once: the one written, the one that conmon has just replaced, and the one before."""
+
+
+def generation_bytes(limit: int) -> int:
+    """How far one file may grow for all of them to stay within ``limit``."""
+    return limit // GENERATIONS
 
 
 def parse(raw: bytes) -> LogLine | None:
@@ -68,17 +76,22 @@ def tail(paths: tuple[Path, ...], lines: int) -> list[bytes]:
 
 
 def _tail_of(path: Path, lines: int) -> list[bytes]:
-    if lines <= 0:
-        return []
-    content = b""
     with path.open("rb") as handle:
-        at = handle.seek(0, os.SEEK_END)
-        while at > 0 and content.count(b"\n") <= lines:
-            step = min(BLOCK, at)
-            at -= step
-            handle.seek(at)
-            content = handle.read(step) + content
-    return content.splitlines(keepends=True)[-lines:]
+        return _last_lines(handle, lines)
+
+
+def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
+    """Of what is there now, without their newlines; leaves the handle after the last newline."""
+    content, at = b"", handle.seek(0, os.SEEK_END)
+    end = at
+    while at > 0 and content.count(b"\n") <= lines:
+        step = min(BLOCK, at)
+        at -= step
+        handle.seek(at)
+        content = handle.read(step) + content
+    *whole, rest = content.split(b"\n")
+    handle.seek(end - len(rest))
+    return whole[len(whole) - lines :] if 0 < lines < len(whole) else whole[: max(0, lines)]
 
 
 class Tail:
@@ -107,6 +120,10 @@ class Tail:
         *whole, self._rest = (self._rest + content).split(b"\n")
         return whole
 
+    def last(self, lines: int) -> list[bytes]:
+        """The last whole lines of the file; reading goes on after them."""
+        return _last_lines(self._handle, lines) if self._handle else []
+
     def _replaced(self) -> bool:
         try:
             return self._handle is not None and os.fstat(self._handle.fileno()).st_ino != self._path.stat().st_ino
@@ -134,13 +151,10 @@ def read(
     log: Path, *, last: int | None, since: str | None, follow: bool, ended: Callable[[], bool]
 ) -> Iterator[LogLine]:
     """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left."""
-    *older, _newest = files(log) or (log,)
-    follower = Tail(log)
+    older = files(log)[:-1]
+    follower = Tail(log)  # one handle reads what is there and follows, so that no line comes twice or never
     try:
-        raw = [line for path in older for line in path.read_bytes().splitlines()]
-        while fresh := follower.read():  # the same handle goes on to follow, so that no line comes twice or never
-            raw += fresh
-        yield from _parsed(raw if last is None else raw[max(0, len(raw) - last) :], since)
+        yield from _parsed(_whole(older, follower) if last is None else _latest(older, follower, last), since)
         while follow:
             over = ended()
             fresh = follower.read()
@@ -153,7 +167,20 @@ def read(
         follower.close()
 
 
-def _parsed(raw: list[bytes], since: str | None) -> Iterator[LogLine]:
+def _whole(older: tuple[Path, ...], follower: Tail) -> Iterator[bytes]:
+    for path in older:
+        with path.open("rb") as handle:
+            yield from handle
+    while fresh := follower.read():
+        yield from fresh
+
+
+def _latest(older: tuple[Path, ...], follower: Tail, lines: int) -> list[bytes]:
+    newest = follower.last(lines)
+    return tail(older, lines - len(newest)) + newest
+
+
+def _parsed(raw: Iterable[bytes], since: str | None) -> Iterator[LogLine]:
     for line in raw:
         parsed = parse(line)
         if parsed is not None and (since is None or parsed.at >= since):

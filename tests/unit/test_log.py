@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.telemetry.log import Tail, keep_previous, parse, tail
+from runtime.telemetry.log import GENERATIONS, Tail, generation_bytes, keep_previous, parse, read, tail
 
 AT = "2026-11-23T20:00:00.000000001+00:00"
 
@@ -68,3 +68,28 @@ def test_the_generation_before_is_kept(tmp_path: Path) -> None:
     keep_previous(log)
     assert (tmp_path / "log.1").read_text() == "first"
     assert log.read_text() == "second"
+
+
+def test_a_short_tail_then_what_follows_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "log.1").write_text("".join(line(f"old {n}") for n in range(3)))
+    log.write_text("".join(line(f"new {n}") for n in range(2)) + f"{AT} stdout F ha")
+    over = iter([False, True])
+
+    def ended() -> bool:
+        with log.open("a") as more:
+            more.write("lf\n" if log.read_text().endswith("ha") else "")
+        return next(over, True)
+
+    found = [one.text for one in read(log, last=3, since=None, follow=True, ended=ended)]
+    assert found == ["old 2", "new 0", "new 1", "half"]
+
+
+def test_no_line_of_the_past_is_wanted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("past"))
+    assert list(read(log, last=0, since=None, follow=False, ended=lambda: True)) == []
+
+
+def test_all_generations_together_stay_within_the_limit() -> None:
+    assert generation_bytes(3000) * GENERATIONS <= 3000
