@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import logging
 import re
-import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import Conflict, EngineFault, HostUnfit, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
+from runtime.errors import Conflict, DeadlineExceeded, EngineFault, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 
 DEADLINE_S = 30.0
+DELETE_DEADLINE_S = 5.0
+START_FIFO = "exec.fifo"
+
+logger = logging.getLogger(__name__)
+
+PATHS = re.compile(r"/[\w.:@-]+(?:/[\w.:@-]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +33,27 @@ class Runtime:
         except subprocess.TimeoutExpired:
             raise EngineFault(f"The container runtime did not answer to {arguments[0]}.", hint="Try again.") from None
         if done.returncode != 0:
-            raise fault(done.stderr)
+            raise fault(done.stderr, f"The container runtime could not {arguments[0]} the container")
         return done.stdout
 
     def start(self, id: str) -> None:
         self._run("start", id)
 
     def delete(self, id: str) -> bool:
-        """False: it did not know the container."""
-        if not (self.root / id).exists():
-            return False
-        self._run("delete", id)
-        return True
+        """False: it did not know the container.  For a moment after the end it refuses, until it sees that the process is gone."""
+        deadline = time.monotonic() + DELETE_DEADLINE_S
+        while (self.root / id).exists():
+            try:
+                self._run("delete", id)
+            except RuntimeFault:
+                if time.monotonic() > deadline:
+                    raise DeadlineExceeded(
+                        "The container runtime does not let go of the container.", hint="Try again."
+                    ) from None
+                time.sleep(0.02)
+            else:
+                return True
+        return False
 
     def status(self, id: str) -> str:
         """``created``, ``running``, ``stopped``, ``paused``; empty when unknown."""
@@ -46,18 +61,12 @@ class Runtime:
             return ""
         return str(json.loads(self._run("state", id))["status"])
 
+    def was_started(self, id: str) -> bool:
+        """Whether ``start`` let the program go: the runtime keeps a fifo that the program waits at, and start removes it."""
+        return (self.root / id).exists() and not (self.root / id / START_FIFO).exists()
+
     def known(self) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in self.root.iterdir())) if self.root.is_dir() else ()
-
-
-@functools.cache
-def choose(root: Path) -> Runtime:
-    """The first of runc and crun that answers; crun before 1.9 refuses hosts that mix both cgroup versions."""
-    for name in ("runc", "crun"):
-        path = shutil.which(name)
-        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
-            return Runtime(path, root)
-    raise HostUnfit("Neither runc nor crun is on this node.", hint="Install the package runc.")
 
 
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
@@ -80,12 +89,16 @@ _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
 )  # fmt: skip
 
 
-def fault(words: str) -> RuntimeFault:
-    """The error of our tree that a runtime's message stands for; its own words are kept only for what nothing describes."""
+def fault(words: str, otherwise: str = "The container could not be started") -> RuntimeFault:
+    """The error of our tree that a runtime's message stands for.
+
+    What nothing describes is told by ``otherwise`` and the runtime's last words, less the paths of the host in them.
+    """
     for pattern, kind, message, hint, field in _MEANINGS:
         match = re.search(pattern, words, re.IGNORECASE)
         if match:
             groups = {key: value for key, value in match.groupdict().items() if value}
             return kind(message.format(**{"what": "", **groups}), hint=hint, field=field)
+    logger.error("%s: %s", otherwise, words)
     last = words.strip().splitlines()[-1] if words.strip() else "no reason given"
-    return EngineFault(f"The container could not be started: {last[-300:]}")
+    return EngineFault(f"{otherwise}: {PATHS.sub('(path)', last)[-300:]}")

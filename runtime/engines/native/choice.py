@@ -1,0 +1,112 @@
+"""runc or crun: the first that makes a container on this node, tried once a boot.
+
+crun before 1.9, for one, refuses hosts that mix both cgroup versions.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from runtime.api import ContainerSpec
+from runtime.engines.native import bundle, seccomp
+from runtime.engines.native.oci import DEADLINE_S, Runtime, fault
+from runtime.engines.native.passwd import Identity
+from runtime.errors import DeadlineExceeded, HostUnfit, RuntimeFault
+from runtime.home import Home, atomic_write
+from runtime.kernel import cgroup
+
+CANDIDATES = ("runc", "crun")
+TRIAL = "self-test"
+
+
+@functools.cache
+def choose(home: Home) -> Runtime:
+    """Raises HostUnfit with what each of them said."""
+    reasons = []
+    for name in CANDIDATES:
+        path = shutil.which(name)
+        if path is None:
+            reasons.append(f"{name} is not installed")
+            continue
+        runtime = Runtime(path, home.runc)
+        try:
+            _try_once_a_boot(home, runtime)
+        except RuntimeFault as fault:
+            reasons.append(f"{name}: {fault.message}")
+        else:
+            return runtime
+    raise HostUnfit(
+        f"No container runtime works on this node ({'; '.join(reasons)}).", hint="Install the package runc."
+    )
+
+
+def _try_once_a_boot(home: Home, runtime: Runtime) -> None:
+    """RUN is gone after a reboot, and with it what was passed."""
+    status = os.stat(runtime.path)
+    mark = json.dumps([runtime.path, status.st_size, status.st_mtime_ns]).encode()
+    passed = home.run / TRIAL / "passed.json"
+    if not passed.exists() or passed.read_bytes() != mark:
+        with home.lock(TRIAL):
+            self_test(home, runtime)
+        atomic_write(passed, mark)
+
+
+def self_test(home: Home, runtime: Runtime) -> None:
+    """Create a container with the namespaces, cgroups and mounts of a real one, and delete it unstarted.  Raises RuntimeFault."""
+    folder = home.run / TRIAL / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    trial = Runtime(runtime.path, folder / "state")
+    group = cgroup.Cgroup(home.cgroup(TRIAL, TRIAL))
+    try:
+        _prepare(home, folder)
+        cgroup.ensure_parent(f"/{home.instance}/{TRIAL}")
+        _create(trial, folder)
+        group.kill()
+        trial.delete(TRIAL)
+    finally:
+        group.kill()
+        cgroup.Cgroup(f"/{home.instance}/{TRIAL}").remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(home: Home, folder: Path) -> None:
+    """A bundle whose root holds a program that is never run."""
+    root = folder / "root"
+    root.mkdir(parents=True, mode=0o755)
+    for parent in (home.run, folder.parent, folder, root):
+        parent.chmod(0o755)  # whatever the umask
+    os.chown(root, home.uid_base, home.uid_base)
+    program = root / "program"
+    program.touch(mode=0o755)
+    program.chmod(0o755)
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (folder / name).touch()
+    host = bundle.Host(
+        root=root,
+        folder=folder,
+        cgroup=home.cgroup(TRIAL, TRIAL),
+        uid_base=home.uid_base,
+        cgroup_version=cgroup.version(),
+        seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
+        open_files=1024,
+    )
+    spec = ContainerSpec(id=TRIAL, tenant=TRIAL, name=TRIAL, image="", command=("/program",))
+    configuration = bundle.configuration(spec, {}, Identity(0, 0), host)
+    (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
+
+
+def _create(trial: Runtime, folder: Path) -> None:
+    words = folder / "log"
+    command = [trial.path, "--root", str(trial.root), "--log", str(words), "create", "--bundle", str(folder), TRIAL]
+    try:
+        with open(folder / "streams", "w+b") as own:  # crun gives its streams away to the container, even /dev/null
+            done = subprocess.run(command, stdin=own, stdout=own, stderr=own, timeout=DEADLINE_S, check=False, cwd="/")
+    except subprocess.TimeoutExpired:
+        raise DeadlineExceeded("It did not create a container in time.") from None
+    if done.returncode != 0:
+        raise fault(words.read_text(encoding="utf-8", errors="replace") if words.exists() else "", "It refused")

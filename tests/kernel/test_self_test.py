@@ -1,0 +1,71 @@
+"""The container runtime is chosen by making a container with it, not by its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.engines.native import choice
+from runtime.engines.native.oci import Runtime
+from runtime.errors import HostUnfit, RuntimeFault
+from runtime.home import Home
+from runtime.kernel.cgroup import Cgroup
+from tests.conftest import Place
+from tests.traces import traces
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def home(place: Place) -> Iterator[Home]:
+    made = Home.from_environment()
+    yield made
+    Cgroup(f"/{made.instance}").remove()
+    shutil.rmtree(made.run, ignore_errors=True)
+
+
+def script(folder: Path, text: str) -> Runtime:
+    path = folder / "runtime"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return Runtime(str(path), folder / "state")
+
+
+def test_runc_passes_and_leaves_nothing(home: Home) -> None:
+    found = shutil.which("runc")
+    assert found
+    before = traces(home)
+    choice.self_test(home, Runtime(found, home.runc))
+    left = traces(home).new_since(before)
+    assert os.stat(os.devnull).st_uid == 0
+    assert set(left) <= {"files", "cgroups"}, left
+    assert all(path.endswith("/self-test") for path in left.get("files", ()))
+    assert all(path.endswith(f"/{home.instance}") for path in left.get("cgroups", ())), "only the instance's own parent"
+
+
+def test_one_that_cannot_make_a_container_is_refused(home: Home, tmp_path: Path) -> None:
+    before = traces(home)
+    with pytest.raises(RuntimeFault, match="It refused: broken"):
+        choice.self_test(home, script(tmp_path, 'echo "broken" > "$4"; exit 1'))
+    assert "processes" not in traces(home).new_since(before)
+
+
+def test_the_next_candidate_is_taken_and_the_choice_remembered(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = script(tmp_path, "exit 1")
+    monkeypatch.setattr(choice, "CANDIDATES", (broken.path, "runc"))
+    assert choice.choose.__wrapped__(home).path == shutil.which("runc")
+    monkeypatch.setattr(choice, "self_test", lambda *_: pytest.fail("tried twice in one boot"))
+    monkeypatch.setattr(choice, "CANDIDATES", ("runc",))
+    assert choice.choose.__wrapped__(home).path == shutil.which("runc")
+
+
+def test_none_that_works_is_told_with_the_reasons(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(choice, "CANDIDATES", (script(tmp_path, "exit 1").path, "no-such-runtime"))
+    with pytest.raises(HostUnfit, match="no-such-runtime is not installed"):
+        choice.choose.__wrapped__(home)
