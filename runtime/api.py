@@ -27,6 +27,8 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 Protocol_ = Literal["tcp", "udp"]
 
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
+
 ID_PATTERN = r"[a-z][a-z0-9]{2,31}"
 """Ids of containers and tenants.  Names of cgroups, mounts, sockets and interfaces derive from them."""
 
@@ -68,7 +70,8 @@ class Port:
     container_port: int
     protocol: Protocol_ = "tcp"
     host_port: int | None = None
-    host_address: str = "0.0.0.0"  # noqa: S104 -- all addresses of the node, as a person who publishes a port expects
+    host_address: str = ANY_ADDRESS
+    """As a person who publishes a port expects: reachable at every address of the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +278,8 @@ class Reconciliation:
     """Containers whose process was gone; final counters stored, kernel objects removed."""
     removed: tuple[str, ...] = ()
     """Removals that had been begun and are finished now."""
+    failed: tuple[str, ...] = ()
+    """Containers that could not be put right, each as ``id: why``; the others were, and the next call tries these again."""
     swept: tuple[str, ...] = ()
     """Leftovers without a container, each as ``kind:name`` (mount, cgroup, interface, address, port, folder)."""
 

@@ -9,7 +9,7 @@ import re
 import signal
 from collections.abc import Iterator
 
-from runtime.api import ID_PATTERN, ContainerSpec, Image
+from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, Image, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -21,12 +21,12 @@ MOST_PIDS = 32768
 MEMORY_LABEL = "io.slipway.memory-needed"
 
 
-def signal_number(name: str) -> signal.Signals:
+def signal_number(name: str, field: str = "signal") -> signal.Signals:
     """``SIGTERM``, ``TERM`` or ``15``.  Raises InvalidSpec."""
     try:
         return signal.Signals(int(name)) if name.isdigit() else signal.Signals["SIG" + name.upper().removeprefix("SIG")]
     except (KeyError, ValueError):
-        raise InvalidSpec(f"There is no signal {name!r}.", hint="Use a name such as SIGTERM.", field="signal") from None
+        raise InvalidSpec(f"There is no signal {name!r}.", hint="Use a name such as SIGTERM.", field=field) from None
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def check(spec: ContainerSpec) -> None:
     if spec.working_dir is not None and not spec.working_dir.startswith("/"):
         raise InvalidSpec("The working directory is not absolute.", hint="Begin it with '/'.", field="working_dir")
     if spec.stop_signal is not None:
-        signal_number(spec.stop_signal)
+        signal_number(spec.stop_signal, "stop_signal")
     if not 0 <= spec.stop_grace_s <= 3600:
         raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field="stop_grace_s")
     _check_limits(spec)
@@ -102,7 +102,6 @@ def _check_limits(spec: ContainerSpec) -> None:
 
 
 def _check_ports(spec: ContainerSpec) -> None:
-    seen: set[tuple[str, str, int]] = set()
     for index, port in enumerate(spec.ports):
         for number, field in ((port.container_port, "container_port"), (port.host_port or 1, "host_port")):
             if not 1 <= number <= 65535:
@@ -119,12 +118,17 @@ def _check_ports(spec: ContainerSpec) -> None:
                 hint="Use 0.0.0.0 for all addresses of the node.",
                 field=f"ports[{index}].host_address",
             ) from None
-        key = (port.protocol, port.host_address, port.host_port or -index)
-        if key in seen:
+        if any(_meet(port, other) for other in spec.ports[:index]):
             raise InvalidSpec(
                 f"Host port {port.host_port} is given twice.", hint="Give another.", field=f"ports[{index}].host_port"
             )
-        seen.add(key)
+
+
+def _meet(one: Port, other: Port) -> bool:
+    """Whether both want the same port of one address of the node."""
+    if one.host_port is None or (one.protocol, one.host_port) != (other.protocol, other.host_port):
+        return False
+    return ANY_ADDRESS in {one.host_address, other.host_address} or one.host_address == other.host_address
 
 
 def check_image(spec: ContainerSpec, image: Image) -> None:

@@ -7,14 +7,13 @@ import random
 import socket
 from dataclasses import replace
 
-from runtime.api import Port
+from runtime.api import ANY_ADDRESS, Port
 from runtime.errors import Conflict, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
 from runtime.network.tenants import TenantSlot
 
 AUTOMATIC_PORTS = range(30000, 32768)
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
 
 
 def address_claims(home: Home, tenant: str) -> Claims:

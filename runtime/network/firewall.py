@@ -13,10 +13,9 @@ bridge      a container's frames must carry the MAC and the IPv4 address that it
 
 from __future__ import annotations
 
-from runtime.api import Port
+from runtime.api import ANY_ADDRESS, Port
 from runtime.home import Home
 from runtime.kernel import nft
-from runtime.network.addresses import ANY_ADDRESS
 
 
 def present(home: Home) -> bool:

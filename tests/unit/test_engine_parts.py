@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, Limits, State
+from runtime import validation
+from runtime.api import ContainerSpec, Limits, Port, State
 from runtime.engines.native import bundle, oci, passwd, seccomp
 from runtime.engines.native.records import Record, decode_spec, encode_spec
 from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec, OutOfSpace
-from runtime.home import Home
+from runtime.home import Home, sweep_temporaries
 from runtime.image.recipe import parse, recipes
+from runtime.network.claims import Claims
 
 SPEC = ContainerSpec(
     id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10)
@@ -178,3 +182,50 @@ def test_a_bad_recipe_names_its_key() -> None:
     assert "category" in caught.value.field
     with pytest.raises(InvalidSpec):
         parse("x", b"not toml [")
+
+
+@pytest.mark.parametrize("user", ["²", "0:٣", "１"])
+def test_digits_of_other_scripts_are_no_ids(tmp_path: Path, user: str) -> None:
+    with pytest.raises(InvalidSpec):
+        passwd.resolve(tmp_path, user)
+
+
+def test_the_runtimes_own_words_name_no_path_of_the_host() -> None:
+    told = oci.fault(
+        "runc run failed: strange thing at /var/lib/slipway/runtime/containers/c1/upper: odd", "It could not be"
+    )
+    assert "/var" not in str(told)
+    assert "strange thing" in str(told)
+
+
+def test_one_port_of_one_address_is_published_once() -> None:
+    for other in ("127.0.0.1", "0.0.0.0"):
+        with pytest.raises(InvalidSpec, match="given twice") as told:
+            validation.check(replace(SPEC, ports=(Port(80, "tcp", 8080), Port(81, "tcp", 8080, other))))
+        assert told.value.field == "ports[1].host_port"
+    validation.check(replace(SPEC, ports=(Port(80, "tcp", 8080, "127.0.0.1"), Port(81, "tcp", 8080, "127.0.0.2"))))
+    validation.check(replace(SPEC, ports=(Port(80, "tcp", 8080), Port(80, "udp", 8080), Port(80), Port(80))))
+
+
+def test_a_wrong_stop_signal_names_its_field() -> None:
+    with pytest.raises(InvalidSpec) as told:
+        validation.check(replace(SPEC, stop_signal="SIGNONE"))
+    assert told.value.field == "stop_signal"
+
+
+def test_a_claim_that_a_crash_cut_short_is_found_by_its_owner(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    assert claims.take("10.0.0.2", "cone")
+    (tmp_path / ".ctwo.10.0.0.3").write_text("")
+    assert sorted(claims.holdings()) == [("cone", "10.0.0.2"), ("ctwo", "10.0.0.3")]
+    claims.free_all("ctwo")
+    assert list(claims.holdings()) == [("cone", "10.0.0.2")]
+
+
+def test_what_a_dead_process_was_writing_is_swept(tmp_path: Path) -> None:
+    mine, dead = tmp_path / f".status.json.{os.getpid()}.1", tmp_path / ".status.json.4194304.1"
+    for path in (mine, dead, tmp_path / "status.json"):
+        path.touch()
+    assert sweep_temporaries(tmp_path) == (dead.name,)
+    assert mine.exists()
+    assert (tmp_path / "status.json").exists()

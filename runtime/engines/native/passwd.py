@@ -36,22 +36,27 @@ def _rows(root: Path, name: str) -> list[list[str]]:
     return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
 
 
+def _number(text: str) -> bool:
+    """Digits of other scripts are no number to the kernel."""
+    return text.isascii() and text.isdigit()
+
+
 def resolve(root: Path, user: str) -> Identity:
     """``user`` is ``name|uid[:group|gid]``, or empty for root.  Raises InvalidSpec."""
     who, _, group = (user or "0").partition(":")
-    accounts = [row for row in _rows(root, "passwd") if len(row) >= 6 and row[2].isdigit() and row[3].isdigit()]
+    accounts = [row for row in _rows(root, "passwd") if len(row) >= 6 and _number(row[2]) and _number(row[3])]
     account = next((row for row in accounts if who in {row[0], row[2]}), None)
-    if account is None and not who.isdigit():
+    if account is None and not _number(who):
         raise InvalidSpec(
             f"The image has no user {who!r}.", hint="Give a user of the image, or a number.", field="user"
         )
     uid = int(account[2]) if account else int(who)
     gid = int(account[3]) if account else 0
-    groups = [row for row in _rows(root, "group") if len(row) >= 4 and row[2].isdigit()]
+    groups = [row for row in _rows(root, "group") if len(row) >= 4 and _number(row[2])]
     extra: tuple[int, ...] = ()
     if group:
         found = next((row for row in groups if group in {row[0], row[2]}), None)
-        if found is None and not group.isdigit():
+        if found is None and not _number(group):
             raise InvalidSpec(f"The image has no group {group!r}.", hint="Give a group of the image.", field="user")
         gid = int(found[2]) if found else int(group)
     elif account:
