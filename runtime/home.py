@@ -185,3 +185,14 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sweep_temporaries(folder: Path) -> tuple[str, ...]:
+    """Remove what an :func:`atomic_write` in ``folder`` left whose process is gone."""
+    swept = []
+    for path in sorted(folder.glob(".*.*.*")) if folder.is_dir() else ():
+        pid = path.name.split(".")[-2]
+        if path.is_file() and pid.isdigit() and not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
+            swept.append(path.name)
+    return tuple(swept)

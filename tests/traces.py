@@ -81,7 +81,10 @@ def _firewall(table: str) -> set[str]:
 
 
 def _processes(home: Home) -> set[str]:
-    """Those that name the instance's folders, and those in its cgroups; not this test itself."""
+    """Those that name the instance's folders, and those in its cgroups; not this test itself.
+
+    Nor what is dead and waits only for the system's first process to collect it, which is nobody else's to do.
+    """
     wanted = (str(home.root), f"{home.run}/")
     found = set()
     for entry in Path("/proc").iterdir():
@@ -90,6 +93,8 @@ def _processes(home: Home) -> set[str]:
         with contextlib.suppress(OSError):
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             group = (entry / "cgroup").read_text()
+            if (entry / "stat").read_text().rpartition(")")[2].split()[:2] == ["Z", "1"]:
+                continue
             if any(text in command for text in wanted) or f":/{home.instance}/" in group:
                 found.add(f"{entry.name} {command[:120]}")
     return found

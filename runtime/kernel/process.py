@@ -22,6 +22,14 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in {b"Z", b"X"} else int(fields[19])
 
 
+def session_id(pid: int) -> int | None:
+    """Of the session (setsid(2)) it is in, as the host numbers it; None when there is no such process."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
 class Process:
     """An open pidfd.  Raises ProcessLookupError when ``pid`` is gone or is not the one that started at ``started``."""
 
@@ -36,6 +44,9 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self._fd)
 
     def send(self, number: signal.Signals) -> None:

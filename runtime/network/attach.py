@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from runtime.errors import HostUnfit
 from runtime.home import Home, atomic_write
 from runtime.kernel import link, namespaces
 from runtime.network import addresses, firewall
+from runtime.network.claims import Claims
 from runtime.network.tenants import TenantSlot, TenantSlots
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -111,7 +113,7 @@ class TenantNetworks:
             atomic_write(self._file(container), json.dumps(asdict(endpoint)).encode())
         except Exception:
             addresses.free_ports(self._home, taken, container)
-            self._free_addresses(container, tenant)
+            addresses.address_claims(self._home, tenant).free_all(container)
             raise
         return endpoint
 
@@ -131,40 +133,38 @@ class TenantNetworks:
             firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
         if not namespaces.unpin_network(self._home.netns(container)):
             link.remove(self._home.veth(container))  # else the kernel removes it with its namespace, and nobody waits
-        if endpoint is not None:
+        if endpoint is None:
+            for claims in self._all_claims():
+                claims.free_all(container)
+        else:
             addresses.free_ports(self._home, endpoint.ports, container)
-            self._free_addresses(container, endpoint.tenant)
+            addresses.address_claims(self._home, endpoint.tenant).free(endpoint.address, container)
             self._file(container).unlink(missing_ok=True)
 
-    def _free_addresses(self, container: str, tenant: str) -> None:
-        claims = addresses.address_claims(self._home, tenant)
-        for name in claims.names():
-            claims.free(name, container)
+    def _all_claims(self) -> Iterator[Claims]:
+        folder = self._home.run / "addresses"
+        for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
+            yield addresses.address_claims(self._home, tenant.name)
+        yield addresses.port_claims(self._home)
 
     # the node --------------------------------------------------------------------------------------------
 
-    def sweep(self, known: set[str]) -> tuple[str, ...]:
-        """Take away what belongs to no known container; returns ``kind:name`` of each."""
-        swept = []
+    def belongings(self) -> Iterator[tuple[str, str]]:
+        """(container's id, ``kind:name``) of every endpoint, pinned namespace, address and port."""
         for file in sorted((self._home.run / "endpoints").glob("*.json")):
-            if file.stem not in known:
-                self.detach(file.stem)
-                swept.append(f"endpoint:{file.stem}")
+            yield file.stem, f"endpoint:{file.stem}"
         pins = self._home.run / "netns"
         for pin in sorted(pins.iterdir()) if pins.is_dir() else ():
-            if pin.name not in known:
-                self.detach(pin.name)
-                swept.append(f"netns:{pin.name}")
-        folder = self._home.run / "addresses"
-        for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
-            claims = addresses.address_claims(self._home, tenant.name)
-            swept += [f"address:{name}" for name in claims.sweep(known)]
-        swept += [f"port:{name}" for name in addresses.port_claims(self._home).sweep(known)]
-        return tuple(swept)
+            yield pin.name, f"netns:{pin.name}"
+        for claims in self._all_claims():
+            kind = "port" if claims.folder.name == "ports" else "address"
+            for owner, name in claims.holdings():
+                yield owner, f"{kind}:{name}"
 
     def teardown(self) -> None:
-        """Bridges, rules and claims of this instance; no container may be left."""
-        self.sweep(set())
+        """Every endpoint, bridge and rule of this instance; no container may be left."""
+        for container in {owner for owner, _ in self.belongings()}:
+            self.detach(container)
         for file in self._home.tenants.glob("*.json"):
             link.remove(self._home.bridge(file.stem))
         firewall.remove(self._home)

@@ -7,6 +7,7 @@ that a sweep would not find.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -43,9 +44,19 @@ class Claims:
         if self.owner(name) == owner:
             (self.folder / name).unlink(missing_ok=True)
 
-    def sweep(self, known: set[str]) -> tuple[str, ...]:
-        """Give back the claims whose owners are not known; returns their names."""
-        gone = tuple(name for name in self.names() if self.owner(name) not in known)
-        for name in gone:
-            (self.folder / name).unlink(missing_ok=True)
-        return gone
+    def holdings(self) -> Iterator[tuple[str, str]]:
+        """(owner, name) of each claim, also of one that a crash cut short."""
+        for name in self.names():
+            owner = self.owner(name)
+            if owner is not None:
+                yield owner, name
+        for path in sorted(self.folder.glob(".*.*")):
+            _, owner, name = path.name.split(".", 2)
+            yield owner, name
+
+    def free_all(self, owner: str) -> None:
+        """All that ``owner`` has here.  Nobody may claim in its name meanwhile."""
+        for name in self.names():
+            self.free(name, owner)
+        for path in self.folder.glob(f".{owner}.*"):
+            path.unlink(missing_ok=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,13 +39,19 @@ engine.remove("cvictim")
 print("lived")
 """
 STEADY = LIFE.replace("victim", "steady").split("engine.stop")[0]
+BRIEF = LIFE.replace('("sleep", "100000")', '("sh", "-c", "echo once; exit 7")')
+HUNGRY = LIFE.replace('("sleep", "100000")', '("sh", "-c", "x=a; while :; do x=$x$x; done")').replace(
+    'engine.stop("cvictim", grace_s=0)', 'import time; time.sleep(5); engine.settle("cvictim")'
+)
+ENDED = ("settle", "release", "remove")
+SOURCE = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
     made = NativeEngine(Home.from_environment())
     made.build("busybox")
-    subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
     yield made
     made.teardown()
     left = traces(made.home)
@@ -59,7 +69,7 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
         check=False,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=SOURCE,
     )
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
@@ -67,13 +77,82 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     for status in again.list():
         assert status.state in {State.CREATED, State.RUNNING, State.EXITED}
     assert again.inspect("csteady") == steady, "a running container was disturbed"
-    whole = subprocess.run(
-        [sys.executable, "-c", LIFE], check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
+    whole = subprocess.run([sys.executable, "-c", LIFE], check=False, capture_output=True, text=True, cwd=SOURCE)
     assert whole.stdout == "lived\n", whole.stderr
     assert [status.id for status in again.list()] == ["csteady"]
-    readings = [reading.epoch for reading in again.final_readings("cvictim")]
-    assert len(readings) == len(set(readings))
+    lives = 2 if point.startswith(ENDED) else 1
+    readings = {(reading.epoch, reading.started_at) for reading in again.final_readings("cvictim")}
+    assert len(readings) == lives, "each start has its final reading, once"
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("settle", "release"))])
+def test_how_it_ended_survives_a_crash_in_the_end(engine: NativeEngine, point: str) -> None:
+    died = subprocess.run(
+        [sys.executable, "-c", HUNGRY], env={**os.environ, "SLIPWAY_FAILPOINT": point}, check=False, cwd=SOURCE
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert engine.final_readings("cvictim") == (), "a reading that its settle may still need is nobody's to forget"
+    engine.reconcile()
+    status = engine.inspect("cvictim")
+    (final,) = engine.final_readings("cvictim")
+    assert status.state is State.EXITED
+    assert status.oom_killed
+    assert status.exit_code == 128 + signal.SIGKILL
+    assert status.finished_at == final.finished_at
+
+
+def test_a_program_that_ends_before_its_start_is_recorded_is_not_run_again(engine: NativeEngine) -> None:
+    died = subprocess.run(
+        [sys.executable, "-c", BRIEF], env={**os.environ, "SLIPWAY_FAILPOINT": "start.started"}, check=False, cwd=SOURCE
+    )
+    assert died.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while not (engine.home.exits / "cvictim").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert engine.reconcile().settled == ("cvictim",)
+    status = engine.inspect("cvictim")
+    assert (status.state, status.exit_code, status.epoch) == (State.EXITED, 7, 1)
+    (final,) = engine.final_readings("cvictim")
+    assert final.counters.cpu_ns
+    assert [line.text for line in engine.logs("cvictim")] == ["once"]
+
+
+def test_what_is_made_during_a_reconcile_is_not_swept(engine: NativeEngine) -> None:
+    """Reconcile runs on a schedule, beside launches."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def reconcile() -> None:
+        other = NativeEngine(engine.home)
+        while not stop.is_set():
+            swept = other.reconcile().swept
+            if swept:
+                failures.append(AssertionError(f"swept {swept}"))
+
+    thread = threading.Thread(target=reconcile)
+    thread.start()
+    try:
+        for number in range(25):
+            made = replace(engine.spec("csteady"), id=f"cmade{number}", name=f"made{number}")
+            engine.create(made)
+            assert engine.start(made.id).state is State.RUNNING
+            engine.remove(made.id, force=True)
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
+
+
+def test_one_broken_container_does_not_keep_the_others_from_being_put_right(engine: NativeEngine) -> None:
+    broken = replace(engine.spec("csteady"), id="cbroken", name="broken", ports=())
+    engine.create(broken)
+    (engine.home.container("cbroken") / "status.json").write_text("{")
+    found = NativeEngine(engine.home).reconcile()
+    assert found.adopted == ("csteady",)
+    assert [row.partition(":")[0] for row in found.failed] == ["cbroken"]
+    shutil.rmtree(engine.home.container("cbroken"))
+    assert "name:broken" in engine.reconcile().swept
 
 
 def test_every_point_has_a_name_of_its_own() -> None:

@@ -143,9 +143,13 @@ def gone(true: Callable[[], bool], world: World, name: str) -> None:
         time.sleep(0.02)
 
 
-def test_a_sweep_takes_only_what_nobody_knows(world: World) -> None:
+def test_what_belongs_to_whom_is_told_also_without_an_endpoint(world: World) -> None:
     world.networks.reserve("cknown", "tenant1", (Port(80),))
-    world.networks.reserve("clost", "tenant1", (Port(80),))
-    assert "endpoint:clost" in world.networks.sweep({"cknown"})
-    assert world.networks.endpoint("cknown")
-    assert world.networks.endpoint("clost") is None
+    lost = world.networks.reserve("clost", "tenant1", (Port(80, host_port=30999),))
+    Home.from_environment().run.joinpath("endpoints", "clost.json").unlink()
+    assert {what for id, what in world.networks.belongings() if id == "clost"} == {
+        f"address:{lost.address}",
+        "port:tcp-0.0.0.0-30999",
+    }
+    world.networks.detach("clost")
+    assert {id for id, _ in world.networks.belongings()} == {"cknown"}

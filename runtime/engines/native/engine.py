@@ -40,6 +40,7 @@ from runtime.home import Home, atomic_write
 from runtime.image.build import build
 from runtime.image.recipe import find as find_recipe
 from runtime.image.store import ImageStore
+from runtime.kernel import cgroup
 from runtime.kernel.process import Process
 from runtime.network.attach import TenantNetworks
 from runtime.storage.snapshot import Snapshots
@@ -47,6 +48,9 @@ from runtime.telemetry import log
 from runtime.telemetry.sampler import Sampler
 
 KILL_DEADLINE_S = 10.0
+RUN_FOLDERS = (
+    "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports",
+)  # fmt: skip
 
 
 class NativeEngine:
@@ -247,7 +251,8 @@ class NativeEngine:
         identity = None
         if spec.user:
             identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
-        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, spec, identity)
+        group = cgroup.Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
+        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, spec, identity, group)
 
     def logs(
         self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
@@ -257,7 +262,7 @@ class NativeEngine:
 
     def _ended(self, id: str) -> bool:
         try:
-            return self.inspect(id).state is not State.RUNNING
+            return self._lifecycle.drained(id, self._records.record(id))
         except NotFound:
             return True
 
@@ -310,23 +315,11 @@ class NativeEngine:
         self.reconcile()
         for id in self._records.ids():
             self.remove(id, force=True)
+        self._recovery.sweep(alive=True)
         self._networks.teardown()
         self._recovery.remove_tenant_cgroups()
         if self.home.run.is_dir():
-            for name in (
-                "runc",
-                "conmon",
-                "exits",
-                "netns",
-                "lower",
-                "bundle",
-                "locks",
-                "exec",
-                "bridges",
-                "endpoints",
-                "addresses",
-                "ports",
-            ):
+            for name in RUN_FOLDERS:
                 shutil.rmtree(self.home.run / name, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.home.run.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,19 +20,22 @@ from runtime.api import ExecSpec
 from runtime.engines.native import oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
-from runtime.kernel.process import Process
+from runtime.kernel import cgroup
+from runtime.kernel.process import Process, session_id
 
 START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
+KILL_S = 2.0
 POLL_S = 0.002
 
 
 class NativeExec:
     """See :class:`runtime.api.ExecSession`."""
 
-    def __init__(self, child: subprocess.Popen[bytes], folder: Path, master: int | None) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], folder: Path, master: int | None, group: cgroup.Cgroup) -> None:
         self._child = child
         self._folder = folder
+        self._group = group
         self._master = master
         if master is not None:
             terminal = cast("BinaryIO", os.fdopen(master, "r+b", buffering=0))
@@ -69,23 +73,42 @@ class NativeExec:
         self._folder.rmdir()
 
     def _hang_up(self) -> None:
-        if self._child.poll() is not None:
-            return
+        """Of the whole session that the runtime made for the command: also of what it left in the background."""
         try:
-            with Process(int((self._folder / "pid").read_text(encoding="ascii"))) as process:
-                process.send(signal.SIGHUP)
-                if not process.wait(HANG_UP_S):
-                    process.send(signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+            leader = int((self._folder / "pid").read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
             self._child.terminate()
+            return
+        for number, wait_s in ((signal.SIGHUP, HANG_UP_S), (signal.SIGKILL, KILL_S)):
+            deadline = time.monotonic() + wait_s
+            members = self._session(leader)
+            for process in members:
+                process.send(number)
+            for process in members:
+                process.wait(deadline - time.monotonic())
+                process.close()
+
+    def _session(self, leader: int) -> list[Process]:
+        """Its processes in the container's cgroup; a pid used anew outside of it is not among them."""
+        found = []
+        for pid in self._group.procs():
+            with contextlib.suppress(ProcessLookupError):
+                process = Process(pid)
+                if session_id(pid) == leader:
+                    found.append(process)
+                else:
+                    process.close()
+        return found
 
 
 def set_size(descriptor: int, columns: int, rows: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", max(1, rows), max(1, columns), 0, 0))
 
 
-def run(runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: Identity | None) -> NativeExec:
-    """Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
+def run(
+    runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: Identity | None, group: cgroup.Cgroup
+) -> NativeExec:
+    """``group`` is the container's.  Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Path(tempfile.mkdtemp(prefix=f"{id}.", dir=scratch))
     command = [
@@ -107,7 +130,7 @@ def run(runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: 
     else:
         pipe = subprocess.PIPE
         child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, bufsize=0)
-    session = NativeExec(child, folder, master)
+    session = NativeExec(child, folder, master, group)
     _await_start(session, child, folder)
     return session
 

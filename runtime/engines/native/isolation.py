@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from runtime.api import ContainerSpec, Image, IsolationReport, LayerMount, NamespaceIds
@@ -23,6 +24,12 @@ SECCOMP_FILTER = "2"
 
 def capabilities(mask: int) -> tuple[str, ...]:
     return tuple(f"CAP_{name}" for bit, name in enumerate(CAPABILITY_NAMES) if mask >> bit & 1)
+
+
+@functools.cache
+def _layer_size(folder: Path) -> int:
+    """A layer never changes."""
+    return disk_usage(folder)
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -52,7 +59,7 @@ def report(
     group = cgroup.Cgroup(home.cgroup(spec.tenant, spec.id))
     folder = home.container(spec.id)
     upper = disk_usage(folder / "upper")
-    sizes = [(layer.diff_id, disk_usage(path)) for layer, path in zip(image.layers, lowers, strict=True)]
+    sizes = [(layer.diff_id, _layer_size(path)) for layer, path in zip(image.layers, lowers, strict=True)]
     layers = [LayerMount("lower", diff_id, size) for diff_id, size in sizes]
     layers += [LayerMount("upper", "", upper), LayerMount("merged", "", upper + sum(size for _, size in sizes))]
     return IsolationReport(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import stat
@@ -17,22 +18,25 @@ import time
 from pathlib import Path
 
 from runtime.api import ContainerSpec, FinalReading, Image, Progress, State, Step
-from runtime.engines.native import bundle, oci, passwd, seccomp, supervisor
+from runtime.engines.native import bundle, choice, oci, passwd, seccomp, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
-from runtime.errors import DeadlineExceeded, RuntimeFault
+from runtime.errors import RuntimeFault
 from runtime.home import Home
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup
 from runtime.kernel.process import start_time
 from runtime.network.attach import Endpoint, TenantNetworks
 from runtime.storage.snapshot import Snapshots
+from runtime.telemetry import log
 from runtime.telemetry.exits import exit_code
 from runtime.telemetry.sampler import read_once
 
 EXIT_FILE_DEADLINE_S = 5.0
 EMPTY_DEADLINE_S = 5.0
 POLL_S = 0.002
+
+logger = logging.getLogger(__name__)
 
 
 class Lifecycle:
@@ -45,7 +49,7 @@ class Lifecycle:
 
     @property
     def runtime(self) -> oci.Runtime:
-        return oci.choose(self._home.runc)
+        return choice.choose(self._home)
 
     # start -----------------------------------------------------------------------------------------------
 
@@ -53,10 +57,9 @@ class Lifecycle:
         """The caller holds the container's lock and knows that it does not run."""
         id = spec.id
         image = self._images.image(spec.image)
+        self.records.save(id, record.moved(record.state, starting=True))
         with contextlib.ExitStack() as undo:
-            self.records.save(id, record.moved(record.state, starting=True))
-            undo.callback(lambda: self.records.save(id, record))
-            undo.callback(lambda: self.abandon(id, spec.tenant))
+            undo.callback(self._undo_start, spec, record)
             failpoint("start.marked")
             progress(Step("create"))
             endpoint = self._networks.reserve(id, spec.tenant, spec.ports)
@@ -67,9 +70,14 @@ class Lifecycle:
             owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
             pid = supervisor.create(
-                self._home, self.runtime, id, terminal=spec.terminal, log_bytes=spec.limits.log_bytes // 2
+                self._home,
+                self.runtime,
+                id,
+                terminal=spec.terminal,
+                log_bytes=log.generation_bytes(spec.limits.log_bytes),
             )
             failpoint("start.created")
+            keep_null_device()
             if not spec.terminal:
                 give_output(pid, owner)
             progress(Step("network"))
@@ -78,35 +86,49 @@ class Lifecycle:
             progress(Step("start"))
             self.runtime.start(id)
             failpoint("start.started")
-            running = self.running(spec, record, pid, endpoint)
+            running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
             self.records.save(id, running)
             undo.pop_all()
         return running
 
+    def _undo_start(self, spec: ContainerSpec, record: Record) -> None:
+        """What cannot be undone now stays marked as starting, for recovery; the person is told of the first failure, not of this one."""
+        try:
+            self.abandon(spec.id, spec.tenant)
+        except (RuntimeFault, OSError):
+            logger.exception("a start of %s could not be undone; recovery tries again", spec.id)
+        else:
+            self.records.save(spec.id, record)
+
     def finish_start(self, spec: ContainerSpec, record: Record) -> Record:
-        """A crash during a start: keep a container that was started, undo one that was not.  The caller holds the lock."""
+        """A crash during a start: keep a container that was started, also one that has ended since; undo one that was not.
+
+        The caller holds the lock, and settles what is returned as running without a process.
+        """
         id = spec.id
-        pid = supervisor.pid_of_created(self._home, id)
+        pid, created_at = supervisor.created(self._home, id)
         endpoint = self._networks.endpoint(id)
-        started = endpoint and pid and start_time(pid) is not None and self.runtime.status(id) == "running"
-        if started and endpoint and pid:
-            record = self.running(spec, record, pid, endpoint)
+        if pid and endpoint and self.runtime.was_started(id):
+            started = start_time(pid) if self.runtime.status(id) == "running" else None
+            record = self._running(spec, record, pid, started, endpoint, created_at)
         else:
             self.abandon(id, spec.tenant)
             record = record.moved(record.state, starting=False)
         self.records.save(id, record)
         return record
 
-    def running(self, spec: ContainerSpec, record: Record, pid: int, endpoint: Endpoint) -> Record:
+    def _running(
+        self, spec: ContainerSpec, record: Record, pid: int, pid_started: int | None, endpoint: Endpoint, at: float
+    ) -> Record:
         """The record of a start that succeeded.  A process that has ended by now is settled by whoever looks next."""
         return record.moved(
             State.RUNNING,
             starting=False,
             pid=pid,
-            pid_started=start_time(pid),
+            pid_started=pid_started,
             boot_id=boot_id(),
             cgroup_inode=self._inode(spec),
-            started_at=time.time(),
+            started_at=at,
             finished_at=None,
             exit_code=None,
             oom_killed=False,
@@ -153,14 +175,24 @@ class Lifecycle:
 
     def ended(self, record: Record) -> bool:
         """Whether the process of a running container is gone; a reboot counts."""
-        return record.pid is None or record.pid_started is None or start_time(record.pid) != record.pid_started
+        if record.pid is None or record.pid_started is None or record.boot_id != boot_id():
+            return True
+        return start_time(record.pid) != record.pid_started
+
+    def drained(self, id: str, record: Record) -> bool:
+        """Whether it has ended and its supervisor has written all of its output."""
+        if record.state is not State.RUNNING:
+            return True
+        if not self.ended(record):
+            return False
+        return exit_code(self._home.exits, id) is not None or not supervisor.alive(self._home, id)
 
     def settle(self, spec: ContainerSpec, record: Record) -> Record:
         """The caller holds the lock and knows that the process ended."""
         id = spec.id
         code = self._await_exit_code(id)
         self._await_empty(spec)
-        final = self._final_reading(spec, record)
+        final = self.records.final(id, record) or self._final_reading(spec, record)
         if final is not None:
             self.records.store_final(final)
         failpoint("settle.stored")
@@ -225,7 +257,7 @@ class Lifecycle:
         group = cgroup.Cgroup(self._home.cgroup(tenant, id))
         if group.populated():
             group.kill()
-        self._delete(id)
+        self.runtime.delete(id)
         failpoint("release.deleted")
         group.remove()
         self._networks.detach(id)
@@ -237,21 +269,6 @@ class Lifecycle:
         self.release(id, tenant)
         supervisor.forget(self._home, id)
 
-    def _delete(self, id: str) -> None:
-        """runc refuses to delete for the moment until it sees that the process has gone."""
-        deadline = time.monotonic() + EMPTY_DEADLINE_S
-        while True:
-            try:
-                self.runtime.delete(id)
-            except RuntimeFault:
-                if time.monotonic() > deadline:
-                    raise DeadlineExceeded(
-                        "The container runtime does not let go of the container.", hint="Try again."
-                    ) from None
-                time.sleep(0.02)
-            else:
-                return
-
 
 def give_output(pid: int, owner: int) -> None:
     """conmon's pipes belong to the host's root, whom the container's user namespace does not have: without this a program
@@ -261,6 +278,12 @@ def give_output(pid: int, owner: int) -> None:
         path = f"/proc/{pid}/fd/{descriptor}"
         if stat.S_ISFIFO(os.stat(path).st_mode):
             os.chown(path, owner, owner)
+
+
+def keep_null_device() -> None:
+    """crun gives the container's streams to its root, also the host's /dev/null: taken back before the program runs."""
+    if os.stat(os.devnull).st_uid != 0:
+        os.chown(os.devnull, 0, 0)
 
 
 def resolv_conf(source: Path) -> str:

@@ -100,31 +100,43 @@ class Records:
 
     # final readings --------------------------------------------------------------------------------------
 
-    def _final(self, container: str, epoch: int) -> Path:
-        return self._home.final / f"{container}-{epoch}.json"
+    def _final(self, container: str, epoch: int, started_at: float) -> Path:
+        return self._home.final / f"{container}-{epoch}-{round(started_at * 1000)}.json"
 
     def store_final(self, reading: FinalReading) -> None:
         """Once written it is never replaced: a second settle of the same epoch reads fewer counters, not more."""
         self._home.final.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._final(reading.container, reading.epoch)
+        path = self._final(reading.container, reading.epoch, reading.started_at)
         if not path.exists():
             atomic_write(path, json.dumps(asdict(reading)).encode())
 
+    def final(self, id: str, record: Record) -> FinalReading | None:
+        """What a settle of this start that a crash cut short has stored."""
+        return self._read_final(self._final(id, record.epoch, record.started_at or 0.0))
+
     def finals(self, id: str | None) -> tuple[FinalReading, ...]:
-        found = []
-        for path in sorted(self._home.final.glob("[a-z]*.json")):
-            try:
-                fields = json.loads(path.read_bytes())
-            except FileNotFoundError:
-                continue  # acknowledged by another process in this moment
-            fields["limits"] = Limits(**fields["limits"])
-            fields["counters"] = Counters(**fields["counters"])
-            if id is None or fields["container"] == id:
-                found.append(FinalReading(**fields))
-        return tuple(found)
+        """Those of settles that are done: until then a repeated settle needs its own, so nobody may have it forgotten."""
+        found = [self._read_final(path) for path in sorted(self._home.final.glob(f"{id or '[a-z]*'}-*.json"))]
+        return tuple(reading for reading in found if reading is not None and not self._unsettled(reading))
+
+    def _read_final(self, path: Path) -> FinalReading | None:
+        try:
+            fields = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        fields["limits"] = Limits(**fields["limits"])
+        fields["counters"] = Counters(**fields["counters"])
+        return FinalReading(**fields)
+
+    def _unsettled(self, reading: FinalReading) -> bool:
+        try:
+            record = self.record(reading.container)
+        except NotFound:
+            return False
+        return record.state is State.RUNNING and record.epoch == reading.epoch
 
     def forget_final(self, reading: FinalReading) -> None:
-        self._final(reading.container, reading.epoch).unlink(missing_ok=True)
+        self._final(reading.container, reading.epoch, reading.started_at).unlink(missing_ok=True)
 
 
 def encode_record(record: Record) -> bytes:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
 from runtime.errors import RuntimeFault
-from runtime.home import Home
-from runtime.kernel import cgroup, mount
+from runtime.home import Home, sweep_temporaries
+from runtime.kernel import cgroup
 from runtime.network.attach import TenantNetworks
+
+logger = logging.getLogger(__name__)
 
 
 class Recovery:
@@ -23,13 +26,18 @@ class Recovery:
         self._records = lifecycle.records
 
     def reconcile(self) -> Reconciliation:
-        found: dict[str, list[str]] = {"adopted": [], "settled": [], "removed": []}
+        found: dict[str, list[str]] = {"adopted": [], "settled": [], "removed": [], "failed": []}
         for id in self._records.ids():
-            with self._home.lock(id):
-                outcome = self._one(id)
-            if outcome:
-                found[outcome].append(id)
-        return Reconciliation(**{key: tuple(ids) for key, ids in found.items()}, swept=self._sweep())
+            try:
+                with self._home.lock(id):
+                    outcome = self._one(id)
+            except (RuntimeFault, OSError, ValueError) as fault:
+                logger.exception("%s could not be put right", id)
+                found["failed"].append(f"{id}: {fault if isinstance(fault, RuntimeFault) else type(fault).__name__}")
+            else:
+                if outcome:
+                    found[outcome].append(id)
+        return Reconciliation(**{key: tuple(ids) for key, ids in found.items()}, swept=self.sweep())
 
     def _one(self, id: str) -> str | None:
         if not self._records.exists(id):
@@ -50,37 +58,56 @@ class Recovery:
 
     # leftovers -------------------------------------------------------------------------------------------
 
-    def _sweep(self) -> tuple[str, ...]:
-        """What carries this instance's name and belongs to no container.  A container in the making holds its lock and has a folder."""
-        known = set(self._records.ids())
+    def sweep(self, *, alive: bool = False) -> tuple[str, ...]:
+        """What carries this instance's name and belongs to no container; what still has processes only if ``alive``.
+
+        A container in the making holds its id's lock, so each id is looked at again under its lock before anything goes.
+        """
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
-        for id in self._lifecycle.runtime.known():
-            if id not in known:
-                swept += self._sweep_one(id)
-        swept += self._networks.sweep(known)
-        swept += self._sweep_cgroups(known)
-        for point in (*mount.mounts_under(self._home.run / "lower"), *mount.mounts_under(self._home.run / "bundle")):
-            if not known & set(point.parts):
-                mount.unmount(point, lazy=True)
-                swept.append(f"mount:{point.parent.name}")
+        for folder in (self._home.final, self._home.tenants, self._home.images, self._home.run / "endpoints"):
+            swept += [f"file:{name}" for name in sweep_temporaries(folder)]
+        for id in self._records.ids():
+            swept += [f"file:{id}/{name}" for name in sweep_temporaries(self._home.container(id))]
+        strays = {id for id, _ in self._belongings()}
+        for id in sorted(strays - set(self._records.ids())):
+            try:
+                with self._home.lock(id):
+                    swept += self._sweep_one(id, alive)
+            except (RuntimeFault, OSError):
+                logger.exception("what is left of %s could not be swept", id)
         return tuple(swept)
 
-    def _sweep_one(self, id: str) -> list[str]:
-        with contextlib.suppress(RuntimeFault):
-            self._lifecycle.runtime.delete(id)
-            return [f"runtime:{id}"]
-        return []
+    def _belongings(self) -> Iterator[tuple[str, str]]:
+        """(container's id, ``kind:name``) of everything in the kernel and in RUN that a container may have."""
+        for id in self._lifecycle.runtime.known():
+            yield id, f"runtime:{id}"
+        yield from self._networks.belongings()
+        yield from self._removal.named()
+        for folder in self._cgroups():
+            yield folder.name, f"cgroup:{folder.name}"
+        for name, kind in (("lower", "mount"), ("bundle", "mount"), ("conmon", "folder"), ("exits", "folder")):
+            root = self._home.run / name
+            for entry in sorted(root.iterdir()) if root.is_dir() else ():
+                yield entry.name.partition(".")[0], f"{kind}:{entry.name}"
 
-    def _sweep_cgroups(self, known: set[str]) -> list[str]:
-        swept = []
+    def _sweep_one(self, id: str, alive: bool) -> list[str]:
+        """The caller holds the id's lock."""
+        left = [what for owner, what in self._belongings() if owner == id]
+        if self._records.exists(id) or not left:
+            return []
+        tenants = [folder.parent.name for folder in self._cgroups() if folder.name == id]
+        if not alive and any(cgroup.Cgroup(self._home.cgroup(tenant, id)).populated() for tenant in tenants):
+            logger.warning("%s has processes and no container; it is left alone", id)
+            return []
+        for tenant in tenants or [""]:
+            self._lifecycle.abandon(id, tenant)
+        self._removal.free_names(id)
+        self._home.forget_lock(id)
+        return left
+
+    def _cgroups(self) -> tuple[Path, ...]:
         root = Path("/sys/fs/cgroup") / ("" if cgroup.version() == 2 else "memory") / self._home.instance
-        for folder in sorted(root.glob("*/*/")):
-            if folder.name not in known and folder.is_dir():
-                group = cgroup.Cgroup(f"/{self._home.instance}/{folder.parent.name}/{folder.name}")
-                if not group.populated():
-                    group.remove()
-                    swept.append(f"cgroup:{folder.name}")
-        return swept
+        return tuple(sorted(folder for folder in root.glob("*/*") if folder.is_dir()))
 
     def remove_tenant_cgroups(self) -> None:
         root = cgroup.Cgroup(f"/{self._home.instance}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from runtime.api import ContainerSpec
 from runtime.engines.native.failpoint import failpoint
@@ -35,20 +36,30 @@ class Removal:
         self._home.forget_lock(spec.id)
 
     def sweep_folders(self) -> tuple[str, ...]:
-        """Folders of removals and creations that a crash cut short, and names whose containers are gone."""
+        """Folders of removals and creations that a crash cut short."""
         swept = []
         folder = self._home.containers
         for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if entry.name.startswith(GRAVE):
-                Snapshots.discard(entry)
-                swept.append(entry.name)
-            elif entry.name.startswith(CRADLE):
-                with self._home.lock(entry.name.removeprefix(CRADLE)):
-                    if entry.exists():
-                        Snapshots.discard(entry)
-                        swept.append(entry.name)
-        known = {entry.name.removeprefix(CRADLE) for entry in folder.iterdir()} if folder.is_dir() else set()
+            mark = next((mark for mark in (GRAVE, CRADLE) if entry.name.startswith(mark)), None)
+            if mark is None:
+                continue
+            with self._home.lock(entry.name.removeprefix(mark)):
+                if entry.exists():
+                    Snapshots.discard(entry)
+                    swept.append(entry.name)
+        return tuple(swept)
+
+    def _all_names(self) -> Iterator[Claims]:
         tenants = self._home.state / "names"
         for tenant in sorted(tenants.iterdir()) if tenants.is_dir() else ():
-            swept += [f"name {name}" for name in Claims(tenant).sweep(known)]
-        return tuple(swept)
+            yield Claims(tenant)
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """(container's id, ``name:...``) of each name that is taken."""
+        for claims in self._all_names():
+            for owner, name in claims.holdings():
+                yield owner, f"name:{name}"
+
+    def free_names(self, id: str) -> None:
+        for claims in self._all_names():
+            claims.free_all(id)

@@ -79,12 +79,13 @@ def alive(home: Home, id: str) -> bool:
         return False
 
 
-def pid_of_created(home: Home, id: str) -> int | None:
-    """The pid that a create left in its pid file, for recovery."""
+def created(home: Home, id: str) -> tuple[int | None, float]:
+    """The pid that a create left in its pid file and when it did (seconds since the epoch), for recovery."""
+    file = home.conmon(id) / "pid"
     try:
-        return int((home.conmon(id) / "pid").read_text(encoding="ascii"))
+        return int(file.read_text(encoding="ascii")), file.stat().st_mtime
     except (FileNotFoundError, ValueError):
-        return None
+        return None, 0.0
 
 
 def forget(home: Home, id: str) -> None:
