@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import signal
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -175,3 +177,23 @@ def test_two_instances_do_not_see_each_other(engine: NativeEngine, tmp_path: Pat
     other.teardown()
     assert engine.inspect(mine.id).state is State.RUNNING
     assert engine.reconcile().adopted == (mine.id,)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the older sibling of another architecture")
+def test_system_calls_of_an_older_architecture_end_the_program(engine: NativeEngine) -> None:
+    """An i386 program that only leaves by exit(0), int 0x80."""
+    code = bytes.fromhex("b801000000 31db cd80")
+    start, size = 0x8048000, 52 + 32 + len(code)
+    header = b"\x7fELF\x01\x01\x01" + bytes(9)
+    header += struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, start + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    header += struct.pack("<IIIIIIII", 1, 0, start, start, size, size, 5, 0x1000)
+    made = spec(engine, "sh", "-c", "/old; echo $?")
+    engine.create(made)
+    program = engine.home.container(made.id) / "upper/old"
+    program.write_bytes(header + code)
+    program.chmod(0o755)
+    engine.start(made.id)
+    assert [line.text for line in engine.logs(made.id, follow=True) if line.text.isdigit()] == [
+        str(128 + signal.SIGSYS)
+    ]
+    engine.remove(made.id, force=True)
