@@ -130,6 +130,7 @@ class Stack:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"./slipway down failed:\n{done.stdout}{done.stderr}")
+        shutil.rmtree(self.home.run, ignore_errors=True)  # its locks and sockets: free names now
         return traces(self.home)
 
     def kill_launcher(self) -> None:

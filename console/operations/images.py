@@ -40,6 +40,9 @@ def pulled(
 
 
 def record(tenant: Tenant | None, reference: str, image: Image) -> ImageRow:
+    known = ImageRow.objects.filter(tenant=tenant, node=settings.NODE, reference=reference, digest=image.id).first()
+    if known is not None:
+        return known
     row, _ = ImageRow.objects.update_or_create(
         tenant=tenant,
         node=settings.NODE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -91,26 +90,14 @@ def renew(id: str, worker: str) -> bool:
 
 # ------------------------------------------------------------------------------------------------ while it runs
 
-WRITE_EVERY_S = 0.5
 
-
-class Reporter:
-    """Writes an operation's progress, at most twice a second; a new stage is written at once."""
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-        self._written = 0.0
-        self._stage = ""
-
-    def __call__(self, step: Step) -> None:
-        now = time.monotonic()
-        if step.stage == self._stage and now - self._written < WRITE_EVERY_S and step.done != step.total:
-            return
-        self._stage, self._written = step.stage, now
-        fields = {"stage": step.stage, "done": step.done, "total": step.total, "detail": step.detail[:200]}
-        held = _held(self._operation).update(**fields)
-        if held:
-            _announce(self._operation, Operation.State.RUNNING, progress=fields)
+def report(operation: Operation, step: Step) -> bool:
+    """How far it is.  False: another worker has taken it over."""
+    fields = {"stage": step.stage, "done": step.done, "total": step.total, "detail": step.detail[:200]}
+    held = bool(_held(operation).update(**fields))
+    if held:
+        _announce(operation, Operation.State.RUNNING, progress=fields)
+    return held
 
 
 def _held(operation: Operation) -> QuerySet[Operation]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_ready
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 from console.operations import services
+from console.operations.attendance import attended
 from console.operations.engine import current
 from console.operations.models import Operation
 from console.operations.runners import RUNNERS, settle_bills
@@ -22,7 +20,6 @@ from console.workloads import services as workloads
 from runtime.errors import EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
-HEARTBEAT_S = 4.0
 
 
 def _worker() -> str:
@@ -50,9 +47,9 @@ def run(*, operation: str) -> None:
 
 
 def _perform(operation: Operation) -> None:
-    with _heartbeat(operation):
+    with attended(operation) as progress:
         try:
-            RUNNERS[operation.kind](operation, current(), services.Reporter(operation))
+            RUNNERS[operation.kind](operation, current(), progress)
         except RuntimeFault as fault:
             log.info("operation %s (%s): %s", operation.id, operation.kind, fault)
             services.fail(operation, fault)
@@ -63,29 +60,6 @@ def _perform(operation: Operation) -> None:
             )
         else:
             services.succeed(operation)
-
-
-@contextmanager
-def _heartbeat(operation: Operation) -> Iterator[None]:
-    """Renew the lease while the work goes on, from a thread with a database connection of its own."""
-    done = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not done.wait(HEARTBEAT_S):
-                services.renew(operation.id, operation.worker)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, name=f"lease {operation.id}", daemon=True)
-    if not settings.CELERY_TASK_ALWAYS_EAGER:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if thread.is_alive():
-            thread.join(HEARTBEAT_S)
 
 
 @shared_task

@@ -5,6 +5,7 @@ crun before 1.9, for one, refuses hosts that mix both cgroup versions.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -61,7 +62,8 @@ def self_test(home: Home, runtime: Runtime) -> None:
     folder = home.run / TRIAL / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     trial = Runtime(runtime.path, folder / "state")
-    group = cgroup.Cgroup(home.cgroup(TRIAL, TRIAL))
+    group, parent = cgroup.Cgroup(home.cgroup(TRIAL, TRIAL)), cgroup.Cgroup(f"/{home.instance}")
+    first = not parent.exists()
     try:
         _prepare(home, folder)
         cgroup.ensure_parent(f"/{home.instance}/{TRIAL}")
@@ -70,7 +72,8 @@ def self_test(home: Home, runtime: Runtime) -> None:
         trial.delete(TRIAL)
     finally:
         group.kill()
-        cgroup.Cgroup(f"/{home.instance}/{TRIAL}").remove()
+        with contextlib.suppress(OSError):  # somebody else has made one below it meanwhile
+            (parent if first else cgroup.Cgroup(f"/{home.instance}/{TRIAL}")).remove()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -65,9 +65,6 @@ class Runtime:
         """Whether ``start`` let the program go: the runtime keeps a fifo that the program waits at, and start removes it."""
         return (self.root / id).exists() and not (self.root / id / START_FIFO).exists()
 
-    def known(self) -> tuple[str, ...]:
-        return tuple(sorted(entry.name for entry in self.root.iterdir())) if self.root.is_dir() else ()
-
 
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,

@@ -16,6 +16,9 @@ from runtime.network.attach import TenantNetworks
 
 logger = logging.getLogger(__name__)
 
+RUN_FOLDERS = (("runc", "runtime"), ("lower", "mount"), ("bundle", "mount"), ("conmon", "folder"), ("exits", "folder"))
+"""Folders of RUN with an entry for each container that is in the kernel, and what such an entry is told as."""
+
 
 class Recovery:
     def __init__(self, home: Home, lifecycle: Lifecycle, removal: Removal, networks: TenantNetworks) -> None:
@@ -79,13 +82,11 @@ class Recovery:
 
     def _belongings(self) -> Iterator[tuple[str, str]]:
         """(container's id, ``kind:name``) of everything in the kernel and in RUN that a container may have."""
-        for id in self._lifecycle.runtime.known():
-            yield id, f"runtime:{id}"
         yield from self._networks.belongings()
         yield from self._removal.named()
         for folder in self._cgroups():
             yield folder.name, f"cgroup:{folder.name}"
-        for name, kind in (("lower", "mount"), ("bundle", "mount"), ("conmon", "folder"), ("exits", "folder")):
+        for name, kind in RUN_FOLDERS:
             root = self._home.run / name
             for entry in sorted(root.iterdir()) if root.is_dir() else ():
                 yield entry.name.partition(".")[0], f"{kind}:{entry.name}"
