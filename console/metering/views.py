@@ -14,7 +14,6 @@ from console.accounts.models import Tenant
 from console.accounts.services import require_admin
 from console.core.errors import Invalid
 from console.core.requests import person, tenant_of
-from console.core.streaming import streamed
 from console.metering import exports, selectors
 from console.metering.selectors import By
 from console.metering.splitting import HOUR, hour_of
@@ -80,7 +79,7 @@ def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRespo
         return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
     chunks: Export = exports.csv_rows if kind == "csv" else exports.json_chunks
     answer = StreamingHttpResponse(
-        streamed(chunks(tenant, start, end)),
+        chunks(tenant, start, end),
         content_type="text/csv; charset=utf-8" if kind == "csv" else "application/json",
     )
     name = f"slipway-usage-{tenant.slug if tenant else 'all'}-{start:%Y%m%dT%H}-{end:%Y%m%dT%H}.{kind}"

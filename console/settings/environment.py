@@ -88,6 +88,7 @@ def database(name: str, sqlite_path: str) -> dict[str, object]:
     sqlite: dict[str, object] = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": sqlite_path,
+        "CONN_MAX_AGE": 3600,
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",

@@ -15,7 +15,6 @@ from console.accounts.models import Role
 from console.accounts.selectors import role_in
 from console.core.errors import Full, Invalid
 from console.core.requests import may, person, tenant_of
-from console.core.streaming import streamed
 from console.live import client
 from console.workloads import selectors, services
 from console.workloads.models import Container
@@ -150,6 +149,6 @@ def download_logs(request: HttpRequest, id: str) -> HttpResponse | StreamingHttp
         for at, stream, line, *_partial in lines:
             yield f"{at} {stream} {line}\n"
 
-    answer = StreamingHttpResponse(streamed(text()), content_type="text/plain; charset=utf-8")
+    answer = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{container.name}.log"'
     return answer
