@@ -6,9 +6,11 @@ On version 1 a cgroup is a folder of the same name in every controller's hierarc
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +30,7 @@ LIMIT_FILES_V1 = {
 LIMIT_FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
 ACCOUNTING_GROUP = "slipway-block-accounting"
 HARMLESS_BYTES_PER_SECOND = 2**62
+MOVES_EXPECTED_EVERY_S = 0.004
 
 
 @functools.cache
@@ -137,6 +140,42 @@ def _rmdir(folder: str) -> None:
             time.sleep(0.005)
         else:
             return
+
+
+@contextlib.contextmanager
+def moves_expected() -> Iterator[None]:
+    """While processes are about to be moved into cgroups: the kernel keeps the lock that a move takes at hand.
+
+    The first move after a quiet moment waits for a grace period of RCU (8 ms; ``cgroup_threadgroup_rwsem`` in
+    kernel/cgroup/cgroup.c), those within 10 ms of another do not.  Moving this process to where it is
+    takes the same lock and changes nothing; so it is done again and again, beside other work.
+    """
+    done = threading.Event()
+    thread = threading.Thread(target=_move_nowhere, args=(done,), name="cgroup-moves")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _move_nowhere(done: threading.Event) -> None:
+    with contextlib.suppress(OSError), (_own_folder() / "cgroup.procs").open("wb", buffering=0) as procs:
+        while True:
+            procs.write(str(os.getpid()).encode())
+            if done.wait(MOVES_EXPECTED_EVERY_S):
+                return
+
+
+def _own_folder() -> Path:
+    """Of the cgroup that this process is in."""
+    controller, root = ("", ROOT) if version() == 2 else ("memory", ROOT / "memory")
+    for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return root / path.lstrip("/")
+    raise FileNotFoundError(errno.ENOENT, "this process is in no cgroup of the controller", controller)
 
 
 def ensure_parent(path: str) -> None:

@@ -47,20 +47,23 @@ def ensure_bridge(name: str, address: str, prefix: int) -> bool:
 def add_veth(name: str, bridge: str, pid: int, mac: str) -> None:
     """A pair: ``name`` on the bridge, ``eth0`` in the network namespace of ``pid``.  Exists already: made anew."""
     with IPRoute() as netlink:
-        master = socket.if_nametoindex(bridge)
-        peer = {"ifname": INTERFACE, "net_ns_pid": pid, "address": mac}
+        pair = {
+            "ifname": name,
+            "kind": "veth",
+            "master": socket.if_nametoindex(bridge),
+            "peer": {"ifname": INTERFACE, "net_ns_pid": pid, "address": mac},
+        }
         try:
-            netlink.link("add", ifname=name, kind="veth", peer=peer)
+            netlink.link("add", **pair)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
             remove(name)
-            netlink.link("add", ifname=name, kind="veth", peer=peer)
-        index = socket.if_nametoindex(name)
+            netlink.link("add", **pair)
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
-        netlink.link("set", index=index, master=master, state="up")
-        # hairpin: a container reaches its own published port through the node's address
-        netlink.brport("set", index=index, mode=1)
+        netlink.link("set", index=socket.if_nametoindex(name), state="up")
+    # a container reaches its own published port through the node's address
+    Path(f"/sys/class/net/{name}/brport/hairpin_mode").write_text("1", encoding="ascii")
 
 
 def configure_inside(netns: Path, address: str, prefix: int, gateway: str) -> None:

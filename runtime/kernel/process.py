@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,19 @@ def session_id(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+def pids() -> Iterator[int]:
+    """Of every process that this one can see."""
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def arguments_of(pid: int) -> list[bytes]:
+    """Of its command line; empty when there is no such process, or it is a thread of the kernel."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 class Process:

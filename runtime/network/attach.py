@@ -117,6 +117,10 @@ class TenantNetworks:
             raise
         return endpoint
 
+    def admit(self, endpoint: Endpoint) -> None:
+        """Let the container's packets through, and only its own, before it has an interface."""
+        firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+
     def attach(self, endpoint: Endpoint, pid: int) -> None:
         """Give the process's network namespace its interface.  The namespace is pinned first: its counters outlive it."""
         pin = self._home.netns(endpoint.container)
@@ -124,7 +128,6 @@ class TenantNetworks:
         namespaces.pin_network(pid, pin)
         link.add_veth(endpoint.interface, endpoint.bridge, pid, endpoint.mac)
         link.configure_inside(pin, endpoint.address, endpoint.prefix, endpoint.gateway)
-        firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
 
     def detach(self, container: str) -> None:
         """Take away everything of a container, in whatever state it was left."""

@@ -85,6 +85,30 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     assert len(readings) == lives, "each start has its final reading, once"
 
 
+def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_path: Path) -> None:
+    slow = tmp_path / "slow" / "runc"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\ncase " $* " in *" create "*) sleep 1;; esac\nexec {shutil.which("runc")} "$@"\n', encoding="utf-8"
+    )
+    slow.chmod(0o755)
+    path = f"{slow.parent}:{os.environ['PATH']}"
+    died = subprocess.run(
+        [sys.executable, "-c", LIFE],
+        env={**os.environ, "SLIPWAY_FAILPOINT": "start.creating", "PATH": path},
+        check=False,
+        cwd=SOURCE,
+    )
+    assert died.returncode == -signal.SIGKILL
+    engine.reconcile()
+    left = traces(engine.home)
+    files = {file for file in left.files if file.startswith(str(engine.home.run)) and ".lock" not in file}
+    assert "cvictim" not in str((left.cgroups, left.mounts, left.processes, files)), (
+        "still being made after its start was undone"
+    )
+    assert engine.inspect("cvictim").state is State.CREATED
+
+
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("settle", "release"))])
 def test_how_it_ended_survives_a_crash_in_the_end(engine: NativeEngine, point: str) -> None:
     died = subprocess.run(

@@ -53,6 +53,7 @@ class World:
         while os.readlink(f"/proc/{child.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
             time.sleep(0.01)
         endpoint = self.networks.reserve(name, tenant, ports)
+        self.networks.admit(endpoint)
         self.networks.attach(endpoint, child.pid)
         return Host(child.pid, endpoint)
 

@@ -1,6 +1,7 @@
 """Start and settle: the two ways between disk and kernel.
 
-start    reserve address and ports, mount the snapshot, write the bundle, conmon + create, attach the network, start.
+start    reserve address and ports, mount the snapshot, write the bundle, conmon + create (the network's rules
+         meanwhile), attach the network, start.
          A failure undoes in reverse; a crash leaves ``starting`` set, and recovery finishes or undoes.
 settle   read the last counters, store them durably, delete the runtime's container (and so its cgroup), detach, unmount.
          Every step is idempotent and the status is written last, so whoever settles next finishes.
@@ -69,13 +70,19 @@ class Lifecycle:
             failpoint("start.mounted")
             owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
-            pid = supervisor.create(
-                self._home,
-                self.runtime,
-                id,
-                terminal=spec.terminal,
-                log_bytes=log.generation_bytes(spec.limits.log_bytes),
-            )
+            with (
+                cgroup.moves_expected(),
+                supervisor.create(
+                    self._home,
+                    self.runtime,
+                    id,
+                    terminal=spec.terminal,
+                    log_bytes=log.generation_bytes(spec.limits.log_bytes),
+                ) as creation,
+            ):
+                self._networks.admit(endpoint)
+                failpoint("start.creating")
+                pid = creation.pid()
             failpoint("start.created")
             keep_null_device()
             if not spec.terminal:
@@ -106,6 +113,7 @@ class Lifecycle:
         The caller holds the lock, and settles what is returned as running without a process.
         """
         id = spec.id
+        supervisor.await_creation(self._home, id)
         pid, created_at = supervisor.created(self._home, id)
         endpoint = self._networks.endpoint(id)
         if pid and endpoint and self.runtime.was_started(id):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
+import time
 from pathlib import Path
+from typing import BinaryIO, Self
 
 from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
 from runtime.home import Home
+from runtime.kernel.process import arguments_of, pids
 
 CREATE_DEADLINE_S = 60.0
 
@@ -22,16 +26,54 @@ def conmon_path() -> str:
     return found
 
 
-def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_bytes: int) -> int:
-    """Have conmon create the container (not start it); returns the pid of its first process.
+class Creation:
+    """A container that conmon is having created, in a process of its own: there is time for other work meanwhile."""
 
-    Raises what :func:`runtime.engines.native.oci.fault` makes of the runtime's words, or DeadlineExceeded.
-    """
+    def __init__(self, daemon: subprocess.Popen[bytes], answer: BinaryIO) -> None:
+        self._daemon = daemon
+        self._answer = answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever happened meanwhile: nothing is being created any more after this."""
+        if not self._answer.closed:
+            self._line()
+
+    def pid(self) -> int:
+        """Of the container's first process, which waits to be started.
+
+        Raises what :func:`runtime.engines.native.oci.fault` makes of the runtime's words, or DeadlineExceeded.
+        """
+        line = self._line()
+        if line is None:
+            raise DeadlineExceeded("Creating the container took more than a minute.", hint="Try again.")
+        if not line:
+            raise EngineFault("The container's supervisor ended before it answered.", hint="Try again.")
+        answer = json.loads(line)
+        pid = int(answer.get("data", answer.get("pid", -1)))
+        if pid <= 0:
+            raise oci.fault(str(answer.get("message", "")))
+        return pid
+
+    def _line(self) -> bytes | None:
+        """conmon's one line; empty when it ended without, None after the deadline."""
+        with self._answer as answer:
+            ready, _, _ = select.select([answer], [], [], CREATE_DEADLINE_S)
+            line = answer.readline() if ready else None
+        if not ready:
+            self._daemon.kill()
+        self._daemon.wait()  # it only forks the supervisor, and has ended by now
+        return line
+
+
+def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_bytes: int) -> Creation:
+    """Have conmon create the container (not start it)."""
     folder, sockets = home.container(id), home.conmon(id)
     sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.exits.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home.exits / id).unlink(missing_ok=True)
-    reader, writer = os.pipe()
     command = [
         conmon_path(), "--api-version", "1", "--cid", id, "--cuuid", id, "--name", id,
         "--runtime", runtime.path, "--runtime-arg", "--root", "--runtime-arg", str(home.runc),
@@ -41,33 +83,25 @@ def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_byt
     ]  # fmt: skip
     if terminal:
         command.append("--terminal")
-    with os.fdopen(reader, "rb") as sync:
-        try:
-            daemon = subprocess.Popen(
-                command,
-                pass_fds=(writer,),
-                env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "_OCI_SYNCPIPE": str(writer)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        finally:
-            os.close(writer)
-        try:
-            daemon.wait(CREATE_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            raise DeadlineExceeded("Creating the container took more than a minute.", hint="Try again.") from None
-        line = sync.readline()
-    if not line:
-        raise EngineFault("The container's supervisor ended before it answered.", hint="Try again.")
-    answer = json.loads(line)
-    pid = int(answer.get("data", answer.get("pid", -1)))
-    if pid <= 0:
-        raise oci.fault(str(answer.get("message", "")))
-    return pid
+    reader, writer = os.pipe()
+    answer = os.fdopen(reader, "rb")
+    try:
+        daemon = subprocess.Popen(
+            command,
+            pass_fds=(writer,),
+            env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "_OCI_SYNCPIPE": str(writer)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError:
+        answer.close()
+        raise
+    finally:
+        os.close(writer)
+    return Creation(daemon, answer)
 
 
 def alive(home: Home, id: str) -> bool:
@@ -86,6 +120,25 @@ def created(home: Home, id: str) -> tuple[int | None, float]:
         return int(file.read_text(encoding="ascii")), file.stat().st_mtime
     except (FileNotFoundError, ValueError):
         return None, 0.0
+
+
+def await_creation(home: Home, id: str) -> None:
+    """A creation goes on when the process that asked for it is killed: wait until it has come to its end.
+
+    Raises DeadlineExceeded.
+    """
+    deadline = time.monotonic() + CREATE_DEADLINE_S
+    while _being_created(home, id):
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded("Creating the container took more than a minute.", hint="Try again.")
+        time.sleep(0.02)
+
+
+def _being_created(home: Home, id: str) -> bool:
+    """Whether a process creates the container: the runtime, or a conmon that has not called it yet or still waits for it."""
+    bundle = str(home.bundle(id)).encode()
+    made = (home.conmon(id) / "pid").exists()
+    return any(bundle in arguments and (b"create" in arguments or not made) for arguments in map(arguments_of, pids()))
 
 
 def forget(home: Home, id: str) -> None:
