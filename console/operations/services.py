@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError
 
 from console.accounts.models import Tenant, User
 from console.celery import app
@@ -62,8 +63,8 @@ def ring(id: str, node: str) -> None:
     """Tell the node's queue.  With the broker down the operation stays queued, and the sweep rings later."""
     try:
         app.send_task("console.operations.tasks.run", kwargs={"operation": id}, queue=f"node.{node}", retry=False)
-    except Exception:
-        log.warning("the broker did not take operation %s; the sweep will ring", id, exc_info=True)
+    except (OperationalError, OSError) as error:
+        log.warning("the broker did not take operation %s; the sweep will ring: %r", id, error)
         return
     Operation.objects.filter(pk=id).update(rung_at=timezone.now())
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -59,12 +60,12 @@ def _launch(member: Session, name: str) -> bool:
     return True
 
 
-def _rows(running: Stack) -> dict[str, object]:
+def _rows(running: Stack) -> dict[str, Any]:
     said = running.manage("shell", "-c", ROWS)
     return dict(json.loads(next(line for line in said.splitlines() if line.startswith("ROWS "))[5:]))
 
 
-def _converge(running: Stack) -> dict[str, object]:
+def _converge(running: Stack) -> dict[str, Any]:
     """Until no operation is open; returns the rows."""
     deadline = time.monotonic() + CONVERGED_WITHIN_S
     while (rows := _rows(running))["open"]:
@@ -73,9 +74,8 @@ def _converge(running: Stack) -> dict[str, object]:
     return rows
 
 
-def _same_in_database_and_engine(running: Stack, rows: dict[str, object]) -> None:
+def _same_in_database_and_engine(running: Stack, rows: dict[str, Any]) -> None:
     containers = rows["containers"]
-    assert isinstance(containers, dict)
     in_rows = {key: state for key, state in containers.values() if state != "failed"}
     in_engine = {one.id: one.state.value for one in running.engine.list() if one.state is not State.REMOVING}
     assert in_rows == in_engine
@@ -98,17 +98,31 @@ def test_a_killed_process_loses_and_doubles_nothing(running: Stack, victim: str)
             _launch_if_absent(running, member, name)
     rows = _converge(running)
     containers = rows["containers"]
-    assert isinstance(containers, dict)
     assert {name: containers[name][1] for name in names} == dict.fromkeys(names, "running")
     _same_in_database_and_engine(running, rows)
     _remove(running, names)
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_a_hung_redis_holds_no_launch_back_for_good(running: Stack) -> None:
+    pid = running.wait_for("redis")
+    with running.signed_in("demo") as member:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert _launch(member, "unheard")
+            assert _rows(running)["containers"]["unheard"][1] == "pending"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    rows = _converge(running)
+    assert rows["containers"]["unheard"][1] == "running"
+    _same_in_database_and_engine(running, rows)
+    _remove(running, ["unheard"])
 
 
 def _launch_if_absent(running: Stack, member: Session, name: str) -> None:
     deadline = time.monotonic() + CONVERGED_WITHIN_S
     while True:
         containers = _rows(running)["containers"]
-        assert isinstance(containers, dict)
         if name in containers:
             return
         assert time.monotonic() < deadline, f"{name} cannot be launched:\n{running.tail()}"
@@ -119,7 +133,6 @@ def _launch_if_absent(running: Stack, member: Session, name: str) -> None:
 def _remove(running: Stack, names: list[str]) -> None:
     """Through the console; then the kernel has what it had for the steady one alone."""
     containers = _rows(running)["containers"]
-    assert isinstance(containers, dict)
     with running.signed_in("demo") as member:
         for name in names:
             member.remove(containers[name][0])
