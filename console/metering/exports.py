@@ -1,8 +1,9 @@
 """Billing exports: a period's usage of each container, as CSV or JSON, in a stream and in the same order each time.
 
 Times are UTC; the start is included and the end is not.  Decimals have a point and as many digits as they need, at most nine
-after it.  ``memory_used_gib_seconds`` is an integral of samples; every other figure is a difference of kernel counters, or a
-limit times the time that it held.
+after it.  What the kernel did not say is an empty cell in CSV and null in JSON; ``quality`` is then ``incomplete``.
+``memory_used_gib_seconds`` is an integral of samples; every other figure is a difference of kernel counters, or a limit times
+the time that it held.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ def _iso(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> dict[str, str | int]:
+def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> dict[str, str | int | None]:
     decimals = ("vcpu_seconds", "vcpu_limit_seconds", "memory_limit_gib_seconds", "memory_used_gib_seconds")
-    cells: dict[str, str | int] = {"period_start": _iso(start), "period_end": _iso(end)}
+    cells: dict[str, str | int | None] = {"period_start": _iso(start), "period_end": _iso(end)}
     for name in COLUMNS:
         if name not in cells:
             value = getattr(row, name)
-            cells[name] = _decimal(value) if name in decimals else value
+            cells[name] = _decimal(value) if name in decimals and value is not None else value
     return {name: cells[name] for name in COLUMNS}
 
 

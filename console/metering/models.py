@@ -47,6 +47,14 @@ class MeterEpoch(models.Model):
     cgroup_inode = models.BigIntegerField(null=True)
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
+    lost = models.BooleanField(default=False)
+    """The final reading never came: charged up to the last one, and what followed is recorded as missing."""
+    sequence = models.PositiveIntegerField(default=0)
+    """Of the last reading; 0 before the first."""
+    read_at = models.DateTimeField(null=True)
+    read_boottime_ns = models.BigIntegerField(null=True)
+    counted = models.JSONField(default=dict)
+    """Meter -> the last value that was charged up to: what readings say, at hand without going through them."""
     memory_bytes = models.BigIntegerField()
     cpu_millis = models.PositiveIntegerField()
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, Max, Window
 
 from console.metering.models import Meter, MeterEpoch, Quality, Reading, UsageRecord
 from console.metering.splitting import split
@@ -31,6 +30,9 @@ COUNTERS: Mapping[Meter, str] = {
 }
 GAUGE = "memory_bytes"
 KIB = 1024
+SETTLED_AFTER = dt.timedelta(minutes=1)
+READ_FIELDS = ("sequence", "read_at", "read_boottime_ns", "counted")
+END_FIELDS = ("ended_at", "lost", "boot_id", "cgroup_inode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,14 @@ def _time(seconds: float) -> dt.datetime:
 
 @transaction.atomic
 def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
-    """The epoch of a start.  Begun already: returned as it is."""
-    return _epoch(container, status.epoch, status.started_at or 0.0)
+    """The epoch of a start.  Begun already: returned as it is.  Raises ValueError for a status that has not started."""
+    if status.started_at is None:
+        raise ValueError(f"{status.id} has no start to meter from")
+    limits = {"memory_bytes": container.memory_bytes, "cpu_millis": container.cpu_millis}
+    return _epoch(container, status.epoch, status.started_at, **limits)
 
 
-def _epoch(container: Container, number: int, started_at: float, **more: object) -> MeterEpoch:
+def _epoch(container: Container, number: int, started_at: float, **limits: int) -> MeterEpoch:
     epoch, _ = MeterEpoch.objects.get_or_create(
         container=container,
         number=number,
@@ -57,9 +62,7 @@ def _epoch(container: Container, number: int, started_at: float, **more: object)
             "tenant_id": container.tenant_id,
             "node": container.node,
             "started_at": _time(started_at),
-            "memory_bytes": container.memory_bytes,
-            "cpu_millis": container.cpu_millis,
-            **more,
+            **limits,
         },
     )
     return epoch
@@ -71,94 +74,127 @@ def read(readings: Mapping[str, Counters]) -> None:
         found = MeterEpoch.objects.select_for_update().filter(container__in=list(readings), ended_at__isnull=True)
         # a start whose final reading is still on its way is not the one that runs
         open_epochs = list({epoch.container_id: epoch for epoch in found.order_by("number")}.values())
-        rows: list[Reading] = []
-        records: list[UsageRecord] = []
-        latest = _latest([epoch.pk for epoch in open_epochs])
+        entry = _Entry()
         for epoch in open_epochs:
-            _measure(epoch, readings[epoch.container_id], latest.get(epoch.pk, {}), rows, records, final=False)
-        _store(rows, records)
+            if epoch.read_boottime_ns is None or readings[epoch.container_id].boottime_ns > epoch.read_boottime_ns:
+                _measure(epoch, readings[epoch.container_id], entry, final=False)
+        entry.store(open_epochs)
 
 
 @transaction.atomic
-def ingest_final(reading: FinalReading) -> None:
-    """Ends the epoch.  Ended already: does nothing."""
+def ingest_final(reading: FinalReading) -> bool:
+    """Ends the epoch.  Ended already: does nothing.  False: no row knows the container, so the reading must be kept."""
     container = Container.objects.filter(pk=reading.container).first()
     if container is None:
-        log.error("a final reading of %s, which no row knows, cannot be billed", reading.container)
-        return
-    _epoch(container, reading.epoch, reading.started_at)
+        log.error("a final reading of %s, which no row knows, cannot be billed and is kept", reading.container)
+        return False
+    limits = {"memory_bytes": reading.limits.memory_bytes, "cpu_millis": reading.limits.cpu_millis}
+    _epoch(container, reading.epoch, reading.started_at, **limits)
     epoch = MeterEpoch.objects.select_for_update().get(container=container, number=reading.epoch)
     if epoch.ended_at is not None:
-        return
-    rows: list[Reading] = []
-    records: list[UsageRecord] = []
-    _measure(epoch, reading.counters, _latest([epoch.pk]).get(epoch.pk, {}), rows, records, final=True)
-    _store(rows, records)
+        return True
+    entry = _Entry()
+    _measure(epoch, reading.counters, entry, final=True)
     epoch.ended_at = _time(reading.finished_at)
     epoch.boot_id, epoch.cgroup_inode = reading.boot_id, reading.cgroup_inode
-    epoch.save(update_fields=["ended_at", "boot_id", "cgroup_inode"])
+    for meter in COUNTERS:
+        if meter not in epoch.counted:
+            entry.charge(epoch, meter, 0, epoch.started_at, epoch.ended_at, Quality.MISSING)
+    entry.store([epoch], *END_FIELDS)
+    return True
 
 
-def _latest(epochs: list[str]) -> dict[str, dict[str, Reading]]:
-    """Epoch -> meter -> its last reading that has a value: what the kernel did not say for a while is no base to count from."""
-    found: dict[str, dict[str, Reading]] = {}
-    last = Window(Max("sequence"), partition_by=["epoch", "meter"])
-    said = Reading.objects.filter(epoch__in=epochs, value__isnull=False)
-    for row in said.annotate(last=last).filter(sequence=F("last")):
-        found.setdefault(row.epoch_id, {})[row.meter] = row
-    return found
+@transaction.atomic
+def close_lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> int:
+    """End the epochs of ``node`` that do not run and whose final readings will never come; returns how many.
+
+    ``running``: container -> its epoch, as the engine said at ``as_of``, before its final readings were taken in; what
+    started later than a minute before that is left for the next time.  Such an epoch is charged up to its last reading;
+    from there to the end that the container's row knows, each meter is missing.
+    """
+    started = MeterEpoch.objects.select_for_update().filter(started_at__lt=as_of - SETTLED_AFTER)
+    lost = [
+        epoch
+        for epoch in started.filter(node=node, ended_at__isnull=True)
+        if running.get(epoch.container_id) != epoch.number
+    ]
+    entry = _Entry()
+    for epoch in lost:
+        last = epoch.read_at or epoch.started_at
+        epoch.ended_at = max(last, epoch.container.finished_at or last)
+        epoch.lost = True
+        for meter in Meter:
+            entry.charge(epoch, meter, 0, last, epoch.ended_at, Quality.MISSING)
+        log.error("the final reading of %s is lost; nothing is charged after %s", epoch, last)
+    entry.store(lost, *END_FIELDS)
+    return len(lost)
 
 
-def _measure(
-    epoch: MeterEpoch,
-    counters: Counters,
-    latest: Mapping[str, Reading],
-    rows: list[Reading],
-    records: list[UsageRecord],
-    *,
-    final: bool,
-) -> None:
-    now = _Instant(_time(counters.at), counters.boottime_ns)
-    clock = latest.get(Meter.CPU_LIMIT)
-    start = _start(epoch, now) if clock is None else _Instant(clock.at, clock.boottime_ns)
-    elapsed_ns = now.boottime_ns - start.boottime_ns
-    if clock is not None and elapsed_ns <= 0 and not final:
-        return  # the same reading again, or an older one
-    sequence = clock.sequence + 1 if clock else 1
+class _Entry:
+    """Readings and records that are stored together."""
 
-    def note(meter: Meter, value: int | None, reason: str = "") -> None:
-        rows.append(
+    def __init__(self) -> None:
+        self._readings: list[Reading] = []
+        self._records: list[UsageRecord] = []
+
+    def note(
+        self, epoch: MeterEpoch, meter: Meter, now: _Instant, value: int | None, reason: str = "", *, final: bool
+    ) -> None:
+        self._readings.append(
             Reading(
-                epoch=epoch, meter=meter, sequence=sequence, at=now.at, boottime_ns=now.boottime_ns, value=value,
+                epoch=epoch, meter=meter, sequence=epoch.sequence, at=now.at, boottime_ns=now.boottime_ns, value=value,
                 final=final, reason=reason,
             )
         )  # fmt: skip
 
+    def charge(
+        self, epoch: MeterEpoch, meter: Meter, quantity: int, start: dt.datetime, end: dt.datetime, quality: Quality
+    ) -> None:
+        self._records.extend(_records(epoch, meter, quantity, start, end, quality))
+
+    def store(self, epochs: list[MeterEpoch], *more: str) -> None:
+        Reading.objects.bulk_create(self._readings, batch_size=500)
+        UsageRecord.objects.bulk_create(self._records, batch_size=500)
+        MeterEpoch.objects.bulk_update(epochs, (*READ_FIELDS, *more), batch_size=100)
+
+
+def _measure(epoch: MeterEpoch, counters: Counters, entry: _Entry, *, final: bool) -> None:
+    now = _Instant(_time(counters.at), counters.boottime_ns)
+    start = _previous(epoch, now)
+    elapsed_us = max(0, now.boottime_ns // 1000 - start.boottime_ns // 1000)  # so that the parts sum to the whole
+    epoch.sequence += 1
+    epoch.read_at, epoch.read_boottime_ns = now.at, max(now.boottime_ns, start.boottime_ns)
+
     def charge(meter: Meter, quantity: int, quality: Quality) -> None:
-        records.extend(_records(epoch, meter, quantity, start.at, now.at, quality))
+        entry.charge(epoch, meter, quantity, start.at, now.at, quality)
 
     for meter, name in COUNTERS.items():
         value: int | None = getattr(counters, name)
-        before = latest.get(meter)
-        base = int(before.value) if before is not None and before.value is not None else 0
+        base = int(epoch.counted.get(meter, 0))
         if value is None:
-            note(meter, None, "unavailable")
+            entry.note(epoch, meter, now, None, "unavailable", final=final)
         elif value < base:
             log.error("meter %s of %s went back from %d to %d; nothing is charged for it", meter, epoch, base, value)
-            note(meter, base, "anomaly")  # what was charged stays the base, so that nothing is charged twice
+            entry.note(epoch, meter, now, value, "anomaly", final=final)  # the base stays: nothing is charged twice
         else:
-            note(meter, value)
+            entry.note(epoch, meter, now, value, final=final)
             charge(meter, value - base, Quality.EXACT)
-    elapsed_us = max(0, now.boottime_ns // 1000 - start.boottime_ns // 1000)  # so that the parts sum to the whole
+            epoch.counted[meter] = value
     for meter, rate in ((Meter.CPU_LIMIT, epoch.cpu_millis), (Meter.MEMORY_LIMIT, epoch.memory_bytes // KIB)):
-        note(meter, rate)
+        entry.note(epoch, meter, now, rate, final=final)
         charge(meter, rate * elapsed_us, Quality.EXACT)
     gauge = counters.memory_bytes
-    note(Meter.MEMORY_USED, gauge, "" if gauge is not None else "unavailable")
+    entry.note(epoch, Meter.MEMORY_USED, now, gauge, "" if gauge is not None else "unavailable", final=final)
     if gauge is not None:  # by trapezoids: the mean of two gauges times the time between them
-        earlier = latest.get(Meter.MEMORY_USED)
-        total = (int(earlier.value) if earlier is not None and earlier.value is not None else 0) + gauge
+        total = int(epoch.counted.get(Meter.MEMORY_USED, 0)) + gauge
         charge(Meter.MEMORY_USED, total // KIB * elapsed_us // 2, Quality.INTEGRATED)
+        epoch.counted[Meter.MEMORY_USED] = gauge
+
+
+def _previous(epoch: MeterEpoch, now: _Instant) -> _Instant:
+    if epoch.read_at is None or epoch.read_boottime_ns is None:
+        return _start(epoch, now)
+    return _Instant(epoch.read_at, epoch.read_boottime_ns)
 
 
 def _start(epoch: MeterEpoch, now: _Instant) -> _Instant:
@@ -187,8 +223,3 @@ def _records(
             )
         )
     return made
-
-
-def _store(rows: list[Reading], records: list[UsageRecord]) -> None:
-    Reading.objects.bulk_create(rows, batch_size=500)
-    UsageRecord.objects.bulk_create(records, batch_size=500)

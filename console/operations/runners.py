@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
+from django.utils import timezone
+
 from console.metering import services as metering
 from console.operations import images
 from console.operations.models import Operation
 from console.workloads import services as workloads
 from console.workloads.models import Container
-from runtime.api import Engine, Progress
+from runtime.api import Engine, Progress, State
 from runtime.errors import NotFound, RuntimeFault
 
 Runner = Callable[[Operation, Engine, Progress], None]
@@ -89,8 +92,16 @@ def remove(operation: Operation, engine: Engine, progress: Progress) -> None:
 def settle_bills(engine: Engine, container: str | None = None) -> None:
     """Final readings into the database, and only then forgotten by the engine."""
     for reading in engine.final_readings(container):
-        metering.ingest_final(reading)
-        engine.acknowledge(reading)
+        if metering.ingest_final(reading):
+            engine.acknowledge(reading)
+
+
+def settle_all_bills(engine: Engine) -> None:
+    """Of the whole node, and an end for what can have no final reading any more: a reboot took its cgroup, or somebody did."""
+    as_of = timezone.now()
+    running = {one.id: one.epoch for one in engine.list() if one.state is State.RUNNING}
+    settle_bills(engine)
+    metering.close_lost(settings.NODE, running, as_of)
 
 
 def build(operation: Operation, engine: Engine, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from console.operations import services
 from console.operations.attendance import attended
 from console.operations.engine import current
 from console.operations.models import Operation
-from console.operations.runners import RUNNERS, settle_bills
+from console.operations.runners import RUNNERS, settle_all_bills
 from console.workloads import services as workloads
 from runtime.errors import EngineFault, RuntimeFault
 
@@ -74,5 +74,5 @@ def reconcile() -> None:
     close_old_connections()
     engine = current()
     engine.reconcile()
-    settle_bills(engine)
     workloads.reconcile(engine.list())
+    settle_all_bills(engine)

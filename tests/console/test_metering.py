@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from dataclasses import replace
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.metering import exports, selectors, services
-from console.metering.models import Meter, MeterEpoch, Reading, UsageRecord
+from console.metering.models import Meter, MeterEpoch, Quality, Reading, UsageRecord
 from console.metering.splitting import HOUR, hour_of, split
 from console.workloads.models import Container
 from runtime.api import ContainerStatus, Counters, FinalReading, Limits, State
@@ -113,7 +114,8 @@ def test_a_counter_that_went_back_is_never_negative_and_never_twice(container: C
     for seconds, cpu in ((1, 1000), (2, 400), (3, 900), (4, 1500)):
         services.read({container.id: at(seconds, cpu_ns=cpu)})
     assert total(Meter.CPU) == 1500
-    assert Reading.objects.filter(reason="anomaly").count() == 2
+    anomalies = Reading.objects.filter(reason="anomaly").order_by("sequence")
+    assert [row.value for row in anomalies] == [400, 900]
     assert not UsageRecord.objects.filter(quantity__lt=0).exists()
 
 
@@ -159,6 +161,61 @@ def test_each_start_counts_from_zero(container: Container) -> None:
     services.ingest_final(final(container, at(1, cpu_ns=100)))
     services.ingest_final(final(container, at(2, cpu_ns=50), epoch=2))
     assert total(Meter.CPU) == 150
+
+
+LATER = START + dt.timedelta(hours=2)
+
+
+@pytest.mark.django_db
+def test_a_lost_final_reading_ends_its_epoch_as_missing(container: Container) -> None:
+    epoch = begun(container)
+    services.read({container.id: at(10, cpu_ns=1000)})
+    Container.objects.filter(pk=container.pk).update(finished_at=START + dt.timedelta(seconds=15))
+    assert services.close_lost("n", {container.id: 1}, LATER) == 0, "it runs"
+    assert services.close_lost("other", {}, LATER) == 0, "another node's"
+    assert services.close_lost("n", {}, START + dt.timedelta(seconds=30)) == 0, "it may have started just now"
+    assert services.close_lost("n", {container.id: 2}, LATER) == 1
+    assert services.close_lost("n", {}, LATER) == 0
+    epoch.refresh_from_db()
+    assert (epoch.lost, epoch.ended_at) == (True, START + dt.timedelta(seconds=15))
+    assert total(Meter.CPU) == 1000
+    assert total(Meter.CPU_LIMIT) == 1500 * 10 * 10**6
+    gaps = UsageRecord.objects.filter(quality=Quality.MISSING)
+    assert {(gap.meter, gap.quantity) for gap in gaps} == {(meter, 0) for meter in Meter.values}
+    assert min(gap.starts_at for gap in gaps) == START + dt.timedelta(seconds=10)
+    (row,) = selectors.usage(None, hour_of(START), LATER, by="total")
+    assert (row.quality, row.vcpu_seconds) == ("incomplete", Decimal("0.000001"))
+
+
+@pytest.mark.django_db
+def test_a_final_reading_bills_the_limits_that_it_carries(container: Container) -> None:
+    reading = replace(final(container, at(1)), limits=Limits(1 << 20, 10))
+    Container.objects.filter(pk=container.pk).update(memory_bytes=1 << 40, cpu_millis=9000)
+    assert services.ingest_final(reading)
+    assert (total(Meter.MEMORY_LIMIT), total(Meter.CPU_LIMIT)) == (1024 * 10**6, 10 * 10**6)
+
+
+@pytest.mark.django_db
+def test_a_final_reading_that_no_row_knows_is_kept(container: Container) -> None:
+    assert not services.ingest_final(replace(final(container, at(1)), container="cunknown"))
+
+
+@pytest.mark.django_db
+def test_no_epoch_begins_without_a_start(container: Container) -> None:
+    status = ContainerStatus(container.id, container.tenant_id, "web", "x", State.CREATED, epoch=1)
+    with pytest.raises(ValueError, match=container.id):
+        services.begin(status, container)
+
+
+@pytest.mark.django_db
+def test_what_the_kernel_did_not_say_is_exported_empty(container: Container, tenant: Tenant) -> None:
+    services.ingest_final(final(container, at(3, cpu_ns=5, block_read_bytes=None)))
+    period = exports.period("2026-11-23", "2026-11-24")
+    header, row = (line.split(",") for line in "".join(exports.csv_rows(tenant, *period)).strip().split("\r\n"))
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["block_read_bytes"], cells["block_write_bytes"], cells["quality"]) == ("", "0", "incomplete")
+    (found,) = json.loads("".join(exports.json_chunks(tenant, *period)))["containers"]
+    assert found["block_read_bytes"] is None
 
 
 @pytest.mark.django_db
