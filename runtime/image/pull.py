@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,34 @@ from runtime.image.store import ImageStore, architecture
 
 PARALLEL = 3
 TELL_EVERY_S = 0.1
-RESUMES = 3
+FRUITLESS = 3
+"""Tries in a row that brought no byte before a blob is given up."""
+PAUSE_S = 0.5
 
 
 @dataclass
-class _Counter:
-    """Bytes of all layers so far, told at most ten times a second."""
+class _Meter:
+    """Bytes of each blob that are here, told at most ten times a second and never fewer than before."""
 
     progress: Progress
     total: int
-    done: int = 0
-    told: float = 0.0
+    here: dict[str, int] = field(default_factory=dict)
+    told: int = -1
+    told_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
-    def add(self, count: int, detail: str) -> None:
+    def at(self, digest: str, size: int) -> None:
+        """Raises CancelledError once the pull has failed elsewhere."""
+        if self.stopped.is_set():
+            raise CancelledError
         with self.lock:
-            self.done += count
+            self.here[digest] = size
+            done = min(sum(self.here.values()), self.total)
             now = time.monotonic()
-            if now - self.told >= TELL_EVERY_S or self.done >= self.total:
-                self.told = now
-                self.progress(Step("download", min(self.done, self.total), self.total, detail))
+            if done > self.told and (now - self.told_at >= TELL_EVERY_S or done == self.total):
+                self.told, self.told_at = done, now
+                self.progress(Step("download", done, self.total, digest[7:19]))
 
 
 def pull(
@@ -55,10 +63,11 @@ def pull(
         manifest = _platform_manifest(client, reference)
         parsed = parse_json(manifest)
         config, layers = _shape(parsed)
-        counter = _Counter(progress, sum(int(row["size"]) for row in (config, *layers)))
-        _fetch(store, client, config, counter)
+        sizes = {str(row["digest"]): int(row["size"]) for row in (config, *layers)}
+        meter = _Meter(progress, sum(sizes.values()))
+        _fetch(store, client, config, meter)
         diff_ids = store.check_config(store.blobs.json(config["digest"]), len(layers))
-        _fetch_layers(store, client, layers, diff_ids, counter)
+        _fetch_layers(store, client, layers, diff_ids, meter)
         return store.adopt(manifest, reference, progress)
 
 
@@ -108,39 +117,35 @@ def _fetch_layers(
     client: RegistryClient,
     layers: list[Mapping[str, Any]],
     diff_ids: list[str],
-    counter: _Counter,
+    meter: _Meter,
 ) -> None:
     def one(layer: Mapping[str, Any], diff_id: str) -> None:
-        _fetch(store, client, layer, counter)
+        _fetch(store, client, layer, meter)
         store.ensure_layer(str(layer["digest"]), diff_id)
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pull") as pool:
         futures = [pool.submit(one, layer, diff_id) for layer, diff_id in zip(layers, diff_ids, strict=True)]
         try:
-            for future in futures:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
                 future.result()
         except BaseException:
+            meter.stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], counter: _Counter) -> None:
+def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], meter: _Meter) -> None:
     """One blob, verified.  Raises ImageCorrupt, OutOfSpace, and what the client raises."""
     digest, size = str(row["digest"]), int(row["size"])
     target = store.blobs.path(digest)
     part = store.blobs.ingest / f"{target.name}.part"
     with store.blob_lock(digest):
         if target.exists():
-            counter.add(size, digest[7:19])
+            meter.at(digest, size)
             return
         try:
-            for attempt in range(RESUMES):
-                try:
-                    _download(client, digest, size, part, counter)
-                    break
-                except ImageUnavailable:
-                    if attempt + 1 == RESUMES or not part.exists():
-                        raise
+            _persist(client, digest, size, part, meter)
             with part.open("rb") as content:
                 actual = hashlib.file_digest(content, "sha256").hexdigest()
                 os.fsync(content.fileno())
@@ -153,24 +158,36 @@ def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], co
             raise (out_of_space() if disk_full(error) else error) from None
 
 
-def _download(client: RegistryClient, digest: str, size: int, part: Path, counter: _Counter) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    if have == size:
-        counter.add(size, digest[7:19])
-        return
+def _persist(client: RegistryClient, digest: str, size: int, part: Path, meter: _Meter) -> None:
+    """Go on from where a broken connection left the part, for as long as each try brings something."""
+    fruitless = 0
+    while (have := _size(part)) < size or not part.exists():
+        try:
+            _download(client, digest, size, part, meter)
+        except ImageUnavailable:
+            fruitless = 0 if _size(part) > have else fruitless + 1
+            if fruitless == FRUITLESS or meter.stopped.wait(PAUSE_S * fruitless):
+                raise
+    meter.at(digest, size)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _download(client: RegistryClient, digest: str, size: int, part: Path, meter: _Meter) -> None:
     with (
-        client.blob(digest, have if have < size else 0) as (begins, chunks),
+        client.blob(digest, _size(part)) as (begins, chunks),
         part.open("r+b" if part.exists() else "wb") as file,
     ):
         file.seek(begins)
         file.truncate()
-        counter.add(begins, digest[7:19])
         got = begins
         for chunk in chunks:
             got += len(chunk)
             if got > size:
                 raise digest_mismatch()
             file.write(chunk)
-            counter.add(len(chunk), digest[7:19])
+            meter.at(digest, got)
     if got < size:
         raise ImageUnavailable("The registry ended the download too early.", hint="Try again.")

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.api import Engine, Image
-from tests.bench import _archive, _ours
+from tests import archives
+from tests.bench import _ours
 from tests.bench._docker import Docker, docker
 from tests.bench._report import Row, main, note
 
@@ -30,13 +31,13 @@ def measure(quick: bool) -> list[Row]:
     others = 10 if quick else 50
     ticks = 10 if quick else 60
     with tempfile.TemporaryDirectory() as folder:
-        archive = _archive.write(Path(folder) / "busybox.tar")
+        archive = archives.write(Path(folder) / "busybox.tar")
         with docker() as peer:
             peer.load(archive)
             name = peer.description()
             theirs = _docker_memory(peer, others)
         with _ours.engine() as (engine, _home):
-            image = engine.load(archive, reference=_archive.REFERENCE)[0]
+            image = engine.load(archive, reference=archives.REFERENCE)[0]
             _launch(engine, image, count)  # the bridge, the rules, what every container shares
             ours = _memory(count, lambda number: _launch(engine, image, number))
             note(f"{count} containers run; reading all of them {ticks} times, one second apart")
@@ -61,8 +62,8 @@ def _launch(engine: Engine, image: Image, number: int) -> None:
 
 
 def _docker_memory(peer: Docker, count: int) -> float:
-    peer.launch("warm", _archive.REFERENCE, COMMAND)
-    return _memory(count, lambda number: peer.launch(_id(number), _archive.REFERENCE, COMMAND))
+    peer.launch("warm", archives.REFERENCE, COMMAND)
+    return _memory(count, lambda number: peer.launch(_id(number), archives.REFERENCE, COMMAND))
 
 
 def _every(count: int, do: Callable[[int], None]) -> None:

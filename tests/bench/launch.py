@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from runtime.api import Engine, Image, State
-from tests.bench import _archive, _ours
+from tests import archives
+from tests.bench import _ours
 from tests.bench._docker import Docker, docker
 from tests.bench._report import Row, compare, main, note
 from tests.stack import Session, Stack, stack
@@ -25,7 +26,7 @@ RUNNING_WITHIN_S = 30.0
 
 def measure(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, docker() as peer:
-        archive = _archive.write(Path(folder) / "busybox.tar")
+        archive = archives.write(Path(folder) / "busybox.tar")
         peer.load(archive)
         name = peer.description()
         note(f"beside {name}")
@@ -36,7 +37,7 @@ def measure(quick: bool) -> list[Row]:
 def _engine_rows(archive: Path, peer: Docker, name: str, runs: int) -> list[Row]:
     times: dict[str, list[float]] = {"run": [], "rm": [], "docker run": [], "docker rm": []}
     with _ours.engine() as (engine, _home):
-        image = engine.load(archive, reference=_archive.REFERENCE)[0]
+        image = engine.load(archive, reference=archives.REFERENCE)[0]
         for number in range(runs + WARM_UP):
             ours, theirs = _once(engine, image, f"c{number:05d}"), _once_docker(peer, f"e{number:05d}")
             if number >= WARM_UP:
@@ -71,7 +72,7 @@ def _once(engine: Engine, image: Image, id: str) -> tuple[float, float]:
 
 def _once_docker(peer: Docker, name: str) -> tuple[float, float]:
     began = time.perf_counter()
-    peer.launch(name, _archive.REFERENCE, COMMAND, *LIMITS)
+    peer.launch(name, archives.REFERENCE, COMMAND, *LIMITS)
     launched = time.perf_counter()
     again = time.perf_counter()
     peer.remove(name)

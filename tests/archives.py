@@ -1,4 +1,4 @@
-"""The image that both sides run: a docker archive made of this machine's static busybox, the same bytes for each."""
+"""Docker archives, which ``docker load``, ``skopeo copy`` and ``Engine.load`` read; by default of this machine's static busybox."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import json
 import platform
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REFERENCE = "bench/busybox:latest"
 BUSYBOX = Path("/bin/busybox")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def architecture() -> str:
+    """Of this machine, as OCI names it."""
+    return ARCHITECTURES[platform.machine()]
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
@@ -21,7 +27,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) ->
     archive.addfile(entry, io.BytesIO(data))
 
 
-def _layer() -> bytes:
+def busybox() -> bytes:
     applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as archive:
@@ -40,22 +46,37 @@ def _layer() -> bytes:
     return held.getvalue()
 
 
-def write(path: Path, *, reference: str = REFERENCE, layer: bytes | None = None, architecture: str = "") -> Path:
-    """Both ``docker load`` and ``Engine.load`` read it.  ``layer`` and ``architecture`` replace the honest ones."""
-    layer = _layer() if layer is None else layer
+def layer(files: Mapping[str, bytes]) -> bytes:
+    """An uncompressed tar."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for name, data in files.items():
+            _add(archive, name, data)
+    return held.getvalue()
+
+
+def write(
+    path: Path, *, reference: str = REFERENCE, layers: Sequence[bytes] | None = None, architecture: str = ""
+) -> Path:
+    """``layers`` (tars) and ``architecture`` replace the honest ones."""
+    tars = [busybox()] if layers is None else list(layers)
     config = {
         "architecture": architecture or ARCHITECTURES[platform.machine()],
         "os": "linux",
         "created": "2026-01-01T00:00:00Z",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "busybox"}],
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]},
+        "history": [
+            {"created": "2026-01-01T00:00:00Z", "created_by": f"layer {number}"} for number in range(len(tars))
+        ],
     }
     raw = json.dumps(config).encode()
     name = f"{hashlib.sha256(raw).hexdigest()}.json"
-    manifest = [{"Config": name, "RepoTags": [reference], "Layers": ["layer/layer.tar"]}]
+    names = [f"layer{number}/layer.tar" for number in range(len(tars))]
+    manifest = [{"Config": name, "RepoTags": [reference], "Layers": names}]
     with tarfile.open(path, "w") as archive:
-        _add(archive, "layer/layer.tar", layer)
+        for inside, tar in zip(names, tars, strict=True):
+            _add(archive, inside, tar)
         _add(archive, name, raw)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
     return path
