@@ -135,10 +135,8 @@ def test_closing_the_page_in_mid_launch_loses_nothing(running: Stack, visit: Vis
     page = member.go("/catalog/launch/?item=recipe:busybox")
     page.locator("[name=name]").fill("closed")
     page.locator("[name=command]").fill("sleep 100000")
-    with page.expect_response(
-        lambda response: response.request.method == "POST" and response.url.endswith("item=recipe:busybox")
-    ):
-        page.locator("form:has([name=name]) button[type=submit]").first.click(no_wait_after=True)
+    page.locator("form:has([name=name]) button[type=submit]").first.click(no_wait_after=True)
+    page.wait_for_url(lambda url: "/launch/" not in url, wait_until="commit")
     page.close()
     container = member.container("closed")
     again = visit("demo")

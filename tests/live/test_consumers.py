@@ -12,6 +12,7 @@ from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
 
 from console.accounts.models import Membership, Tenant, User
+from console.live import frames
 from console.live.consumers import base
 from console.live.hub import Hub, Subscriber
 from console.live.routing import websocket_urlpatterns
@@ -153,3 +154,32 @@ async def test_a_hub_outlives_a_missing_redis(tmp_path: object) -> None:
     assert not hub._task.done()
     hub.leave("slipway:metrics:t1", subscriber)
     hub._task.cancel()
+
+
+async def test_what_is_typed_before_the_terminal_is_open_arrives_in_order(
+    member: User, container: Container, settings: object
+) -> None:
+    """The agent takes its time; a person does not wait for it."""
+    heard: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await asyncio.sleep(0.3)
+        writer.write(b'{"ok": true}\n')
+        for _ in range(4):
+            heard.put_nowait(await frames.read_frame(reader))
+        writer.close()
+
+    path = settings.AGENT_SOCKET  # type: ignore[attr-defined]
+    async with await asyncio.start_unix_server(agent, path):
+        page = opened(f"ws/containers/{container.id}/terminal/", member)
+        await page.connect()
+        await page.send_json_to({"columns": 80, "rows": 24})
+        await page.send_input({"type": "websocket.receive", "bytes": b"e"})
+        await page.send_input({"type": "websocket.receive", "bytes": b"ch"})
+        await page.send_json_to({"resize": [90, 30]})
+        await page.send_input({"type": "websocket.receive", "bytes": b"o"})
+        frames_heard = [await asyncio.wait_for(heard.get(), 5) for _ in range(4)]
+        assert [payload for kind, payload in frames_heard if kind == frames.DATA] == [b"e", b"ch", b"o"]
+        assert frames.parse_line(frames_heard[2][1]) == {"resize": [90, 30]}
+        await page.disconnect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -20,7 +21,9 @@ class StreamConsumer(ContainerPage):
 
     async def opened(self) -> None:
         self._first: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
+        self._begun = False
         self._connection: client.Connection | None = None
+        self._settled = asyncio.Event()  # open, or never to be
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.spawn(self._relay())
@@ -34,6 +37,7 @@ class StreamConsumer(ContainerPage):
         try:
             async with client.opened(self.verb, self.container.id, self.user_id, args) as connection:
                 self._connection = connection
+                self._settled.set()
                 await self.say("open")
                 await self._pump(connection)
         except (client.AgentUnavailable, client.AgentRefused) as problem:
@@ -42,6 +46,7 @@ class StreamConsumer(ContainerPage):
             await self.say("error", message="The connection to the node's agent broke off.")
         finally:
             self._connection = None
+            self._settled.set()
         await self.close()
 
     async def _pump(self, connection: client.Connection) -> None:
@@ -60,11 +65,16 @@ class StreamConsumer(ContainerPage):
         raise NotImplementedError
 
     async def received(self, message: dict[str, Any]) -> None:
-        if self._connection is None:
-            if self._first.empty():
-                self._first.put_nowait(message)
-            return
-        await self.steered(self._connection, message)
+        if not self._begun:
+            self._begun = True
+            self._first.put_nowait(message)
+        elif connection := await self._opening():
+            await self.steered(connection, message)
+
+    async def _opening(self) -> client.Connection | None:
+        """What comes while the verb is being opened waits for it, in its order."""
+        await self._settled.wait()
+        return self._connection
 
     async def steered(self, connection: client.Connection, message: dict[str, Any]) -> None: ...
 
@@ -91,8 +101,10 @@ class TerminalConsumer(StreamConsumer):
         elif message.get("resume"):
             self._flowing.set()
         elif "resize" in message:
-            await connection.send(frames.control(resize=message["resize"]))
+            with contextlib.suppress(ConnectionError):
+                await connection.send(frames.control(resize=message["resize"]))
 
     async def received_bytes(self, content: bytes) -> None:
-        if self._connection is not None:
-            await self._connection.send(frames.frame(frames.DATA, content))
+        if connection := await self._opening():
+            with contextlib.suppress(ConnectionError):  # the relay sees it too, and says so
+                await connection.send(frames.frame(frames.DATA, content))

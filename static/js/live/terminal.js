@@ -45,7 +45,15 @@ class Session {
     const say = message => { if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)) }
     let unread = 0
     let paused = false
-    socket.onopen = () => say({ columns: this.terminal.cols, rows: this.terminal.rows })
+    const early = []
+    const send = bytes => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(bytes)
+      else if (socket.readyState === WebSocket.CONNECTING) early.push(bytes)
+    }
+    socket.onopen = () => {
+      say({ columns: this.terminal.cols, rows: this.terminal.rows })
+      early.splice(0).forEach(send)
+    }
     socket.onmessage = ({ data }) => {
       if (typeof data === 'string') { this.told(JSON.parse(data)); return }
       unread += data.byteLength
@@ -57,7 +65,7 @@ class Session {
     }
     socket.onclose = () => { this.terminal.write(`\r\n\u001b[2m${this.texts.ended} ${this.texts.again}\u001b[0m\r\n`); this.terminal.options.cursorBlink = false }
     const encoder = new TextEncoder()
-    this.terminal.onData(text => { if (socket.readyState === WebSocket.OPEN) socket.send(encoder.encode(text)) })
+    this.terminal.onData(text => send(encoder.encode(text)))
     this.terminal.onResize(({ cols, rows }) => say({ resize: [cols, rows] }))
   }
 
