@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher import folders, packages
 from launcher.checks import AFTER_PACKAGES, QUICK, Check, Finding, examine
@@ -66,6 +67,7 @@ class Setup:
             self._apply(self._copy())
         for make in (
             self._venv,
+            self._external,
             self._node_modules,
             self._bytecode,
             self._translations,
@@ -187,6 +189,16 @@ class Setup:
             "static", "static files", "hashed and compressed for browsers", mark, collect, any(target.iterdir())
         )
 
+    def _external(self) -> None:
+        """Before anything is migrated or started.  Raises Refusal, which names the variable."""
+        values = self.settings.values
+        if not values["SLIPWAY_DATABASE_URL"] and not values["SLIPWAY_REDIS_URL"]:
+            return
+        with self.output.step("services", "the database and the Redis given by URL must answer") as progress:
+            problems = _last_json(self.manage(progress, "check_external"))["problems"]
+            if problems:
+                raise Refusal(" ".join(one["what"] for one in problems), " ".join(one["fix"] for one in problems))
+
     def _database_identity(self) -> str:
         """Changes when the database was replaced; of one elsewhere nothing is known: its steps run every time."""
         if self.settings.values["SLIPWAY_DATABASE_URL"]:
@@ -218,12 +230,17 @@ class Setup:
         )
 
 
-def parse_accounts(said: str) -> list[dict[str, str]]:
+def _last_json(said: str) -> dict[str, Any]:
     """The last line that is JSON, for warnings may come before it."""
     for line in reversed(said.strip().splitlines()):
         if line.startswith("{"):
-            return list(json.loads(line)["created"])
-    raise Refusal("manage.py bootstrap did not say which accounts it made.", said.strip()[-400:])
+            return dict(json.loads(line))
+    raise Refusal("manage.py did not say what it was asked for.", said.strip()[-400:])
+
+
+def parse_accounts(said: str) -> list[dict[str, str]]:
+    """What ``manage.py bootstrap --json`` printed."""
+    return list(_last_json(said)["created"])
 
 
 def venv_step(folder: Path, lock: Path) -> Step:

@@ -24,6 +24,8 @@ INHERITED = re.compile(
     r"|DJANGO_SUPERUSER_\w+",
     re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"(?<=:)(?!//)[^:@/]*(?=@)")
+"""In a URL, ``user:password@host``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,23 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _database_url(raw: str) -> str:
+    parts = urlsplit(_url("postgresql", "postgres")(raw))
+    if raw and not parts.path.strip("/"):
+        raise ValueError(raw)
+    _ = parts.port  # raises for what is no port
+    return raw
+
+
+def _redis_url(raw: str) -> str:
+    """Slipway uses databases 0 to 3, so the URL names none."""
+    parts = urlsplit(_url("redis", "rediss", "unix")(raw))
+    if parts.query or (parts.scheme != "unix" and parts.path.strip("/")) or (parts.scheme == "unix" and not parts.path):
+        raise ValueError(raw)
+    _ = parts.port
+    return raw
+
+
 def _yes_no(raw: str) -> str:
     return _one_of("1", "true", "yes", "on", "0", "false", "no", "off")(raw.lower())
 
@@ -176,17 +195,19 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "SLIPWAY_DATABASE_URL",
         "",
-        "PostgreSQL instead of SQLite: postgresql://user:password@host/name.",
-        _url("postgresql", "postgres"),
+        "PostgreSQL 14 or newer instead of SQLite: postgresql://user:password@host:5432/name, or ?host=/socket/folder; libpq's"
+        " sslmode, sslrootcert and the like may follow. The user must be allowed to create tables.",
+        _database_url,
         "a URL such as postgresql://user:password@host/name",
         shown_default="SQLite in the home",
     ),
     Option(
         "SLIPWAY_REDIS_URL",
         "",
-        "A Redis of your own instead of the private one: redis://host:6379, or unix:///path/redis.sock.",
-        _url("redis", "rediss", "unix"),
-        "a URL such as redis://host:6379",
+        "A Redis of your own instead of the private one: redis://host:6379, or unix:///path/redis.sock; its databases 0 to 3"
+        " are used.",
+        _redis_url,
+        "a URL such as redis://host:6379, without a database",
         shown_default="a private Redis in the home",
     ),
     Option(
@@ -357,8 +378,9 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Setting
         try:
             values[option.env] = option.parse(raw)
         except ValueError:
-            said = f"{option.flag} {raw}" if flag is not None else f"{option.env}={raw}"
-            raise Refusal(f"{said}: {raw!r} is not {option.expected}.", exit_code=2) from None
+            shown = _PASSWORD.sub("…", raw)
+            said = f"{option.flag} {shown}" if flag is not None else f"{option.env}={shown}"
+            raise Refusal(f"{said}: {shown!r} is not {option.expected}.", exit_code=2) from None
     _refuse_unknown(environ)
     return Settings(values)
 

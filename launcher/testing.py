@@ -27,7 +27,9 @@ CHECKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "types": (("mypy", "runtime", "console", "launcher"),),
 }
-SUITES = ("unit", "kernel", "conformance", "crash", "console", "live", "e2e")
+SUITES = ("unit", "kernel", "conformance", "crash", "console", "live", "postgresql", "e2e")
+RUNNERS: Mapping[str, tuple[str, ...]] = {"postgresql": ("python", "-m", "tests.postgresql")}
+"""Parts that need something running around pytest; the rest is pytest on the part's folder."""
 PARTS = (*CHECKS, *SUITES)
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
@@ -157,16 +159,8 @@ def _suite(
     began = time.monotonic()
     report = development_home(settings) / f"results-{part}.xml"
     report.unlink(missing_ok=True)
-    command = [
-        "python",
-        "-m",
-        "pytest",
-        f"tests/{part}",
-        f"--junitxml={report}",
-        "-o",
-        "junit_family=xunit2",
-        *arguments,
-    ]
+    runner = RUNNERS.get(part, ("python", "-m", "pytest", f"tests/{part}"))
+    command = [*runner, f"--junitxml={report}", "-o", "junit_family=xunit2", *arguments]
     output.line(f"$ {' '.join(command)}")
     code = subprocess.run(
         command, check=False, cwd=settings.source, env=environment, stdin=subprocess.DEVNULL

@@ -1,4 +1,5 @@
-"""For fast tests: the fake engine, an in-memory channel layer, tasks called in place, SQLite in a temporary folder."""
+"""For fast tests: the fake engine, an in-memory channel layer, tasks called in place, SQLite in a temporary folder,
+or PostgreSQL at SLIPWAY_TEST_DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ SECRET_KEY = "a key for tests" * 4
 AGENT_KEY = "an agent key for tests" * 3
 FERNET_KEY = "dGVzdHMgb25seSwgMzIgYnl0ZXMgbG9uZyBrZXkhISE="
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-# a file, for threads: SQLite in memory has no write-ahead log
-DATABASES["default"]["TEST"] = {"NAME": f"{tempfile.mkdtemp(prefix='slipway-test-')}/test.sqlite3"}  # noqa: F405
+if os.environ.get("SLIPWAY_TEST_DATABASE_URL"):
+    DATABASES = {"default": environment.database("SLIPWAY_TEST_DATABASE_URL", "")}  # noqa: F405
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
+else:  # a file, for threads: SQLite in memory has no write-ahead log
+    DATABASES["default"]["TEST"] = {"NAME": f"{tempfile.mkdtemp(prefix='slipway-test-')}/test.sqlite3"}
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = True

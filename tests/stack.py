@@ -45,7 +45,8 @@ PROCESSES = {
 class Stack:
     """``url`` and ``passwords`` are what the launcher printed; ``engine`` is a second opinion over the same home."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settings: Mapping[str, str]) -> None:
+        self.settings = dict(settings)
         self.home = Home(
             root=root / "home",
             instance=f"e{secrets.token_hex(4)}",
@@ -75,6 +76,7 @@ class Stack:
             "SLIPWAY_UID_BASE": hex(self.home.uid_base),
             "SLIPWAY_PORT": str(self.port),
             "NO_COLOR": "1",
+            **self.settings,
         }
 
     def up(self) -> None:
@@ -306,11 +308,11 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def stack() -> Iterator[Stack]:
-    """Up, and at the end Ctrl-C, down, and proof that nothing is left."""
+def stack(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Up, and at the end Ctrl-C, down, and proof that nothing is left.  ``settings`` are variables, on top of its own."""
     root = Path(tempfile.mkdtemp(prefix="slipway-stack-", dir="/var/tmp"))
     root.chmod(0o755)
-    made = Stack(root)
+    made = Stack(root, settings or {})
     try:
         made.up()
         yield made

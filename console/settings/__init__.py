@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
@@ -85,7 +86,8 @@ TEMPLATES = [
 DATABASES = {"default": environment.database("SLIPWAY_DATABASE_URL", str(HOME / "db/slipway.sqlite3"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = environment.text("SLIPWAY_REDIS_URL", f"unix://{HOME}/redis/redis.sock")
+EXTERNAL_REDIS_URL = environment.text("SLIPWAY_REDIS_URL")
+REDIS_URL = EXTERNAL_REDIS_URL or f"unix://{HOME}/redis/redis.sock"
 
 
 def redis_url(database: int) -> str:
@@ -110,6 +112,8 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 METRICS_REDIS_URL = redis_url(3)
 
 CELERY_BROKER_URL = _broker_url()
+if REDIS_URL.startswith("rediss:"):
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 CELERY_TASK_ALWAYS_EAGER = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"

@@ -7,13 +7,22 @@ check ``console.E001`` refuses to start with a sentence that names the variable,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 T = TypeVar("T")
 
 PROBLEMS: list[str] = []
+PASSWORD = re.compile(r"(?<=:)(?!//)[^:@/]*(?=@)")
+"""In a URL, ``user:password@host``."""
+LIBPQ = frozenset({
+    "application_name", "channel_binding", "connect_timeout", "gssencmode", "hostaddr", "keepalives", "keepalives_count",
+    "keepalives_idle", "keepalives_interval", "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert",
+    "target_session_attrs", "tcp_user_timeout",
+})  # fmt: skip
+"""Parameters of a PostgreSQL URL that are passed on (PostgreSQL's manual, 34.1.2)."""
 
 
 def _parsed(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
@@ -23,7 +32,7 @@ def _parsed(name: str, default: T, parse: Callable[[str], T], expected: str) -> 
     try:
         return parse(raw)
     except ValueError:
-        PROBLEMS.append(f"{name}={raw!r} is not {expected}.")
+        PROBLEMS.append(f"{name}={PASSWORD.sub('…', raw)!r} is not {expected}.")
         return default
 
 
@@ -67,22 +76,29 @@ def names(name: str, default: Sequence[str]) -> list[str]:
 
 
 def database(name: str, sqlite_path: str) -> dict[str, object]:
-    """``postgresql://user:password@host:port/name`` (or ``…/name?host=/socket/folder``), else SQLite in WAL mode."""
+    """``postgresql://user:password@host:port/name`` (or ``…/name?host=/socket/folder``), else SQLite in WAL mode.
+
+    Other parameters of the URL are libpq's, such as ``sslmode`` and ``sslrootcert``.
+    """
 
     def parse(raw: str) -> dict[str, object]:
         parts = urlsplit(raw)
         if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/"):
             raise ValueError(raw)
-        query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        host = query.pop("host", "") or parts.hostname or ""
+        if not set(query) <= LIBPQ:
+            raise ValueError(raw)
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
-            "HOST": query.get("host") or parts.hostname or "",
+            "HOST": host,
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": {"connect_timeout": "5", **query},
         }
 
     sqlite: dict[str, object] = {

@@ -49,6 +49,8 @@ def test_an_empty_variable_means_the_default() -> None:
         ("SLIPWAY_ENGINE", "docker"),
         ("SLIPWAY_DEFAULT_REGISTRY", "https://example.org"),
         ("SLIPWAY_DATABASE_URL", "mysql://x"),
+        ("SLIPWAY_DATABASE_URL", "postgresql://host"),
+        ("SLIPWAY_REDIS_URL", "redis://host:6379/2"),
         ("SLIPWAY_REDIS_URL", "localhost:6379"),
         ("SLIPWAY_TLS", "perhaps"),
         ("SLIPWAY_LOG", "loud"),
