@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -21,6 +22,9 @@ from runtime.errors import InvalidSpec
 from runtime.image.recipe import recipes
 from runtime.image.reference import Reference
 
+if TYPE_CHECKING:
+    from django.db.models import Field
+
 HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?")
 
 
@@ -32,6 +36,7 @@ def add_registry(
     require(actor, tenant, Role.OWNER)
     if not HOST.fullmatch(host):
         raise Invalid("host", _("Write the registry's host name, with its port if need be, and nothing else."))
+    _fits(Registry, host=host, name=name, username=username)
     if bool(username) != bool(password):
         raise Invalid("password", _("Give both a user name and a password, or neither."))
     try:
@@ -39,7 +44,7 @@ def add_registry(
             row = Registry.objects.create(
                 tenant=tenant,
                 host=host,
-                name=name or host,
+                name=name or host[:80],
                 username=username,
                 insecure=insecure,
                 password_encrypted=secrets.encrypt(password) if password else b"",
@@ -48,6 +53,32 @@ def add_registry(
         raise Invalid("host", _("This registry is in the list already.")) from None
     audit("registry.add", actor=actor, tenant=tenant, target=row.id, host=host)
     return row
+
+
+@transaction.atomic
+def change_credentials(*, registry: Registry, actor: User, username: str, password: str) -> None:
+    """An empty password keeps the one there is while the user name stays; both empty make the registry a public one.
+
+    Raises Missing, NotAllowed, Invalid.
+    """
+    _own(actor, registry.tenant)
+    _fits(Registry, username=username)
+    keeps = bool(username) and not password and username == registry.username
+    if not keeps and bool(username) != bool(password):
+        raise Invalid("password", _("Give both a user name and a password, or neither."))
+    registry.username = username
+    if not keeps:
+        registry.password_encrypted = secrets.encrypt(password) if password else b""
+    registry.save(update_fields=["username", "password_encrypted"])
+    audit("registry.credentials", actor=actor, tenant=registry.tenant, target=registry.id, host=registry.host)
+
+
+def _fits(model: type[Registry | Repository], **texts: str) -> None:
+    """Raises Invalid for a text longer than its column."""
+    for name, text in texts.items():
+        most = cast("Field[str, str]", model._meta.get_field(name)).max_length  # noqa: SLF001 -- Django's documented way
+        if most is not None and len(text) > most:
+            raise Invalid(name, _("This is too long: %(most)d characters at most.") % {"most": most})
 
 
 def _own(actor: User, tenant: Tenant | None) -> None:
@@ -83,13 +114,20 @@ def add_repository(
 ) -> Repository:
     """A catalog entry.  Raises Missing, NotAllowed, Invalid."""
     require(actor, tenant, Role.OWNER)
+    if not title.strip():
+        raise Invalid("title", _("Give the entry a title."))
+    _fits(Repository, title=title.strip(), name=name, tag=tag)
     host = registry.host if registry else settings.DEFAULT_REGISTRY
+    try:
+        Reference.parse(f"{host}/{name}")
+    except InvalidSpec as fault:
+        raise Invalid("name", fault.message) from None
     try:
         Reference.parse(f"{host}/{name}:{tag}")
     except InvalidSpec as fault:
-        raise Invalid("name", fault.message) from None
-    if not title.strip():
-        raise Invalid("title", _("Give the entry a title."))
+        raise Invalid("tag", fault.message) from None
+    if port is not None and not 1 <= port <= 65535:
+        raise Invalid("port", _("Ports are whole numbers from 1 to 65535."))
     row = Repository.objects.create(
         tenant=tenant,
         registry=registry,

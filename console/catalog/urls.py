@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.catalog.views import pages
+from console.catalog.views import pages, registries
 
 app_name = "catalog"
 urlpatterns = [
@@ -12,8 +12,10 @@ urlpatterns = [
     path("card/<str:key>/", pages.card, name="card"),
     path("build/<slug:slug>/", pages.build, name="build"),
     path("icons/<slug:slug>.svg", pages.icon, name="icon"),
-    path("registries/", pages.registries, name="registries"),
-    path("registries/<str:id>/remove/", pages.remove_registry, name="remove-registry"),
-    path("repositories/add/", pages.add_repository, name="add-repository"),
-    path("repositories/<str:id>/remove/", pages.remove_repository, name="remove-repository"),
+    path("registries/", registries.index, name="registries"),
+    path("registries/add/", registries.add, name="add-registry"),
+    path("registries/<str:id>/credentials/", registries.credentials, name="credentials"),
+    path("registries/<str:id>/remove/", registries.remove, name="remove-registry"),
+    path("repositories/add/", registries.add_repository, name="add-repository"),
+    path("repositories/<str:id>/remove/", registries.remove_repository, name="remove-repository"),
 ]

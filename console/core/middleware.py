@@ -1,11 +1,12 @@
-"""The content security policy: scripts only from our own files."""
+"""Of every request and answer: scripts only from our own files, and no text that cannot be stored."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.utils.translation import gettext as _
 
 POLICY = "; ".join(
     [
@@ -34,5 +35,20 @@ def content_security_policy(
         policy = POLICY.replace("{nonce}", request.csp_nonce)  # type: ignore[attr-defined]
         response.headers.setdefault("Content-Security-Policy", policy)
         return response
+
+    return middleware
+
+
+def no_null_characters(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """No text of a form or an address has a place for U+0000, and PostgreSQL stores none."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        given = [
+            request.path,
+            *(text for table in (request.GET, request.POST) for row in table.lists() for text in row[1]),
+        ]
+        if any("\0" in text for text in given):
+            return HttpResponseBadRequest(_("The request has a null character in a text."), content_type="text/plain")
+        return get_response(request)
 
     return middleware

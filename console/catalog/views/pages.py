@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import uuid
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -97,64 +96,6 @@ def build(request: HttpRequest, slug: str) -> HttpResponse:
         raise NotAllowed(_("Your role does not allow this."))
     services.prepare_builtin([slug], actor=person(request).user)
     return redirect("catalog:list")
-
-
-# ------------------------------------------------------------------------------------------------ registries
-
-
-@require_http_methods(["GET", "POST"])
-def registries(request: HttpRequest) -> HttpResponse:
-    tenant = tenant_of(request)
-    errors: dict[str, str] = {}
-    if request.method == "POST":
-        try:
-            services.add_registry(
-                tenant=tenant, actor=person(request).user, host=request.POST.get("host", "").strip(),
-                name=request.POST.get("name", "").strip(), username=request.POST.get("username", "").strip(),
-                password=request.POST.get("password", ""), insecure="insecure" in request.POST,
-            )  # fmt: skip
-        except Invalid as refused:
-            errors[refused.field] = refused.message
-        else:
-            messages.success(request, _("The registry was added."))
-            return redirect("catalog:registries")
-    context = {
-        "registries": selectors.registries(tenant), "repositories": selectors.repositories(tenant),
-        "errors": errors, "data": request.POST, "may_own": may(request, Role.OWNER),
-    }  # fmt: skip
-    return render(request, "catalog/registries.html", context, status=422 if errors else 200)
-
-
-@require_POST
-def remove_registry(request: HttpRequest, id: str) -> HttpResponse:
-    services.remove_registry(registry=selectors.registry(tenant_of(request), id), actor=person(request).user)
-    messages.success(request, _("The registry was removed."))
-    return redirect("catalog:registries")
-
-
-@require_POST
-def add_repository(request: HttpRequest) -> HttpResponse:
-    tenant, data = tenant_of(request), request.POST
-    try:
-        port = int(data["port"]) if data.get("port") else None
-        registry = selectors.registry(tenant, data["registry"]) if data.get("registry") else None
-        services.add_repository(
-            tenant=tenant, actor=person(request).user, registry=registry, name=data.get("name", "").strip(),
-            title=data.get("title", ""), tag=data.get("tag", "").strip() or "latest", port=port,
-            description=data.get("description", "").strip(),
-        )  # fmt: skip
-    except (Invalid, ValueError) as refused:
-        messages.error(request, refused.message if isinstance(refused, Invalid) else _("The port is not a number."))
-    else:
-        messages.success(request, _("The entry was added to the catalog."))
-    return redirect("catalog:registries")
-
-
-@require_POST
-def remove_repository(request: HttpRequest, id: str) -> HttpResponse:
-    repository = get_object_or_404(selectors.repositories(tenant_of(request)), pk=id)
-    services.remove_repository(repository=repository, actor=person(request).user)
-    return redirect("catalog:registries")
 
 
 @require_GET
