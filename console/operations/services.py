@@ -44,7 +44,7 @@ def submit(
     except IntegrityError as error:
         return _existing(tenant, request_key, wanted, error)
     transaction.on_commit(partial(ring, operation.id, node), robust=True)
-    announce(tenant.id if tenant else None, "operation", operation.id, state=operation.state)
+    _announce(operation, Operation.State.QUEUED)
     return operation
 
 

@@ -25,7 +25,24 @@ def containers(tenant: Tenant, *, search: str = "", state: str = "") -> QuerySet
         found = found.filter(Q(name__icontains=search) | Q(image_reference__icontains=search) | Q(id=search))
     if state:
         found = found.filter(state=state)
-    return found.prefetch_related("ports", _open_operations()).order_by("-created_at")
+    return found.prefetch_related("ports", _open_operations()).order_by("-created_at", "-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``after``: the id to ask with for the next page, or empty."""
+
+    containers: list[Container]
+    after: str
+
+
+def page(found: QuerySet[Container], *, size: int, after: str = "") -> Page:
+    """Newest first, from behind the container ``after``: a launch or a removal meanwhile shifts nothing."""
+    last = Container.objects.filter(pk=after).values_list("created_at", flat=True).first() if after else None
+    if last is not None:
+        found = found.filter(Q(created_at__lt=last) | Q(created_at=last, id__lt=after))
+    rows = list(found[: size + 1])
+    return Page(rows[:size], rows[size - 1].id if len(rows) > size else "")
 
 
 def _open_operations() -> Prefetch[str]:

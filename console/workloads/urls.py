@@ -9,7 +9,6 @@ urlpatterns = [
     path("", containers.index, name="list"),
     path("rows/", containers.rows, name="rows"),
     path("<str:id>/", containers.page, name="container"),
-    path("<str:id>/row/", containers.row, name="row"),
     path("<str:id>/status/", containers.status, name="status"),
     path("<str:id>/configuration/", containers.configuration, name="configuration"),
     path("<str:id>/events/", containers.events, name="events"),

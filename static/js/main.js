@@ -24,25 +24,30 @@ function rows (section) {
   })
 }
 
-// Dangerous forms say what they will do before they do it; actions go without leaving the page.
+// Dangerous deeds say what they will do before they do it; actions go without leaving the page.  A deed is a form, or one of the
+// many buttons of one form.
 const dialog = document.getElementById('confirm')
 document.addEventListener('submit', async event => {
   const form = event.target
-  if (form.dataset.confirm && !form.dataset.confirmed) {
+  const button = event.submitter
+  const deed = button?.hasAttribute('data-act') ? button : form
+  if (deed.dataset.confirm && !deed.dataset.confirmed) {
     event.preventDefault()
-    dialog.querySelector('h2').textContent = dialog.querySelector('[data-confirm-yes]').textContent = form.dataset.confirmTitle
-    dialog.querySelector('[data-confirm-text]').textContent = form.dataset.confirm
+    dialog.querySelector('h2').textContent = dialog.querySelector('[data-confirm-yes]').textContent = deed.dataset.confirmTitle
+    dialog.querySelector('[data-confirm-text]').textContent = deed.dataset.confirm
     dialog.showModal()
-    dialog.onclose = () => { if (dialog.returnValue === 'yes') { form.dataset.confirmed = '1'; form.requestSubmit() } dialog.returnValue = '' }
+    dialog.onclose = () => { if (dialog.returnValue === 'yes') { deed.dataset.confirmed = '1'; form.requestSubmit(button) } dialog.returnValue = '' }
     return
   }
-  if (!form.hasAttribute('data-act')) return
+  if (!deed.hasAttribute('data-act')) return
   event.preventDefault()
-  delete form.dataset.confirmed
-  for (const button of form.querySelectorAll('button')) button.disabled = true
-  const answer = await fetch(form.action, { method: 'POST', body: new FormData(form), headers: { 'HX-Request': 'true' } })
+  delete deed.dataset.confirmed
+  const row = deed.closest('[data-row]')
+  for (const one of (row ?? form).querySelectorAll('button')) one.disabled = true
+  const answer = await fetch(button?.getAttribute('formaction') ?? form.action, { method: 'POST', body: new FormData(form), headers: { 'HX-Request': 'true' } })
   if (!answer.ok) { location.reload(); return }
-  if (form.dataset.leave) { location.assign(form.dataset.leave); return }
+  if (deed.dataset.leave) { location.assign(deed.dataset.leave); return }
+  if (row) document.dispatchEvent(new CustomEvent('slipway-acted', { detail: row.dataset.row }))
   refresh()
 })
 
@@ -65,8 +70,6 @@ let waiting
 function refresh () {
   clearTimeout(waiting)
   waiting = setTimeout(() => {
-    const list = document.querySelector('[data-live-list]')
-    if (list) part(list.dataset.liveList + location.search.replace(/^\?$/, '') + searched(), list)
     const status = document.querySelector('[data-live-status]')
     if (status) part(status.dataset.liveStatus, status)
     const events = document.querySelector('[data-live-events]')
@@ -74,26 +77,12 @@ function refresh () {
   }, 150)
 }
 
-function searched () {
-  const search = document.getElementById('list-search')
-  if (!search) return ''
-  return '?' + new URLSearchParams({ search: search.value, state: document.getElementById('list-state').value })
-}
-
-on('event', message => {
-  const event = message.event
-  const row = document.querySelector(`[data-row="${event.kind === 'operation' ? event.container : event.id}"]`)
-  if (row && event.state !== 'removed') {
-    if (event.kind === 'container' || ['queued', 'succeeded', 'failed'].includes(event.state)) htmx.ajax('GET', `/containers/${row.dataset.row}/row/`, { target: row, swap: 'outerHTML' })
-    return
-  }
-  refresh()
-})
+on('event', refresh)
 on('gap', refresh)
 
 let tabState = document.querySelector('#status')?.dataset.state
-document.addEventListener('htmx:afterSwap', event => {
-  times(event.target)
+document.addEventListener('htmx:afterSettle', () => times(document))
+document.addEventListener('htmx:afterSwap', () => {
   const state = document.querySelector('#status')?.dataset.state
   if (state && state !== tabState) {
     const before = tabState
@@ -114,6 +103,8 @@ const logs = document.querySelector('[data-logs]')
 if (logs) import('slipway/logs').then(module => module.start(logs))
 const terminals = document.querySelector('[data-terminals]')
 if (terminals) import('slipway/terminal').then(module => module.start(terminals))
-if (document.querySelector('[data-spark], [data-cpu]') || document.querySelector('[data-live-list]')) import('slipway/sparklines').then(module => module.start())
-if (page.dataset.tenant && !charts) live(`tenant/${page.dataset.tenant}`)
+const list = document.querySelector('[data-live-list]')
+if (list) import('slipway/list').then(module => module.start(list))
+const tenant = page.dataset.tenant && !charts ? live(`tenant/${page.dataset.tenant}`) : null
+if (tenant) import('slipway/sparklines').then(module => module.start(tenant))
 if (document.querySelector('[data-node]')) import('slipway/sparklines').then(module => module.node())

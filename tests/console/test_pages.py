@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
+from datetime import timedelta
+
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from console.accounts.models import Membership, Role, Tenant, User
 from console.workloads.models import Container
@@ -30,7 +37,6 @@ PARTS = [
     "?tab=configuration",
     "?tab=events",
     "?tab=isolation",
-    "row/",
     "status/",
     "configuration/",
     "events/",
@@ -98,14 +104,65 @@ def test_another_tenants_containers_are_in_no_list(outsider: User, container: Co
         assert container.id.encode() not in content
 
 
-def test_a_list_asks_no_more_for_more_rows(member: User, tenant: Tenant, django_assert_max_num_queries: object) -> None:
-    client = signed_in(member)
-    for number in range(40):
-        Container.objects.create(
-            tenant=tenant, node="n", name=f"c{number}", image_reference="x", memory_bytes=1, cpu_millis=1
+def rows_of(page: bytes) -> list[str]:
+    return re.findall(r'data-row="(\w+)"', page.decode())
+
+
+@pytest.fixture
+def many(tenant: Tenant) -> list[str]:
+    """250, by id, newest first; some of one moment."""
+    at = timezone.now()
+    rows = [
+        Container(
+            tenant=tenant, node="n", name=f"c{number}", image_reference="x", memory_bytes=1, cpu_millis=1,
+            state="exited" if number % 50 == 0 else "running", created_at=at - timedelta(seconds=number // 7),
         )
-    with django_assert_max_num_queries(14):  # type: ignore[operator]
-        assert client.get("/containers/rows/").status_code == 200
+        for number in range(250)
+    ]  # fmt: skip
+    for row in Container.objects.bulk_create(rows):
+        Container.objects.filter(pk=row.pk).update(created_at=at - timedelta(seconds=int(row.name[1:]) // 7))
+    return list(Container.objects.order_by("-created_at", "-id").values_list("id", flat=True))
+
+
+def test_a_list_asks_no_more_for_more_rows(member: User, many: list[str]) -> None:
+    client = signed_in(member)
+    client.get("/containers/")
+    with CaptureQueriesContext(connection) as one:
+        assert len(rows_of(client.get("/containers/rows/", {"id": many[:1]}).content)) == 1
+    with CaptureQueriesContext(connection) as all_:
+        assert len(rows_of(client.get("/containers/rows/").content)) == 100
+    assert len(all_) == len(one)
+
+
+def test_a_long_list_comes_in_pages_that_meet(member: User, many: list[str], tenant: Tenant) -> None:
+    """Also when one is launched between two of them."""
+    client, seen, path = signed_in(member), [], "/containers/rows/"
+    while path:
+        page = client.get(path).content
+        seen += rows_of(page)
+        Container.objects.create(
+            tenant=tenant, node="n", name=f"new{len(seen)}", image_reference="x", memory_bytes=1, cpu_millis=1
+        )
+        found = re.search(r'hx-get="([^"]+)"', page.decode())
+        path = html.unescape(found[1]) if found else ""
+    assert seen == many
+
+
+def test_rows_that_changed_are_fetched_alone_and_only_if_they_fit_the_search(
+    member: User, outsider: User, many: list[str]
+) -> None:
+    client = signed_in(member)
+    assert rows_of(client.get("/containers/rows/", {"id": [many[0], many[200]]}).content) == [many[0], many[200]]
+    ended = list(Container.objects.filter(state="exited").order_by("-created_at").values_list("id", flat=True))
+    assert rows_of(client.get("/containers/rows/", {"state": "exited"}).content) == ended
+    assert rows_of(client.get("/containers/rows/", {"id": ended[0], "state": "running"}).content) == []
+    assert rows_of(signed_in(outsider).get("/containers/rows/", {"id": many[0]}).content) == []
+    assert rows_of(signed_in(outsider).get("/containers/rows/", {"after": many[0]}).content) == []
+
+
+@pytest.mark.parametrize("query", ["count=x", "count=-1", "count=99999999999999999999", "after=nothing", "state=odd"])
+def test_a_query_that_makes_no_sense_breaks_nothing(member: User, query: str) -> None:
+    assert signed_in(member).get(f"/containers/rows/?{query}").status_code == 200
 
 
 def test_the_language_follows_the_browser_and_the_switch(member: User) -> None:

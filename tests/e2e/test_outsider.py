@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 from tests.e2e.conftest import OUTSIDER
 from tests.stack import Session, Stack
 
-READS = ["", "row/", "status/", "configuration/", "events/", "isolation/", "logs/download/"]
+READS = ["", "status/", "configuration/", "events/", "isolation/", "logs/download/"]
 DEEDS = ["start", "stop", "restart", "kill", "remove"]
 SOCKETS = ["", "logs/", "terminal/"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -20,19 +21,27 @@ from console.workloads import selectors, services
 from console.workloads.models import Container
 
 TABS = ("overview", "logs", "terminal", "configuration", "events", "isolation")
-ROWS = 1000
+PAGE, MOST_ROWS = 100, 1000
 
 
 def _listing(request: HttpRequest) -> dict[str, object]:
     tenant = tenant_of(request)
     search, state = request.GET.get("search", "").strip(), request.GET.get("state", "")
+    count = request.GET.get("count", "")
+    size = min(max(PAGE, int(count[:6])), MOST_ROWS) if count.isascii() and count.isdigit() else PAGE
+    found = selectors.containers(tenant, search=search, state=state)
+    if ids := request.GET.getlist("id")[:PAGE]:
+        found = found.filter(pk__in=ids)
+    after = request.GET.get("after", "")
+    shown = selectors.page(found, size=size, after=after)
     return {
-        "containers": selectors.containers(tenant, search=search, state=state)[:ROWS],
+        "containers": shown.containers,
+        "more": urlencode({"search": search, "state": state, "after": shown.after}) if shown.after else "",
         "search": search,
         "state": state,
         "states": Container.State.choices[:4],
         "may_operate": may(request, Role.MEMBER),
-        "filtered": bool(search or state),
+        "filtered": bool(search or state or after),
     }
 
 
@@ -43,7 +52,9 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def rows(request: HttpRequest) -> HttpResponse:
-    return render(request, "workloads/_rows.html", _listing(request))
+    """The whole table for a search; rows alone for ``id`` (those that changed) and ``after`` (the next page)."""
+    part = "_row_set" if {"id", "after"} & set(request.GET) else "_rows"
+    return render(request, f"workloads/{part}.html", _listing(request))
 
 
 def _page(request: HttpRequest, id: str) -> dict[str, object]:
@@ -56,11 +67,6 @@ def _page(request: HttpRequest, id: str) -> dict[str, object]:
         "may_operate": role is not None and role.includes(Role.MEMBER),
         "request_key": uuid.uuid4().hex,
     }
-
-
-@require_GET
-def row(request: HttpRequest, id: str) -> HttpResponse:
-    return render(request, "workloads/_row.html", _page(request, id))
 
 
 @require_GET

@@ -6,44 +6,72 @@ const POINTS = 60
 const CPU = 0
 const MEMORY = 1
 const history = new Map()
+let cells = new Map()
+const onScreen = new Set()
+const seen = new IntersectionObserver(entries => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) { onScreen.add(target); paint(target) } else onScreen.delete(target)
+  }
+})
+let colour = ''
 let queued = false
+
+// Which rows the page has now; the server sends figures for these alone.
+function look (connection) {
+  const found = new Map()
+  const of = id => { if (!found.has(id)) found.set(id, { cpu: [], memory: [] }); return found.get(id) }
+  for (const cell of document.querySelectorAll('[data-cpu]')) of(cell.dataset.cpu).cpu.push(cell)
+  for (const cell of document.querySelectorAll('[data-memory]')) of(cell.dataset.memory).memory.push(cell)
+  cells = found
+  for (const canvas of onScreen) if (!canvas.isConnected) { seen.unobserve(canvas); onScreen.delete(canvas) }
+  for (const canvas of document.querySelectorAll('canvas[data-spark]')) seen.observe(canvas)
+  for (const id of history.keys()) if (!found.has(id)) history.delete(id)
+  connection.send({ watch: [...found.keys()] })
+}
 
 function draw () {
   queued = false
-  const colour = getComputedStyle(document.documentElement).getPropertyValue('--chart-1')
-  for (const canvas of document.querySelectorAll('canvas[data-spark]')) {
-    const rows = history.get(canvas.dataset.container)
-    const box = canvas.getBoundingClientRect()
-    if (!rows || box.bottom < 0 || box.top > innerHeight || box.width === 0) continue
-    const values = rows[canvas.dataset.spark]
-    const context = canvas.getContext('2d')
-    const { width, height } = canvas
-    const top = Math.max(...values, canvas.dataset.spark === 'cpu' ? 0.02 : 1)
-    context.clearRect(0, 0, width, height)
-    context.strokeStyle = colour
-    context.lineWidth = 1.5
-    context.beginPath()
-    values.forEach((value, index) => context.lineTo(width - (values.length - 1 - index) * width / (POINTS - 1), height - 2 - (height - 4) * value / top))
-    context.stroke()
-  }
+  colour = getComputedStyle(document.documentElement).getPropertyValue('--chart-1')
+  for (const canvas of onScreen) paint(canvas)
+}
+
+function paint (canvas) {
+  const values = history.get(canvas.dataset.container)?.[canvas.dataset.spark]
+  if (!values) return
+  const context = canvas.getContext('2d')
+  const { width, height } = canvas
+  const top = Math.max(...values, canvas.dataset.spark === 'cpu' ? 0.02 : 1)
+  context.clearRect(0, 0, width, height)
+  context.strokeStyle = colour
+  context.lineWidth = 1.5
+  context.beginPath()
+  values.forEach((value, index) => context.lineTo(width - (values.length - 1 - index) * width / (POINTS - 1), height - 2 - (height - 4) * value / top))
+  context.stroke()
 }
 
 function take (id, row) {
+  const mine = cells.get(id)
+  if (!mine) return
   if (!history.has(id)) history.set(id, { cpu: [], memory: [] })
   const rows = history.get(id)
   for (const [name, value] of [['cpu', row[CPU]], ['memory', row[MEMORY]]]) {
     rows[name].push(value ?? 0)
     if (rows[name].length > POINTS) rows[name].shift()
   }
-  for (const cell of document.querySelectorAll(`[data-cpu="${id}"]`)) cell.textContent = `${vcpu(row[CPU])} vCPU`
-  for (const cell of document.querySelectorAll(`[data-memory="${id}"]`)) cell.textContent = size(row[MEMORY])
+  for (const cell of mine.cpu) cell.textContent = `${vcpu(row[CPU])} vCPU`
+  for (const cell of mine.memory) cell.textContent = size(row[MEMORY])
 }
 
-export function start () {
+export function start (connection) {
   on('metrics', message => {
     for (const [id, row] of Object.entries(message.c)) take(id, row)
     if (!queued) { queued = true; requestAnimationFrame(draw) }
   })
+  const again = () => look(connection)
+  connection.onopen = again
+  document.addEventListener('htmx:afterSettle', again)
+  document.addEventListener('slipway-rows', again)
+  again()
 }
 
 export function node () {
