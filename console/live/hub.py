@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from django.conf import settings
 from redis.exceptions import RedisError
 
-from console.live.agent.sampling import METRICS, WATCH
+from console.live.agent.sampling import LAST, METRICS, WATCH
 
 log = logging.getLogger(__name__)
 QUEUE = 64
@@ -49,12 +49,12 @@ class Hub:
         self._url = url
         self._subscribers: dict[str, set[Subscriber]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
+        self._new: list[tuple[str, Subscriber]] = []
 
     def join(self, channel: str) -> Subscriber:
         subscriber = Subscriber()
         self._subscribers[channel].add(subscriber)
-        self._changed.set()
+        self._new.append((channel, subscriber))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return subscriber
@@ -65,7 +65,6 @@ class Hub:
             members.discard(subscriber)
             if not members:
                 del self._subscribers[channel]
-        self._changed.set()
 
     def _tenants(self) -> list[str]:
         return [name.removeprefix(METRICS) for name in self._subscribers if name.startswith(METRICS)]
@@ -92,15 +91,23 @@ class Hub:
                 wanted = set(self._subscribers)
                 if wanted - subscribed:
                     await pubsub.subscribe(*(wanted - subscribed))
+                await self._greet(client)
                 if subscribed - wanted:
                     await pubsub.unsubscribe(*(subscribed - wanted))
                 if wanted != subscribed or loop.time() >= due:
                     subscribed, due = wanted, loop.time() + WATCH_EVERY_S
                     await self._watch(client)
-                self._changed.clear()
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.25)
                 if message is not None:
                     self._hand_on(message["channel"].decode(), message["data"].decode())
+
+    async def _greet(self, client: redis.Redis) -> None:
+        """Newcomers get their channel's last message at once."""
+        newcomers, self._new = self._new, []
+        for channel, subscriber in newcomers:
+            last = await client.get(LAST + channel)
+            if last is not None:
+                subscriber.put(last if isinstance(last, str) else last.decode())
 
     async def _watch(self, client: redis.Redis) -> None:
         """Tell the agent whom to sample at 1 Hz."""

@@ -20,6 +20,7 @@ PAGES = {
     "usage": "/usage/",
     "members": "/members/",
     "settings": "/settings/",
+    "registries": "/catalog/registries/",
 }
 ADMIN_PAGES = {
     "admin-tenants": "/admin/tenants/",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
+import redis.asyncio as redis
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
@@ -13,6 +15,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from console.accounts.models import Membership, Tenant, User
 from console.live import frames
+from console.live.agent.sampling import LAST, METRICS
 from console.live.consumers import base
 from console.live.hub import Hub, Subscriber
 from console.live.routing import websocket_urlpatterns
@@ -154,6 +157,30 @@ async def test_a_hub_outlives_a_missing_redis(tmp_path: object) -> None:
     assert not hub._task.done()
     hub.leave("slipway:metrics:t1", subscriber)
     hub._task.cancel()
+
+
+async def test_a_newcomer_gets_the_last_figures_and_then_the_next(tmp_path: Path) -> None:
+    """From a real Redis: the page that opens between two ticks does not stand empty."""
+    socket = tmp_path / "redis.sock"
+    words = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
+    server = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(10):
+            while not socket.exists():
+                await asyncio.sleep(0.02)
+        agent = redis.from_url(f"unix://{socket}?db=3")
+        await agent.set(f"{LAST}{METRICS}t1", "the last")
+        hub = Hub(f"unix://{socket}?db=3")
+        subscriber = hub.join(f"{METRICS}t1")
+        async with asyncio.timeout(5):
+            assert await subscriber.get() == ("the last", 0)
+            await agent.publish(f"{METRICS}t1", "the next")
+            assert await subscriber.get() == ("the next", 0)
+        hub.leave(f"{METRICS}t1", subscriber)
+        await agent.aclose()
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 async def test_what_is_typed_before_the_terminal_is_open_arrives_in_order(

@@ -25,6 +25,9 @@ LIST_EVERY = 5
 METRICS = "slipway:metrics:"
 WATCH = "slipway:watch:"
 NODE = "slipway:node"
+LAST = "slipway:last:"
+"""Prefix of the keys that keep each channel's last message, so that a page that opens need not wait for the next."""
+LAST_S = 30
 
 
 class Sampling:
@@ -82,10 +85,13 @@ class Sampling:
         now = round(time.time() * 1000)
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                for tenant, rows in frames.items():
-                    pipe.publish(METRICS + tenant, json.dumps({"t": now, "c": rows}, separators=(",", ":")))
+                messages = {METRICS + tenant: {"t": now, "c": rows} for tenant, rows in frames.items()}
                 if node:
-                    pipe.publish(NODE, json.dumps({"t": now, **node_figures()}))
+                    messages[NODE] = {"t": now, **node_figures()}
+                for channel, message in messages.items():
+                    text = json.dumps(message, separators=(",", ":"))
+                    pipe.publish(channel, text)
+                    pipe.set(LAST + channel, text, ex=LAST_S)
                 await pipe.execute()
         except (RedisError, OSError):
             log.debug("redis is away; this tick is not shown")
