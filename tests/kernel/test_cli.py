@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +82,90 @@ def test_refusals_are_sentences() -> None:
         assert done.returncode == 1
         assert text in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_nothing_of_the_console_is_needed() -> None:
+    """Neither Django nor the console is imported, whatever the verb."""
+    program = (
+        "import sys; from runtime.cli import main; code = main(sys.argv[1:]); "
+        "bad = {name.split('.')[0] for name in sys.modules} & {'django', 'console', 'channels', 'celery', 'redis'}; "
+        "sys.exit(f'imported: {bad}' if bad else code)"
+    )
+    for words in (("run", "-d", "--name", "alone", "busybox", "sleep", "100"), ("stats",), ("inspect", "alone")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_piped_in_comes_out_of_the_program() -> None:
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    sent = os.urandom(300_000)
+    words = [sys.executable, "-m", "runtime", "exec", "-i", "box", "cat"]
+    done = subprocess.run(words, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=60)
+    assert done.stdout == sent
+    closed = cli("exec", "box", "cat")
+    assert (closed.returncode, closed.stdout) == (0, "")
+    early = [sys.executable, "-m", "runtime", "exec", "-i", "box", "head", "-c", "3"]
+    done = subprocess.run(early, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=60)
+    assert done.stdout == sent[:3]
+
+
+def test_a_terminal_is_one_with_its_size_and_passes_changes_on() -> None:
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "runtime", "exec", "-it", "box", "sh"])
+    try:
+        _resize(terminal, 31, 91)
+        _until(terminal, b"# ")
+        os.write(terminal, b"tty; stty size\n")
+        assert b"31 91" in _until(terminal, b"31 91")
+        _resize(terminal, 40, 100)
+        os.write(terminal, b"stty size\n")
+        _until(terminal, b"40 100")
+        os.write(terminal, b"exit 6\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
+    finally:
+        os.close(terminal)
+
+
+def _resize(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+
+def _until(terminal: int, wanted: bytes) -> bytes:
+    seen, deadline = b"", time.monotonic() + 20
+    while wanted not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 4096)
+    return seen
+
+
+def test_ctrl_c_stops_what_was_run_attached() -> None:
+    words = [sys.executable, "-m", "runtime", "run", "--rm", "--name", "box", "busybox", "sh", "-c"]
+    process = subprocess.Popen(
+        [*words, "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 9
+    assert "box" not in cli("ps").stdout
+
+
+def test_several_at_once_or_none() -> None:
+    for name in ("one", "two"):
+        assert cli("run", "-d", "--name", name, "busybox", "sleep", "100").returncode == 0
+    assert cli("rm", "-f", "one", "nobody").returncode == 1
+    assert "one" in cli("ps").stdout, "nothing is half done"
+    assert cli("stop", "-t", "0", "one", "two").returncode == 0
+    assert cli("ps").stdout.count("exited") == 2
+    assert cli("start", "one").returncode == 0
+    assert cli("rm", "-f", "one", "two").returncode == 0
+    assert cli("ps").stdout.count("\n") == 1

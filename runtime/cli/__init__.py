@@ -1,0 +1,82 @@
+"""The runtime's own command line, for one tenant named ``cli``; it needs no Django and no running Slipway.
+
+Exit codes: 0 done, 1 refused with a sentence, 2 wrong usage; ``exec`` and an attached ``run`` end with the program's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from runtime.cli import verbs
+from runtime.engines import open_engine
+from runtime.errors import RuntimeFault
+from runtime.home import Home
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    if os.geteuid() != 0:
+        print("The runtime needs root: run it with sudo.", file=sys.stderr)
+        return 1
+    if options.home:
+        os.environ["SLIPWAY_HOME"] = options.home
+    try:
+        code: int = options.verb(open_engine("native", Home.from_environment()), options)
+    except RuntimeFault as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime", description="Run containers with Slipway's runtime.")
+    parser.add_argument("--home", help="where state is kept (default: SLIPWAY_HOME, else /var/lib/slipway)")
+    subparsers = parser.add_subparsers(required=True, metavar="verb")
+
+    def verb(
+        name: str, function: object, text: str, *, container: bool = False, several: bool = False
+    ) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(name, help=text, description=text)
+        added.set_defaults(verb=function)
+        if container:
+            added.add_argument("container", help="id or name")
+        if several:
+            added.add_argument("containers", nargs="+", metavar="container", help="id or name")
+        return added
+
+    run = verb("run", verbs.run, "launch an image: a built-in name, a reference of a registry, or an archive's path")
+    run.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
+    run.add_argument("--rm", action="store_true", help="remove it when it has ended")
+    run.add_argument("--name")
+    run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
+    run.add_argument("--memory", type=int, default=256, help="MiB")
+    run.add_argument("--cpus", type=float, default=1.0)
+    run.add_argument("--pids", type=int, default=256)
+    run.add_argument("image")
+    run.add_argument("command", nargs=argparse.REMAINDER)
+    verb("ps", verbs.ps, "list containers")
+    logs = verb("logs", verbs.logs, "show a container's log", container=True)
+    logs.add_argument("-f", "--follow", action="store_true")
+    logs.add_argument("-n", "--tail", type=int)
+    execute = verb("exec", verbs.exec, "run a further program in a container", container=True)
+    execute.add_argument("-i", "--interactive", action="store_true", help="pass standard input on")
+    execute.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
+    execute.add_argument("-u", "--user")
+    execute.add_argument("command", nargs=argparse.REMAINDER)
+    verb("stop", verbs.stop, "stop a container", several=True).add_argument(
+        "-t", "--time", type=float, help="seconds of grace"
+    )
+    verb("start", verbs.start, "start a stopped container", several=True)
+    verb("rm", verbs.rm, "remove a container", several=True).add_argument("-f", "--force", action="store_true")
+    verb("inspect", verbs.inspect, "all that is known of a container, as JSON", container=True)
+    verb("stats", verbs.stats, "the counters of what runs")
+    verb("images", verbs.images, "list images")
+    verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
+    verb("down", verbs.down, "remove every container and network")
+    return parser

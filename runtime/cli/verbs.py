@@ -1,0 +1,214 @@
+"""What each verb of the command line does; each takes the engine and its options, and returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
+from runtime.cli import streams
+from runtime.errors import InvalidSpec, NotFound, RuntimeFault
+from runtime.image.recipe import recipe
+
+TENANT = "cli"
+MIB = 2**20
+FOREVER_S = 10.0**9
+
+
+def _find(engine: Engine, text: str) -> ContainerStatus:
+    found = [status for status in engine.list() if text in {status.id, status.name}]
+    if not found:
+        raise NotFound(f"There is no container {text!r}.", hint="See: python -m runtime ps.")
+    return found[0]
+
+
+def _all(engine: Engine, texts: Sequence[str]) -> list[str]:
+    """Every one is found before anything is done to the first."""
+    return [_find(engine, text).id for text in texts]
+
+
+def _tell(step: Step) -> None:
+    if sys.stderr.isatty():
+        share = f" {step.done * 100 // step.total}%" if step.total else ""
+        print(
+            f"\r\x1b[K{step.stage}{share} {step.detail}"[: shutil.get_terminal_size().columns], end="", file=sys.stderr
+        )
+        if step.stage == "start":
+            print("\r\x1b[K", end="", file=sys.stderr)
+
+
+def _image(engine: Engine, text: str) -> Image:
+    if recipe(text) is not None:
+        return engine.build(text, progress=_tell)
+    if Path(text).is_file():
+        return engine.load(Path(text), progress=_tell)[0]
+    try:
+        return engine.image(text)
+    except NotFound:
+        return engine.pull(text, progress=_tell)
+
+
+def _port(text: str) -> Port:
+    body, _, protocol = text.partition("/")
+    outer, _, inner = body.rpartition(":")
+    try:
+        return Port(int(inner), "udp" if protocol == "udp" else "tcp", int(outer) if outer else None)
+    except ValueError:
+        raise InvalidSpec(f"{text!r} is not a port.", hint="Write 8080:80, or 80 for a free one.") from None
+
+
+def run(engine: Engine, options: argparse.Namespace) -> int:
+    id = "c" + secrets.token_hex(6)
+    spec = ContainerSpec(
+        id=id,
+        tenant=TENANT,
+        name=options.name or id,
+        image=_image(engine, options.image).id,
+        command=tuple(options.command) or None,
+        env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
+        limits=Limits(options.memory * MIB, round(options.cpus * 1000), options.pids),
+        ports=tuple(_port(text) for text in options.publish),
+    )
+    engine.create(spec)
+    try:
+        status = engine.start(id, progress=_tell)
+    except RuntimeFault:
+        engine.remove(id, force=True)
+        raise
+    if options.detach:
+        print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
+        return 0
+    try:
+        _follow(engine, id)
+    except KeyboardInterrupt:
+        engine.stop(id)  # what a person expects of Ctrl-C
+    code = engine.settle(id).exit_code
+    if options.rm:
+        engine.remove(id)
+    return code if code is not None else 1
+
+
+def _follow(engine: Engine, id: str) -> None:
+    for line in engine.logs(id, follow=True):
+        _show(line)
+        if engine.inspect(id).state is State.RUNNING:
+            engine.settle(id)
+
+
+def _show(line: LogLine) -> None:
+    end = "" if line.partial else "\n"
+    print(line.text, end=end, file=sys.stderr if line.stream == "stderr" else sys.stdout, flush=True)
+
+
+def ps(engine: Engine, _options: argparse.Namespace) -> int:
+    rows = [("ID", "NAME", "STATE", "CODE", "ADDRESS", "PORTS")]
+    for one in engine.list():
+        ports = " ".join(f"{port.host_port}->{port.container_port}" for port in one.ports if port.host_port)
+        rows.append(
+            (
+                one.id,
+                one.name,
+                str(one.state),
+                "" if one.exit_code is None else str(one.exit_code),
+                one.address or "",
+                ports,
+            )
+        )
+    _table(rows)
+    return 0
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def logs(engine: Engine, options: argparse.Namespace) -> int:
+    for line in engine.logs(_find(engine, options.container).id, tail=options.tail, follow=options.follow):
+        _show(line)
+    return 0
+
+
+def exec(engine: Engine, options: argparse.Namespace) -> int:
+    columns, rows = streams.terminal_size()
+    command = tuple(options.command) or ("/bin/sh",)
+    spec = ExecSpec(command, user=options.user, terminal=options.terminal, columns=columns, rows=rows)
+    session = engine.exec(_find(engine, options.container).id, spec)
+    try:
+        if options.terminal:
+            streams.interact(session)
+        else:
+            streams.pipe(session, stdin=options.interactive)
+        return session.wait(FOREVER_S)
+    finally:
+        session.close()
+
+
+def stop(engine: Engine, options: argparse.Namespace) -> int:
+    for id in _all(engine, options.containers):
+        engine.stop(id, grace_s=options.time)
+    return 0
+
+
+def start(engine: Engine, options: argparse.Namespace) -> int:
+    for id in _all(engine, options.containers):
+        engine.start(id)
+    return 0
+
+
+def rm(engine: Engine, options: argparse.Namespace) -> int:
+    for id in _all(engine, options.containers):
+        engine.remove(id, force=options.force)
+    return 0
+
+
+def inspect(engine: Engine, options: argparse.Namespace) -> int:
+    status = _find(engine, options.container)
+    shown: dict[str, object] = {"status": asdict(status), "spec": asdict(engine.spec(status.id))}
+    if status.state is State.RUNNING:
+        shown["isolation"] = asdict(engine.isolation(status.id))
+    print(json.dumps(shown, indent=2, default=str))
+    return 0
+
+
+def stats(engine: Engine, _options: argparse.Namespace) -> int:
+    before = engine.counters()
+    time.sleep(1)
+    rows: list[tuple[str, ...]] = [("ID", "CPU", "MEMORY MiB", "PIDS", "RX", "TX", "READ", "WRITTEN")]
+    for id, now in engine.counters().items():
+        was = before.get(id)
+        cpu = "-"
+        if was and was.cpu_ns is not None and now.cpu_ns is not None:
+            cpu = f"{(now.cpu_ns - was.cpu_ns) / (now.boottime_ns - was.boottime_ns):.3f}"
+        figures = (now.pids, now.net_rx_bytes, now.net_tx_bytes, now.block_read_bytes, now.block_write_bytes)
+        memory = f"{(now.memory_bytes or 0) / MIB:.1f}"
+        rows.append((id, cpu, memory, *("-" if value is None else str(value) for value in figures)))
+    _table(rows)
+    return 0
+
+
+def images(engine: Engine, _options: argparse.Namespace) -> int:
+    rows = [("IMAGE", "ID", "LAYERS", "MiB")]
+    for image in engine.images():
+        rows += [(name, image.id[7:19], str(len(image.layers)), f"{image.size / MIB:.1f}") for name in image.references]
+    _table(rows)
+    return 0
+
+
+def reconcile(engine: Engine, _options: argparse.Namespace) -> int:
+    print(json.dumps(asdict(engine.reconcile())))
+    return 0
+
+
+def down(engine: Engine, _options: argparse.Namespace) -> int:
+    engine.teardown()
+    return 0
