@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils.translation import get_language
 
 from console.accounts.models import Tenant
@@ -130,7 +130,7 @@ def registry(tenant: Tenant, id: str) -> Registry:
 
 def registry_of(tenant: Tenant, host: str) -> Registry | None:
     """Whose credentials a reference to this host uses: the tenant's own before everybody's."""
-    return registries(tenant).filter(host=host).order_by("tenant_id").last()
+    return registries(tenant).filter(host=host).order_by(F("tenant_id").desc(nulls_last=True)).first()
 
 
 def items(tenant: Tenant) -> tuple[CatalogItem, ...]:

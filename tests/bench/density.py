@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.api import Engine, Image
+from runtime.home import Home
 from tests import archives
-from tests.bench import _ours
+from tests.bench import _agent, _ours
 from tests.bench._docker import Docker, docker
 from tests.bench._report import Row, main, note
 
@@ -29,26 +30,26 @@ ENOUGH_FOR_1000 = 6 * 2**30
 def measure(quick: bool) -> list[Row]:
     count = 100 if quick else 1000 if _available() > ENOUGH_FOR_1000 else 500
     others = 10 if quick else 50
-    ticks = 10 if quick else 60
+    seconds = 10 if quick else 60
     with tempfile.TemporaryDirectory() as folder:
         archive = archives.write(Path(folder) / "busybox.tar")
         with docker() as peer:
             peer.load(archive)
             name = peer.description()
             theirs = _docker_memory(peer, others)
-        with _ours.engine() as (engine, _home):
+        with _ours.engine() as (engine, home):
             image = engine.load(archive, reference=archives.REFERENCE)[0]
             _launch(engine, image, count)  # the bridge, the rules, what every container shares
             ours = _memory(count, lambda number: _launch(engine, image, number))
-            note(f"{count} containers run; reading all of them {ticks} times, one second apart")
-            share = _sampling_share(engine, count + 1, ticks)
+            note(f"{count} containers run; the agent samples all of them for {seconds} s")
+            share = _agent_share(home, count + 1, seconds)
             note("removing them")
             _every(count + 1, lambda number: engine.remove(_id(number), force=True))
     peer_name = f"{name}, {others} containers"
     return [
         Row(f"memory of a container, {count} running", "MiB", ours, None, "", 1.5, absolute=True),
         Row(f"memory of a container, docker with {others}", "MiB", ours, theirs, peer_name),
-        Row(f"engine's counters of {count} at 1 Hz", "% core", share, None, "", 6 * count / 1000, absolute=True),
+        Row(f"the whole agent, sampling {count} at 1 Hz", "% core", share, None, "", 6 * count / 1000, absolute=True),
     ]
 
 
@@ -97,16 +98,13 @@ def _available() -> int:
     raise RuntimeError("the kernel does not say MemAvailable")
 
 
-def _sampling_share(engine: Engine, count: int, ticks: int) -> float:
-    """CPU time of this process per second of wall time, as % of a core, over ``ticks`` readings of all."""
-    engine.counters()  # opens the files, once
-    began, used = time.monotonic(), time.process_time()
-    for tick in range(1, ticks + 1):
-        read = len(engine.counters())
-        if read != count:
-            raise RuntimeError(f"{read} of {count} containers were read")
-        time.sleep(max(0.0, began + tick - time.monotonic()))
-    return (time.process_time() - used) / (time.monotonic() - began) * 100
+def _agent_share(home: Home, count: int, seconds: int) -> float:
+    """CPU time of the agent's process per second of wall time, as % of a core: counters, history, Redis, metering, sweeps."""
+    with _agent.agent(home, count) as pid:
+        time.sleep(seconds / 4)  # the files are open, the first figures told
+        began, used = time.monotonic(), _agent.cpu_s(pid)
+        time.sleep(seconds)
+        return (_agent.cpu_s(pid) - used) / (time.monotonic() - began) * 100
 
 
 if __name__ == "__main__":
