@@ -23,9 +23,11 @@ TICK_HZ = os.sysconf("SC_CLK_TCK")
 ROWS = """
 from console.accounts.models import Tenant
 from console.workloads.models import Container
-tenant = Tenant.objects.create(id="{tenant}", slug="bench", name="Bench")
-Container.objects.bulk_create([Container(id=f"d{{n:05d}}", tenant=tenant, node="bench", name=f"d{{n:05d}}", image_reference="x",
-    memory_bytes=1 << 26, cpu_millis=1000) for n in range({count})])
+from tests.bench import _ours
+for name in dict.fromkeys(_ours.tenant(n) for n in range({count})):
+    Tenant.objects.create(id=name, slug=name, name=name)
+Container.objects.bulk_create([Container(id=f"d{{n:05d}}", tenant_id=_ours.tenant(n), node="bench", name=f"d{{n:05d}}",
+    image_reference="x", memory_bytes=1 << 26, cpu_millis=1000) for n in range({count})])
 """
 
 
@@ -42,13 +44,15 @@ def agent(home: Home, count: int) -> Iterator[int]:
         with _running(["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", ""], folder):
             _wait((folder / "redis.sock").exists, "redis")
             _manage(environment, "migrate", "--verbosity", "0")
-            _manage(environment, "shell", "-c", ROWS.format(tenant=_ours.TENANT, count=count))
+            _manage(environment, "shell", "-c", ROWS.format(count=count))
             with _running([sys.executable, "manage.py", "agent"], folder, environment) as process:
                 log = folder / "log"
                 _wait(lambda: b"agent ready" in log.read_bytes() or process.poll() is not None, "the agent")
                 if process.poll() is not None:
                     raise RuntimeError(f"the agent ended:\n{log.read_text()}")
-                redis.Redis(unix_socket_path=f"{folder}/redis.sock", db=3).set(f"slipway:watch:{_ours.TENANT}", "1")
+                watching = redis.Redis(unix_socket_path=f"{folder}/redis.sock", db=3)
+                for number in range(0, count, _ours.EACH):
+                    watching.set(f"slipway:watch:{_ours.tenant(number)}", "1")
                 yield process.pid
 
 

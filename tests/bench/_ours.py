@@ -14,7 +14,8 @@ from runtime.api import ContainerSpec, Engine, Image, Limits
 from runtime.engines import open_engine
 from runtime.home import Home
 
-TENANT = "bench"
+EACH = 200
+"""Containers of a tenant, whose network is a /24."""
 
 
 @contextlib.contextmanager
@@ -34,9 +35,14 @@ def engine() -> Iterator[tuple[Engine, Home]]:
         shutil.rmtree(root)
 
 
-def spec(id: str, image: Image, *command: str) -> ContainerSpec:
+def tenant(number: int = 0) -> str:
+    """Of the container with this number."""
+    return f"bench{number // EACH}"
+
+
+def spec(id: str, image: Image, *command: str, number: int = 0) -> ContainerSpec:
     """Small, as a density test wants it; limits cost the same whatever their values."""
     return ContainerSpec(
-        id=id, tenant=TENANT, name=id, image=image.id, command=command,
+        id=id, tenant=tenant(number), name=id, image=image.id, command=command,
         limits=Limits(memory_bytes=64 * 2**20, cpu_millis=1000, pids=64),
     )  # fmt: skip

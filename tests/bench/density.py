@@ -58,7 +58,7 @@ def _id(number: int) -> str:
 
 
 def _launch(engine: Engine, image: Image, number: int) -> None:
-    engine.create(_ours.spec(_id(number), image, *COMMAND))
+    engine.create(_ours.spec(_id(number), image, *COMMAND, number=number))
     engine.start(_id(number))
 
 

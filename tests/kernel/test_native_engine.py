@@ -8,8 +8,11 @@ import platform
 import secrets
 import signal
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import pytest
 from runtime.api import ContainerSpec, ExecSpec, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
+from runtime.kernel import keyring
 from tests.conftest import Place
 from tests.traces import traces
 
@@ -197,3 +201,41 @@ def test_system_calls_of_an_older_architecture_end_the_program(engine: NativeEng
         str(128 + signal.SIGSYS)
     ]
     engine.remove(made.id, force=True)
+
+
+def test_a_tenants_containers_use_up_no_keys_of_its_user(engine: NativeEngine) -> None:
+    """The kernel allows a user 200; with a session keyring of the tenant's for each container that was the most it could have."""
+    held = []
+    for _ in range(3):
+        made = spec(engine, "sleep", "100")
+        engine.create(made)
+        engine.start(made.id)
+        with contextlib.closing(engine.exec(made.id, ExecSpec(("true",)))) as session:
+            session.wait(10)
+        held.append(_keys_of(engine.home.uid_base))
+    assert held[0] == held[1] == held[2]
+
+
+def _keys_of(uid: int) -> int:
+    """Keys that count against the user: the third figure of proc(5), /proc/key-users."""
+    for line in Path("/proc/key-users").read_text().splitlines():
+        owner, _, rest = line.partition(":")
+        if int(owner) == uid:
+            return int(rest.split()[2].partition("/")[0])
+    return 0
+
+
+def test_each_session_keyring_is_new_and_inherited() -> None:
+    def sessions() -> tuple[int, int]:
+        keyring.new_session()
+        program = "from runtime.kernel import keyring; print(keyring.session())"
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        return keyring.session(), int(done.stdout)
+
+    before = keyring.session()
+    with ThreadPoolExecutor(1) as thread:
+        first, second = thread.submit(sessions).result(), thread.submit(sessions).result()
+    assert first[0] == first[1]
+    assert second[0] == second[1]
+    assert len({first[0], second[0], before}) == 3
+    assert keyring.session() == before, "other threads keep theirs"

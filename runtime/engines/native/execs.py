@@ -20,7 +20,7 @@ from runtime.api import ExecSpec
 from runtime.engines.native import oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, keyring
 from runtime.kernel.process import Process, session_id
 
 START_DEADLINE_S = 15.0
@@ -115,6 +115,7 @@ def run(
         runtime.path, "--root", str(runtime.root), "--log", str(folder / "log"), "--log-format", "json", "exec",
         "--pid-file", str(folder / "pid"), *_options(spec, identity), id, *spec.command,
     ]  # fmt: skip
+    keyring.new_session()  # not the caller's own
     master = None
     if spec.terminal:
         master, slave = pty.openpty()

@@ -80,6 +80,7 @@ def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_byt
         "--bundle", str(home.bundle(id)), "--container-pidfile", str(sockets / "pid"), "--conmon-pidfile", str(sockets / "conmon.pid"),
         "--exit-dir", str(home.exits), "--socket-dir-path", str(sockets), "--full-attach",
         "--log-path", f"k8s-file:{folder / 'ctr.log'}", "--log-size-max", str(log_bytes), "--log-level", "error",
+        "--no-new-keyring",
     ]  # fmt: skip
     if terminal:
         command.append("--terminal")

@@ -1,0 +1,42 @@
+"""Session keyrings (keyrings(7), keyctl(2)): a place for keys that a process and its descendants share."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+
+SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
+KEYCTL_GET_KEYRING_ID, KEYCTL_JOIN_SESSION_KEYRING = 0, 1
+KEY_SPEC_SESSION_KEYRING = -3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _keyctl(verb: int, *arguments: int | None) -> int:
+    number = SYS_KEYCTL.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, "keyctl: no number for this architecture")
+    result = int(_libc.syscall(ctypes.c_long(number), ctypes.c_int(verb), *arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"keyctl: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def new_session() -> None:
+    """Give the calling thread a new, empty session keyring, nameless and its user's own; what it starts from now on inherits it.
+
+    A kernel without keyrings has none to keep apart: then nothing happens.  Raises OSError.
+    """
+    try:
+        _keyctl(KEYCTL_JOIN_SESSION_KEYRING, None)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def session() -> int:
+    """Serial number of the calling thread's session keyring.  Raises OSError."""
+    return _keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0)
