@@ -20,7 +20,7 @@ States of a container::
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
@@ -422,8 +422,8 @@ class Engine(Protocol):
     ) -> Iterator[LogLine]:
         """Oldest first.  ``follow`` goes on until the container has exited and the log is drained."""
 
-    def log_files(self, id: str) -> Sequence[Path]:
-        """Oldest first, for programs that tail by themselves; rotation replaces the last one by rename."""
+    def log_file(self, id: str) -> Path:
+        """Where the log is, or will be, for programs that follow it by themselves with :class:`runtime.telemetry.log.Reader`."""
 
     def isolation(self, id: str) -> IsolationReport:
         """Raises NotFound, Conflict (not running)."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -58,15 +59,13 @@ async def opened(
     except (OSError, TimeoutError):
         raise AgentUnavailable from None
     try:
-        request = {"ticket": tickets.sign(user_id, container_id, verb), "args": dict(args or {})}
-        writer.write(json.dumps(request).encode() + b"\n")
+        writer.write(_request(verb, container_id, user_id, args))
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = frames.parse_line(await reader.readline())
         except (OSError, TimeoutError, ValueError, frames.BadFrame):
             raise AgentUnavailable from None
-        if not answer.get("ok"):
-            raise AgentRefused(str(answer.get("code", "")), str(answer.get("message", "")))
+        _check(answer)
         yield Connection(answer, reader, writer)
     finally:
         writer.close()
@@ -84,18 +83,43 @@ def isolation(user: User, container: Container) -> dict[str, Any]:
     return dict(answer["report"])
 
 
-def log_lines(user: User, container: Container) -> list[list[Any]]:
-    """The last 10,000 lines.  The caller has authorised the user.  Raises AgentUnavailable, AgentRefused."""
+def log_lines(user: User, container: Container) -> Iterator[list[Any]]:
+    """All lines that the node still has, as they arrive: the log is never whole in memory.
 
-    async def collect() -> list[list[Any]]:
-        lines: list[list[Any]] = []
-        async with opened("logs", container.id, user.pk, {"tail": 10_000}) as connection:
-            while True:
-                kind, payload = await frames.read_frame(connection.reader)
-                if kind == frames.END:
-                    return lines
-                if kind == frames.DATA:
-                    lines += json.loads(payload)
+    The caller has authorised the user.  Raises AgentUnavailable, AgentRefused, before the first line.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(ANSWER_S)
+    try:
+        try:
+            connection.connect(settings.AGENT_SOCKET)
+            connection.sendall(_request("logs", container.id, user.pk, {"tail": None}))
+            stream = connection.makefile("rb")
+            answer = frames.parse_line(stream.readline())
+        except (OSError, frames.BadFrame):
+            raise AgentUnavailable from None
+        _check(answer)
+    except BaseException:
+        connection.close()
+        raise
+    return _lines(connection, stream)
 
-    found: list[list[Any]] = async_to_sync(collect)()
-    return found
+
+def _lines(connection: socket.socket, stream: BinaryIO) -> Iterator[list[Any]]:
+    with connection, stream:
+        while True:
+            kind, payload = frames.read_frame_from(stream)
+            if kind == frames.END:
+                return
+            if kind == frames.DATA:
+                yield from json.loads(payload)
+
+
+def _request(verb: str, container_id: str, user_id: int, args: Mapping[str, Any] | None) -> bytes:
+    request = {"ticket": tickets.sign(user_id, container_id, verb), "args": dict(args or {})}
+    return json.dumps(request).encode() + b"\n"
+
+
+def _check(answer: Mapping[str, Any]) -> None:
+    if not answer.get("ok"):
+        raise AgentRefused(str(answer.get("code", "")), str(answer.get("message", "")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 HEADER = struct.Struct(">cI")
 DATA, CONTROL, END = b"D", b"C", b"E"
@@ -27,10 +27,24 @@ def control(**fields: Any) -> bytes:
 
 async def read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """Raises BadFrame, asyncio.IncompleteReadError at the end."""
-    kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
+    kind, length = _header(await reader.readexactly(HEADER.size))
+    return kind, await reader.readexactly(length)
+
+
+def read_frame_from(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """The same from a blocking stream.  Raises BadFrame, also when it ends within a frame."""
+    kind, length = _header(stream.read(HEADER.size))
+    payload = stream.read(length)
+    if len(payload) < length:
+        raise BadFrame
+    return kind, payload
+
+
+def _header(content: bytes) -> tuple[bytes, int]:
+    kind, length = HEADER.unpack(content) if len(content) == HEADER.size else (b"", 0)
     if kind not in {DATA, CONTROL, END} or length > LARGEST:
         raise BadFrame
-    return kind, await reader.readexactly(length)
+    return kind, length
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

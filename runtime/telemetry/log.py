@@ -1,7 +1,7 @@
 """conmon's log files: a line is ``<RFC 3339 time> <stdout|stderr> <F|P> <text>``, P when the text had no newline yet.
 
 conmon replaces the file when it has reached its limit.  A hard link, ``<name>.1``, made by :func:`keep_previous`, holds on to the
-generation before, so that a reader finds at least one whole limit's worth.
+generation before, so that a reader finds at least a whole generation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ BLOCK = 1 << 16
 POLL_S = 0.1
 GENERATIONS = 3
 """At most on disk at once: the one written, the one that conmon has just replaced, and the one before."""
+TRIES = 100
+"""A name can move on between two looks at it; so often in a row only where something replaces files all the time."""
 
 
 def generation_bytes(limit: int) -> int:
@@ -42,42 +44,111 @@ def parse(raw: bytes) -> LogLine | None:
 def keep_previous(log: Path) -> None:
     """Called every few seconds: link the current generation, and shift when conmon has replaced it."""
     link, previous = log.with_name(log.name + ".current"), log.with_name(log.name + ".1")
-    try:
-        inode = log.stat().st_ino
-    except FileNotFoundError:
+    now, kept = _inode(log), _inode(link)
+    if now in {None, kept}:
         return
-    if link.exists() and link.stat().st_ino == inode:
-        return
-    if link.exists():
+    if kept is not None:
         os.replace(link, previous)
+    for _ in range(TRIES):
+        try:
+            os.link(log, link)
+        except FileExistsError:
+            return  # another process did it in this moment
+        except FileNotFoundError:  # replaced in this moment, and the new file is there; or all of it was removed
+            continue
+        return
+
+
+class Reader:
+    """One container's log from the past into the present: no line comes twice or never, whatever is replaced meanwhile.
+
+    It holds on to the generations that were there when it was opened.  The log may not exist yet.  Close it after use.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._rest = b""
+        self._older, self._newest = _generations(log)
+
+    def last(self, lines: int) -> list[bytes]:
+        """The last whole raw lines of what is there, read from the end; :meth:`fresh` goes on after them."""
+        found: list[bytes] = []
+        for handle in (self._newest, *reversed(self._older)):
+            if handle is not None and (handle is self._newest or len(found) < lines):
+                found = _last_lines(handle, lines - len(found)) + found
+        return found
+
+    def whole(self) -> Iterator[bytes]:
+        """All raw lines of what is there, oldest first; :meth:`fresh` goes on after them."""
+        for handle in self._older:
+            yield from (line.rstrip(b"\n") for line in handle)
+        while lines := self.fresh():
+            yield from lines
+
+    def fresh(self, limit: int = 1 << 20) -> list[bytes]:
+        """Whole raw lines since the last call, at most about ``limit`` bytes of them; empty when there is nothing new."""
+        self._newest = self._newest or _opened(self._log)
+        if self._newest is None:
+            return []
+        content = self._newest.read(limit)
+        if not content and self._replaced(self._newest):
+            content = self._newest.read(limit)  # what was written before it was replaced
+            if not content and (newest := _opened(self._log)):
+                self._newest.close()
+                self._newest = newest
+                content = newest.read(limit)
+        *whole, self._rest = (self._rest + content).split(b"\n")
+        return whole
+
+    def _replaced(self, newest: BinaryIO) -> bool:
+        return _inode(self._log) not in {None, os.fstat(newest.fileno()).st_ino}
+
+    def behind(self) -> int:
+        """Bytes of the newest file that are there and not read."""
+        return os.fstat(self._newest.fileno()).st_size - self._newest.tell() if self._newest else 0
+
+    def skip_to_end(self) -> int:
+        """Bytes that were skipped; the line that they end in is cut."""
+        skipped = self.behind()
+        if self._newest:
+            self._newest.seek(0, os.SEEK_END)
+        self._rest = b""
+        return skipped
+
+    def close(self) -> None:
+        for handle in (*self._older, self._newest):
+            if handle is not None:
+                handle.close()
+
+
+def _opened(path: Path) -> BinaryIO | None:
     try:
-        os.link(log, link)
-    except FileExistsError:
-        return  # another process did it in this moment
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
 
 
-def files(log: Path) -> tuple[Path, ...]:
-    """Oldest first.  What conmon has replaced since :func:`keep_previous` last ran is reached through its link."""
-    link = log.with_name(log.name + ".current")
-    replaced = link.exists() and log.exists() and link.stat().st_ino != log.stat().st_ino
-    return tuple(
-        path for path in (log.with_name(log.name + ".1"), *((link,) if replaced else ()), log) if path.exists()
-    )
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
-def tail(paths: tuple[Path, ...], lines: int) -> list[bytes]:
-    """The last ``lines`` raw lines over all files, read from the end."""
-    found: list[bytes] = []
-    for path in reversed(paths):
-        found = _tail_of(path, lines - len(found)) + found
-        if len(found) >= lines:
+def _generations(log: Path) -> tuple[tuple[BinaryIO, ...], BinaryIO | None]:
+    """Those before the newest, oldest first, and the newest; opened anew when the names moved on meanwhile."""
+    names = (log.with_name(log.name + ".1"), log.with_name(log.name + ".current"), log)
+    for tries_left in reversed(range(TRIES)):
+        opened = [_opened(name) for name in names]
+        inodes = [handle and os.fstat(handle.fileno()).st_ino for handle in opened]
+        if not tries_left or inodes == [_inode(name) for name in names]:
             break
-    return found
-
-
-def _tail_of(path: Path, lines: int) -> list[bytes]:
-    with path.open("rb") as handle:
-        return _last_lines(handle, lines)
+        for handle in filter(None, opened):
+            handle.close()
+    *older, newest = opened
+    if older[-1] and inodes[-1] == inodes[-2]:  # the link names the newest file until conmon replaces that
+        older.pop().close()
+    return tuple(filter(None, older)), newest
 
 
 def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
@@ -94,90 +165,23 @@ def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
     return whole[len(whole) - lines :] if 0 < lines < len(whole) else whole[: max(0, lines)]
 
 
-class Tail:
-    """Reads what was appended since the last call, across rotations.  Start with ``at_end`` to skip what is there."""
-
-    def __init__(self, path: Path, *, at_end: bool = False) -> None:
-        self._path = path
-        self._rest = b""
-        self._handle = path.open("rb") if path.exists() else None
-        if self._handle and at_end:
-            self._handle.seek(0, os.SEEK_END)
-
-    def read(self, limit: int = 1 << 20) -> list[bytes]:
-        """Whole raw lines, at most about ``limit`` bytes of them; empty when there is nothing new."""
-        if self._handle is None:
-            if not self._path.exists():
-                return []
-            self._handle = self._path.open("rb")
-        content = self._handle.read(limit)
-        if not content and self._replaced():
-            self._handle.close()
-            self._handle = self._path.open("rb")
-            content = self._handle.read(limit)
-        if not content:
-            return []
-        *whole, self._rest = (self._rest + content).split(b"\n")
-        return whole
-
-    def last(self, lines: int) -> list[bytes]:
-        """The last whole lines of the file; reading goes on after them."""
-        return _last_lines(self._handle, lines) if self._handle else []
-
-    def _replaced(self) -> bool:
-        try:
-            return self._handle is not None and os.fstat(self._handle.fileno()).st_ino != self._path.stat().st_ino
-        except FileNotFoundError:
-            return False
-
-    def behind(self) -> int:
-        """Bytes that are there and not read."""
-        return os.fstat(self._handle.fileno()).st_size - self._handle.tell() if self._handle else 0
-
-    def skip_to_end(self) -> int:
-        """Bytes that were skipped; the line that they end in is cut."""
-        skipped = self.behind()
-        if self._handle:
-            self._handle.seek(0, os.SEEK_END)
-        self._rest = b""
-        return skipped
-
-    def close(self) -> None:
-        if self._handle:
-            self._handle.close()
-
-
 def read(
     log: Path, *, last: int | None, since: str | None, follow: bool, ended: Callable[[], bool]
 ) -> Iterator[LogLine]:
     """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left."""
-    older = files(log)[:-1]
-    follower = Tail(log)  # one handle reads what is there and follows, so that no line comes twice or never
+    reader = Reader(log)
     try:
-        yield from _parsed(_whole(older, follower) if last is None else _latest(older, follower, last), since)
+        yield from _parsed(reader.whole() if last is None else reader.last(last), since)
         while follow:
             over = ended()
-            fresh = follower.read()
+            fresh = reader.fresh()
             yield from _parsed(fresh, since)
             if not fresh:
                 if over:
                     return
                 time.sleep(POLL_S)
     finally:
-        follower.close()
-
-
-def _whole(older: tuple[Path, ...], follower: Tail) -> Iterator[bytes]:
-    for path in older:
-        with path.open("rb") as handle:
-            yield from handle
-    while fresh := follower.read():
-        yield from fresh
-
-
-def _latest(older: tuple[Path, ...], follower: Tail, lines: int) -> list[bytes]:
-    newest = follower.last(lines)
-    return tail(older, lines - len(newest)) + newest
+        reader.close()
 
 
 def _parsed(raw: Iterable[bytes], since: str | None) -> Iterator[LogLine]:

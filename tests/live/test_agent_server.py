@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from console.accounts.models import User
 from console.live import client, frames
 from console.live.agent.history import History, Ring, rates
 from console.live.agent.server import Server
 from console.live.tickets import sign
+from console.workloads.models import Container
 from runtime.api import ContainerSpec, Counters
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
@@ -56,6 +58,18 @@ async def test_logs_come_with_their_end(agent: FakeEngine) -> None:
         assert kind == frames.DATA
         assert "started" in json.loads(payload)[0][2]
         assert (await frames.read_frame(connection.reader))[0] == frames.END
+
+
+async def test_a_download_has_every_line(agent: FakeEngine) -> None:
+    for number in range(12_000):
+        agent._say("cfirst", f"line {number}")
+    lines = await asyncio.to_thread(lambda: list(client.log_lines(User(pk=1), Container(id="cfirst"))))
+    assert [line[2] for line in lines][-12_000:] == [f"line {number}" for number in range(12_000)]
+
+
+async def test_a_download_of_nothing_that_is_there_is_refused(agent: FakeEngine) -> None:
+    with pytest.raises(client.AgentRefused, match="no such container"):
+        await asyncio.to_thread(client.log_lines, User(pk=1), Container(id="cnobody"))
 
 
 async def test_a_followed_log_goes_on(agent: FakeEngine) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.telemetry.log import GENERATIONS, Tail, generation_bytes, keep_previous, parse, read, tail
+from runtime.telemetry.log import GENERATIONS, Reader, generation_bytes, keep_previous, parse, read
 
 AT = "2026-11-23T20:00:00.000000001+00:00"
 
@@ -29,31 +31,47 @@ def test_the_tail_spans_generations(tmp_path: Path) -> None:
     old, new = tmp_path / "log.1", tmp_path / "log"
     old.write_text("".join(line(f"old {n}") for n in range(5000)))
     new.write_text("".join(line(f"new {n}") for n in range(3)))
-    found = [raw.decode().split(" F ")[1].strip() for raw in tail((old, new), 5)]
+    reader = Reader(new)
+    found = [raw.decode().split(" F ")[1] for raw in reader.last(5)]
+    reader.close()
     assert found == ["old 4998", "old 4999", "new 0", "new 1", "new 2"]
 
 
 def test_a_reader_follows_a_replaced_file_and_loses_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line("one"))
-    reader = Tail(log)
-    assert len(reader.read()) == 1
+    reader = Reader(log)
+    assert len(reader.fresh()) == 1
     log.rename(tmp_path / "gone")
     log.write_text(line("two"))
     with (tmp_path / "gone").open("a") as still_open:
         still_open.write(line("late"))
-    assert [raw.decode().split(" F ")[1] for raw in reader.read() + reader.read()] == ["late", "two"]
+    assert [raw.decode().split(" F ")[1] for raw in reader.fresh() + reader.fresh()] == ["late", "two"]
+    reader.close()
+
+
+def test_a_reader_holds_on_to_what_rotation_takes_away(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for text in ("one", "two", "three"):
+        (tmp_path / "log.tmp").write_text(line(text))
+        (tmp_path / "log.tmp").rename(log)
+        if text != "three":
+            keep_previous(log)
+    reader = Reader(log)
+    (tmp_path / "log.1").unlink()
+    (tmp_path / "log.current").unlink()
+    assert [raw.decode().split(" F ")[1] for raw in reader.whole()] == ["one", "two", "three"]
     reader.close()
 
 
 def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line("whole") + f"{AT} stdout F ha")
-    reader = Tail(log)
-    assert len(reader.read()) == 1
+    reader = Reader(log)
+    assert len(reader.fresh()) == 1
     with log.open("a") as more:
         more.write("lf\n")
-    assert reader.read()[0].endswith(b"half")
+    assert reader.fresh()[0].endswith(b"half")
     reader.close()
 
 
@@ -68,6 +86,23 @@ def test_the_generation_before_is_kept(tmp_path: Path) -> None:
     keep_previous(log)
     assert (tmp_path / "log.1").read_text() == "first"
     assert log.read_text() == "second"
+
+
+def test_a_file_that_is_replaced_all_the_time_is_kept_and_read(tmp_path: Path) -> None:
+    """The kernel refuses to link a file that lost its name after it was looked up."""
+    log = tmp_path / "log"
+    log.write_text(line("first"))
+    replace = f"import itertools, os\nfor n in itertools.count(): open({str(log)!r} + '.tmp', 'w').close(); os.rename({str(log)!r} + '.tmp', {str(log)!r})"
+    flood = subprocess.Popen([sys.executable, "-c", replace])
+    try:
+        for _ in range(5000):
+            keep_previous(log)
+            list(read(log, last=3, since=None, follow=False, ended=lambda: True))
+    finally:
+        flood.kill()
+        flood.wait()
+    keep_previous(log)
+    assert (tmp_path / "log.current").samefile(log)
 
 
 def test_a_short_tail_then_what_follows_once(tmp_path: Path) -> None:

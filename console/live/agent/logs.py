@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import islice
 from typing import Any
 
 from console.live import frames
 from runtime.api import Engine
-from runtime.telemetry.log import Tail, parse, tail
+from runtime.telemetry.log import Reader, parse
 
-MOST_LINES = 10_000
 DEFAULT_LINES = 500
 POLL_S = 0.1
 BATCH_LINES = 500
@@ -31,24 +31,33 @@ async def _send(writer: asyncio.StreamWriter, rows: list[Row]) -> None:
         await writer.drain()
 
 
+async def _send_whole(writer: asyncio.StreamWriter, log: Reader) -> None:
+    lines = log.whole()
+    while batch := await asyncio.to_thread(lambda: list(islice(lines, BATCH_LINES))):
+        await _send(writer, _rows(batch))
+
+
 async def stream_logs(
     engine: Engine, container: str, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Until the reader leaves, or, without ``follow``, until the end.  Frames: D with a JSON list of rows, C with ``dropped``, E."""
+    """Until the reader leaves, or, without ``follow``, until the end.  Frames: D with a JSON list of rows, C with ``dropped``, E.
+
+    ``tail`` is a number of lines, or null for all that the node still has.
+    """
     wanted = args.get("tail", DEFAULT_LINES)
-    lines = min(MOST_LINES, max(0, wanted)) if isinstance(wanted, int) else DEFAULT_LINES
-    files = tuple(engine.log_files(container))
-    follower = Tail(files[-1], at_end=True) if files else None
+    log = await asyncio.to_thread(Reader, engine.log_file(container))
     try:
-        await _send(writer, _rows(await asyncio.to_thread(tail, files, lines)))
+        if wanted is None:
+            await _send_whole(writer, log)
+        else:
+            lines = max(0, wanted) if isinstance(wanted, int) else DEFAULT_LINES
+            await _send(writer, _rows(await asyncio.to_thread(log.last, lines)))
         left = asyncio.ensure_future(reader.read(1))
         try:
             while args.get("follow") and not left.done():
-                if follower is None and (files := tuple(engine.log_files(container))):
-                    follower = Tail(files[-1])
-                raw = await asyncio.to_thread(follower.read) if follower else []
-                if follower and follower.behind() > BEHIND_BYTES:
-                    writer.write(frames.control(dropped=follower.skip_to_end()))
+                raw = await asyncio.to_thread(log.fresh)
+                if log.behind() > BEHIND_BYTES:
+                    writer.write(frames.control(dropped=log.skip_to_end()))
                 await _send(writer, _rows(raw))
                 if not raw:
                     await asyncio.wait([left], timeout=POLL_S)
@@ -57,5 +66,4 @@ async def stream_logs(
         writer.write(frames.frame(frames.END))
         await writer.drain()
     finally:
-        if follower:
-            follower.close()
+        log.close()

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,17 +285,14 @@ class FakeEngine:
     ) -> Iterator[LogLine]:
         from runtime.telemetry import log
 
-        self._records.spec(id)
-        path = self.home.container(id) / "ctr.log"
-        return log.read(path, last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+        return log.read(self.log_file(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
 
     def _ended(self, id: str) -> bool:
         return not self._records.exists(id) or self._records.record(id).state is not State.RUNNING
 
-    def log_files(self, id: str) -> Sequence[Path]:
+    def log_file(self, id: str) -> Path:
         self._records.spec(id)
-        path = self.home.container(id) / "ctr.log"
-        return (path,) if path.exists() else ()
+        return self.home.container(id) / "ctr.log"
 
     def isolation(self, id: str) -> IsolationReport:
         record, spec = self._running(id), self._records.spec(id)

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runtime import validation
@@ -257,8 +257,7 @@ class NativeEngine:
     def logs(
         self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
     ) -> Iterator[LogLine]:
-        self._records.spec(id)
-        return log.read(self._log(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+        return log.read(self.log_file(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
 
     def _ended(self, id: str) -> bool:
         try:
@@ -269,9 +268,9 @@ class NativeEngine:
     def _log(self, id: str) -> Path:
         return self.home.container(id) / "ctr.log"
 
-    def log_files(self, id: str) -> Sequence[Path]:
+    def log_file(self, id: str) -> Path:
         self._records.spec(id)
-        return log.files(self._log(id))
+        return self._log(id)
 
     def rotate_logs(self) -> None:
         """Called every few seconds by the agent: keeps the generation of each log that conmon replaces."""
