@@ -145,10 +145,11 @@ def _generations(log: Path) -> tuple[tuple[BinaryIO, ...], BinaryIO | None]:
             break
         for handle in filter(None, opened):
             handle.close()
-    *older, newest = opened
-    if older[-1] and inodes[-1] == inodes[-2]:  # the link names the newest file until conmon replaces that
-        older.pop().close()
-    return tuple(filter(None, older)), newest
+    previous, current, newest = opened
+    if current and inodes[1] == inodes[2]:  # the link names the newest file until conmon replaces that
+        current.close()
+        current = None
+    return tuple(filter(None, (previous, current))), newest
 
 
 def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
