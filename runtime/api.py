@@ -430,8 +430,12 @@ class Engine(Protocol):
 
     # counters ----------------------------------------------------------------------------------------
 
-    def counters(self, ids: Iterable[str] | None = None) -> Mapping[str, Counters]:
-        """One reading of each running container (of ``ids``).  Keeps descriptors open between calls; cheap at 1 Hz for 1,000."""
+    def counters(self, ids: Iterable[str] | None = None, *, live: bool = False) -> Mapping[str, Counters]:
+        """One reading of each running container (of ``ids``).  Keeps descriptors open between calls.
+
+        ``live`` is for pictures at 1 Hz of 1,000: what no picture shows (``throttled_ns``, ``oom_kills``) may be None, and the working set
+        may follow the page cache with a delay of up to 5 s.
+        """
 
     def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:
         """Readings stored by settle and not yet acknowledged.  They outlive the container's removal."""

@@ -261,7 +261,12 @@ def _sum_io_v2(content: bytes) -> tuple[int, int]:
 
 
 class Reader:
-    """Keeps a cgroup's files open: a reading is a ``pread`` each.  Raises FileNotFoundError when the cgroup isn't there."""
+    """Keeps a cgroup's files open: a reading is a ``pread`` each.  Raises FileNotFoundError when the cgroup isn't there.
+
+    ``memory.stat`` costs as much as all others together, so a live reading takes it anew only every ``STAT_EVERY_NS``.
+    """
+
+    STAT_EVERY_NS = 5 * 10**9
 
     FILES_V1 = {
         "cpu": "cpuacct/{}/cpuacct.usage",
@@ -292,6 +297,8 @@ class Reader:
             with contextlib.suppress(FileNotFoundError):
                 self._fds[key] = os.open(ROOT / template.format(relative), os.O_RDONLY | os.O_CLOEXEC)
         self.inode = Cgroup(path).inode()
+        self._inactive: int | None = None
+        self._inactive_at = -self.STAT_EVERY_NS
 
     def close(self) -> None:
         for descriptor in self._fds.values():
@@ -303,7 +310,7 @@ class Reader:
         if descriptor is None:
             return None
         try:
-            return os.pread(descriptor, 16384, 0)
+            return os.pread(descriptor, 8192, 0)
         except OSError:
             return None
 
@@ -311,17 +318,17 @@ class Reader:
         content = self._read(key)
         return int(content) if content else None
 
-    def read(self) -> Counters:
-        """Network counters are None: they are not the cgroup's."""
+    def read(self, *, live: bool = False, net_rx_bytes: int | None = None, net_tx_bytes: int | None = None) -> Counters:
+        """Network counters are not the cgroup's: the caller brings them.  ``live`` as in :meth:`runtime.api.Engine.counters`."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         memory = self._whole("memory")
-        stat = self._read("memory_stat")
-        inactive = _field(stat, b"inactive_file " if self._v2 else b"total_inactive_file ") if stat else None
-        cpu_ns, throttled_ns = self._processor()
+        inactive = self._inactive_file(now, live)
+        cpu_ns, throttled_ns = self._processor(live)
         read, write = self._block()
-        oom = self._read("oom")
+        oom = None if live else self._read("oom")
         return Counters(
             at=time.time(),
-            boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            boottime_ns=now,
             cpu_ns=cpu_ns,
             memory_bytes=memory,
             working_set_bytes=None if memory is None or inactive is None else max(0, memory - inactive),
@@ -330,11 +337,20 @@ class Reader:
             oom_kills=_field(oom, b"oom_kill ") if oom else None,
             block_read_bytes=read,
             block_write_bytes=write,
+            net_rx_bytes=net_rx_bytes,
+            net_tx_bytes=net_tx_bytes,
         )
 
-    def _processor(self) -> tuple[int | None, int | None]:
+    def _inactive_file(self, now: int, live: bool) -> int | None:
+        if not live or now - self._inactive_at >= self.STAT_EVERY_NS:
+            stat = self._read("memory_stat")
+            self._inactive = _field(stat, b"inactive_file " if self._v2 else b"total_inactive_file ") if stat else None
+            self._inactive_at = now
+        return self._inactive
+
+    def _processor(self, live: bool) -> tuple[int | None, int | None]:
         if not self._v2:
-            stat = self._read("throttle")
+            stat = None if live else self._read("throttle")
             return self._whole("cpu"), _field(stat, b"throttled_time ") if stat else None
         stat = self._read("cpu")
         if not stat:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 
 from runtime.api import Counters
 from runtime.home import Home
@@ -29,8 +28,8 @@ class _Source:
         # what the host sends is what the container receives
         self._rx, self._tx = _statistic(interface, "tx_bytes"), _statistic(interface, "rx_bytes")
 
-    def read(self) -> Counters:
-        return replace(self.reader.read(), net_rx_bytes=self._pread(self._rx), net_tx_bytes=self._pread(self._tx))
+    def read(self, *, live: bool = False) -> Counters:
+        return self.reader.read(live=live, net_rx_bytes=self._pread(self._rx), net_tx_bytes=self._pread(self._tx))
 
     @staticmethod
     def _pread(descriptor: int | None) -> int | None:
@@ -59,32 +58,45 @@ def read_once(home: Home, tenant: str, container: str) -> Counters | None:
 
 
 class Sampler:
-    """Thread-safe.  A source is known by container and epoch, so a container that was started anew is opened anew."""
+    """Thread-safe.  A source is one life of a cgroup: when that goes its files fail, and the next reading opens the new one's."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._sources: dict[str, tuple[int, _Source]] = {}
+        self._sources: dict[str, _Source] = {}
         self._lock = threading.Lock()
 
-    def read(self, containers: Iterable[tuple[str, str, int]]) -> Mapping[str, Counters]:
-        """``containers``: (id, tenant, epoch) of each that runs.  One whose cgroup has gone is left out."""
+    def read(
+        self, containers: Iterable[str], tenant_of: Callable[[str], str | None], *, live: bool = False
+    ) -> Mapping[str, Counters]:
+        """One reading of each whose cgroup is there.  ``tenant_of`` is asked of those not open yet: None for one that does not run."""
         with self._lock:
             found: dict[str, Counters] = {}
-            for container, tenant, epoch in containers:
-                known = self._sources.get(container)
-                if known is None or known[0] != epoch:
-                    self._forget(container)
-                    try:
-                        known = (epoch, _Source(self._home, tenant, container))
-                    except FileNotFoundError:
-                        continue
-                    self._sources[container] = known
-                counters = known[1].read()
-                if counters.cpu_ns is None and counters.memory_bytes is None:
-                    self._forget(container)
-                else:
+            for container in containers:
+                counters = self._read(container, live) or (
+                    self._open(container, tenant_of(container)) and self._read(container, live)
+                )
+                if counters:
                     found[container] = counters
             return found
+
+    def _read(self, container: str, live: bool) -> Counters | None:
+        source = self._sources.get(container)
+        if source is None:
+            return None
+        counters = source.read(live=live)
+        if counters.cpu_ns is None and counters.memory_bytes is None:
+            self._forget(container)
+            return None
+        return counters
+
+    def _open(self, container: str, tenant: str | None) -> bool:
+        if tenant is None:
+            return False
+        try:
+            self._sources[container] = _Source(self._home, tenant, container)
+        except FileNotFoundError:
+            return False
+        return True
 
     def keep_only(self, containers: Iterable[str]) -> None:
         """Close the files of all others."""
@@ -93,6 +105,6 @@ class Sampler:
                 self._forget(container)
 
     def _forget(self, container: str) -> None:
-        known = self._sources.pop(container, None)
-        if known is not None:
-            known[1].close()
+        source = self._sources.pop(container, None)
+        if source is not None:
+            source.close()

@@ -21,50 +21,49 @@ def rates(before: Counters | None, now: Counters) -> Sample:
     Without a reading before, or when a counter went back (another epoch), what is a rate is None.
     """
     elapsed_ns = now.boottime_ns - before.boottime_ns if before else 0
+    if before is None or elapsed_ns <= 0:
+        return [None, now.memory_bytes, now.working_set_bytes, None, None, None, None, now.pids]
 
     def rate(old: int | None, new: int | None, scale: float) -> float | None:
-        if old is None or new is None or new < old or elapsed_ns <= 0:
+        if old is None or new is None or new < old:
             return None
         return round((new - old) * scale / elapsed_ns, 4)
 
-    def per_second(name: str) -> float | None:
-        return rate(getattr(before, name) if before else None, getattr(now, name), 1e9)
-
     return [
-        rate(before.cpu_ns if before else None, now.cpu_ns, 1.0),
+        rate(before.cpu_ns, now.cpu_ns, 1.0),
         now.memory_bytes,
         now.working_set_bytes,
-        per_second("net_rx_bytes"),
-        per_second("net_tx_bytes"),
-        per_second("block_read_bytes"),
-        per_second("block_write_bytes"),
+        rate(before.net_rx_bytes, now.net_rx_bytes, 1e9),
+        rate(before.net_tx_bytes, now.net_tx_bytes, 1e9),
+        rate(before.block_read_bytes, now.block_read_bytes, 1e9),
+        rate(before.block_write_bytes, now.block_write_bytes, 1e9),
         now.pids,
     ]
 
 
 class Ring:
-    """At most SECONDS samples; older ones are overwritten."""
+    """At most SECONDS samples; older ones are overwritten.  One flat array, a row of time and FIELDS after the other."""
 
-    __slots__ = ("_columns", "_count", "_times")
+    __slots__ = ("_count", "_table")
+    WIDTH = 1 + len(FIELDS)
 
     def __init__(self) -> None:
-        self._times = array("d", bytes(8 * SECONDS))
-        self._columns = [array("d", bytes(8 * SECONDS)) for _ in FIELDS]
+        self._table = array("d", bytes(8 * self.WIDTH * SECONDS))
         self._count = 0
 
     def add(self, at: float, sample: Sample) -> None:
-        slot = self._count % SECONDS
-        self._times[slot] = at
-        for column, value in zip(self._columns, sample, strict=True):
-            column[slot] = ABSENT if value is None else value
+        start = self._count % SECONDS * self.WIDTH
+        row = [ABSENT if value is None else value for value in sample]
+        self._table[start : start + self.WIDTH] = array("d", [at, *row])
         self._count += 1
 
     def since(self, at: float) -> dict[str, list[float | None]]:
         """Columns by name, oldest first, with ``t`` in Unix milliseconds."""
         slots = [slot % SECONDS for slot in range(max(0, self._count - SECONDS), self._count)]
-        kept = [slot for slot in slots if self._times[slot] >= at]
-        table: dict[str, list[float | None]] = {"t": [round(self._times[slot] * 1000) for slot in kept]}
-        for name, column in zip(FIELDS, self._columns, strict=True):
+        times, *columns = (self._table[column :: self.WIDTH] for column in range(self.WIDTH))
+        kept = [slot for slot in slots if times[slot] >= at]
+        table: dict[str, list[float | None]] = {"t": [round(times[slot] * 1000) for slot in kept]}
+        for name, column in zip(FIELDS, columns, strict=True):
             table[name] = [None if column[slot] == ABSENT else column[slot] for slot in kept]
         return table
 

@@ -71,7 +71,7 @@ class Sampling:
     def _sample(self, ids: list[str]) -> dict[str, dict[str, Sample]]:
         """Tenant -> container -> row."""
         frames: dict[str, dict[str, Sample]] = defaultdict(dict)
-        for id, counters in self._engine.counters(ids).items():
+        for id, counters in self._engine.counters(ids, live=True).items():
             self.latest[id] = counters
             frames[self._running[id].tenant][id] = self._history.add(id, counters)
         return frames
@@ -99,7 +99,7 @@ class Sampling:
 
 def node_figures() -> dict[str, Any]:
     """The node as psutil sees it: vCPU in use, bytes, and the load of 1, 5 and 15 minutes."""
-    memory, disk, net = psutil.virtual_memory(), psutil.disk_usage(str(settings.HOME)), psutil.net_io_counters()
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(settings.HOME))
     cpus = psutil.cpu_count() or 1
     return {
         "cpu": round(psutil.cpu_percent(None) * cpus / 100, 3),
@@ -109,6 +109,4 @@ def node_figures() -> dict[str, Any]:
         "disk": disk.used,
         "disk_total": disk.used + disk.free,
         "load": [round(value, 2) for value in psutil.getloadavg()],
-        "rx": net.bytes_recv,
-        "tx": net.bytes_sent,
     }

@@ -334,13 +334,14 @@ class FakeEngine:
             net_tx_bytes=ran_ns // 2_000_000,
         )
 
-    def counters(self, ids: Iterable[str] | None = None) -> Mapping[str, Counters]:
+    def counters(self, ids: Iterable[str] | None = None, *, live: bool = False) -> Mapping[str, Counters]:
         found = {}
         for id in self._records.ids() if ids is None else ids:
             with contextlib.suppress(NotFound):
                 record = self._records.record(id)
                 if record.state is State.RUNNING:
-                    found[id] = self._counters(record)
+                    counters = self._counters(record)
+                    found[id] = replace(counters, throttled_ns=None, oom_kills=None) if live else counters
         return found
 
     def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:

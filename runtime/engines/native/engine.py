@@ -237,11 +237,11 @@ class NativeEngine:
         return records.status(id, self._records.spec(id), self._records.record(id))
 
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
-        found = []
-        for id in self._records.ids():
-            with contextlib.suppress(NotFound):  # removed in this moment
-                found.append(self.inspect(id))
-        return tuple(status for status in found if tenant is None or status.tenant == tenant)
+        return tuple(
+            records.status(spec.id, spec, record)
+            for spec, record in self._records.all()
+            if tenant is None or spec.tenant == tenant
+        )
 
     def spec(self, id: str) -> ContainerSpec:
         return self._records.spec(id)
@@ -288,16 +288,18 @@ class NativeEngine:
 
     # counters --------------------------------------------------------------------------------------------
 
-    def counters(self, ids: Iterable[str] | None = None) -> Mapping[str, Counters]:
-        running = []
-        for id in self._records.ids() if ids is None else ids:
-            with contextlib.suppress(NotFound):
-                record, tenant = self._records.brief(id)
-                if record.state is State.RUNNING:
-                    running.append((id, tenant, record.epoch))
+    def counters(self, ids: Iterable[str] | None = None, *, live: bool = False) -> Mapping[str, Counters]:
         if ids is None:
-            self._sampler.keep_only(row[0] for row in running)
-        return self._sampler.read(running)
+            ids = self._records.ids()
+            self._sampler.keep_only(ids)
+        return self._sampler.read(ids, self._tenant_of_running, live=live)
+
+    def _tenant_of_running(self, id: str) -> str | None:
+        try:
+            spec, record = self._records.both(id)
+        except NotFound:
+            return None
+        return spec.tenant if record.state is State.RUNNING else None
 
     def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:
         return self._records.finals(id)

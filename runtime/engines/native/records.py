@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,15 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+Mark = tuple[tuple[int, int], ...]
+"""Inode and time of change of each file that something was read from."""
+
+
 class Records:
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._brief: dict[str, tuple[tuple[int, int], Record, str]] = {}
+        self._folder = str(home.containers)
+        self._known: dict[str, tuple[Mark, ContainerSpec, Record]] = {}
 
     def ids(self) -> tuple[str, ...]:
         folder = self._home.containers
@@ -76,18 +83,26 @@ class Records:
         fields["ports"] = tuple(Port(**port) for port in fields["ports"])
         return Record(**fields)
 
-    def brief(self, id: str) -> tuple[Record, str]:
-        """Record and tenant, read again only when the file was replaced: for whoever asks each second.  Raises NotFound."""
+    def both(self, id: str) -> tuple[ContainerSpec, Record]:
+        """Read again only when a file was replaced: for whoever asks for all of them every few seconds.  Raises NotFound."""
         try:
-            stat = os.stat(self._home.container(id) / "status.json")
+            files = [os.stat(f"{self._folder}/{id}/{name}") for name in ("spec.json", "status.json")]
         except FileNotFoundError:
-            self._brief.pop(id, None)
+            self._known.pop(id, None)
             raise NotFound("There is no such container.", field="id") from None
-        mark = (stat.st_ino, stat.st_mtime_ns)
-        known = self._brief.get(id)
+        mark = tuple((file.st_ino, file.st_mtime_ns) for file in files)
+        known = self._known.get(id)
         if known is None or known[0] != mark:
-            known = self._brief[id] = (mark, self.record(id), self.spec(id).tenant)
+            known = self._known[id] = (mark, self.spec(id), self.record(id))
         return known[1], known[2]
+
+    def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
+        ids = self.ids()
+        for gone in set(self._known).difference(ids):
+            self._known.pop(gone, None)
+        for id in ids:
+            with contextlib.suppress(NotFound):  # removed in this moment
+                yield self.both(id)
 
     def save(self, id: str, record: Record) -> None:
         atomic_write(self._home.container(id) / "status.json", encode_record(record))
