@@ -315,8 +315,10 @@ class Reader:
             return None
 
     def _whole(self, key: str) -> int | None:
-        content = self._read(key)
-        return int(content) if content else None
+        try:
+            return int(os.pread(self._fds[key], 32, 0))
+        except (KeyError, OSError, ValueError):
+            return None
 
     def read(self, *, live: bool = False, net_rx_bytes: int | None = None, net_tx_bytes: int | None = None) -> Counters:
         """Network counters are not the cgroup's: the caller brings them.  ``live`` as in :meth:`runtime.api.Engine.counters`."""
