@@ -43,7 +43,7 @@ def parse(raw: bytes) -> LogLine | None:
 
 def keep_previous(log: Path) -> None:
     """Called every few seconds: link the current generation, and shift when conmon has replaced it."""
-    link, previous = log.with_name(log.name + ".current"), log.with_name(log.name + ".1")
+    link, previous = f"{log}.current", f"{log}.1"
     now, kept = _inode(log), _inode(link)
     if now in {None, kept}:
         return
@@ -128,9 +128,9 @@ def _opened(path: Path) -> BinaryIO | None:
         return None
 
 
-def _inode(path: Path) -> int | None:
+def _inode(path: Path | str) -> int | None:
     try:
-        return path.stat().st_ino
+        return os.stat(path).st_ino
     except FileNotFoundError:
         return None
 

@@ -28,6 +28,8 @@ NODE = "slipway:node"
 LAST = "slipway:last:"
 """Prefix of the keys that keep each channel's last message, so that a page that opens need not wait for the next."""
 LAST_S = 30
+KEEP_EVERY = 5
+"""Divides UNWATCHED_EVERY, so that what is sampled seldom is kept each time."""
 
 
 class Sampling:
@@ -58,7 +60,7 @@ class Sampling:
         everybody = number % UNWATCHED_EVERY == 0
         ids = [id for id, status in self._running.items() if everybody or status.tenant in watched]
         frames = self._sample(ids)
-        await self._publish(frames, node=number % 2 == 0)
+        await self._publish(frames, node=number % 2 == 0, keep=number % KEEP_EVERY == 0)
 
     def refresh(self) -> None:
         """Which containers run now; called when one is known to have started or ended, too."""
@@ -81,7 +83,7 @@ class Sampling:
             return {key.decode().removeprefix(WATCH) async for key in self._redis.scan_iter(f"{WATCH}*", count=500)}
         return set()
 
-    async def _publish(self, frames: dict[str, dict[str, Sample]], *, node: bool) -> None:
+    async def _publish(self, frames: dict[str, dict[str, Sample]], *, node: bool, keep: bool) -> None:
         now = round(time.time() * 1000)
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -91,7 +93,8 @@ class Sampling:
                 for channel, message in messages.items():
                     text = json.dumps(message, separators=(",", ":"))
                     pipe.publish(channel, text)
-                    pipe.set(LAST + channel, text, ex=LAST_S)
+                    if keep or channel == NODE:
+                        pipe.set(LAST + channel, text, ex=LAST_S)
                 await pipe.execute()
         except (RedisError, OSError):
             log.debug("redis is away; this tick is not shown")
