@@ -270,7 +270,14 @@ class Session:
             raise RuntimeError(f"{username} could not sign in")
 
     def submit(self, url: str, having: str, **values: str | list[str]) -> httpx.Response:
-        """Post the form at ``url`` that has a field ``having`` or an action that ends with it."""
+        return self.send(self.filled(url, having, **values))
+
+    def send(self, form: httpx.Request) -> httpx.Response:
+        """Where it leads, as a browser goes there."""
+        return self.client.send(form, follow_redirects=True).raise_for_status()
+
+    def filled(self, url: str, having: str, **values: str | list[str]) -> httpx.Request:
+        """The form at ``url`` that has a field ``having`` or an action that ends with it, ready to be sent."""
         page = self.client.get(url)
         page.raise_for_status()
         for action, defaults in Forms(page.text).forms:
@@ -280,16 +287,21 @@ class Session:
                     raise LookupError(f"the form at {url} has no field {sorted(unknown)}, but {sorted(defaults)}")
                 target = urljoin(str(page.url), action or str(page.url))
                 headers = {"Referer": str(page.url)}
-                return self.client.post(target, data={**defaults, **values}, headers=headers).raise_for_status()
+                return self.client.build_request("POST", target, data={**defaults, **values}, headers=headers)
         raise LookupError(f"no form with {having} at {url}")
 
     def launch(
         self, item: str, name: str, environment: Mapping[str, str] | None = None, **values: str
     ) -> httpx.Response:
+        return self.send(self.launch_form(item, name, environment, **values))
+
+    def launch_form(
+        self, item: str, name: str, environment: Mapping[str, str] | None = None, **values: str
+    ) -> httpx.Request:
         """With the form's own values but for those given; ``environment`` replaces the form's variables."""
         chosen = environment or {}
         variables = {"variable_name": list(chosen), "variable_value": list(chosen.values())} if chosen else {}
-        return self.submit(f"/catalog/launch/?item={item}", "request_key", name=name, **values, **variables)
+        return self.filled(f"/catalog/launch/?item={item}", "request_key", name=name, **values, **variables)
 
     def remove(self, container: str) -> httpx.Response:
         return self.submit(f"/containers/{container}/", f"/{container}/remove/")

