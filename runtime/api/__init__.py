@@ -1,0 +1,80 @@
+"""The contract between Slipway and anything that runs containers: frozen specs, states, errors and the Engine protocol.
+
+All verbs are synchronous, thread-safe and idempotent: twice is once.  An engine keeps the truth about its containers
+in the kernel and on disk, never only in memory, so any number of processes (worker, agent, command line) may hold
+an engine over the same home at once, and kill -9 of any of them loses nothing.  Every wait has a deadline and
+ends in :class:`~runtime.errors.DeadlineExceeded`.
+
+States of a container::
+
+    (none) --create--> created --start--> running --exit, stop, kill--> exited --start--> running
+    created, exited --remove--> (none);  running --remove(force)--> (none);  anything --reconcile--> what is true
+
+``created``   spec and writable layer exist; no process, cgroup, address or published port.
+``running``   the process is alive.
+``exited``    the process ended, its final counters are stored, nothing of it is left in the kernel: no cgroup, mount,
+              interface, address or port.
+``removing``  a removal was begun; only remove and reconcile act on it, both finish it.
+"""
+
+from __future__ import annotations
+
+from runtime.api.engine import (
+    Capability,
+    Engine,
+    ExecSession,
+    Progress,
+    Step,
+    no_progress,
+)
+from runtime.api.spec import (
+    ANY_ADDRESS,
+    ID_PATTERN,
+    ContainerSpec,
+    Credentials,
+    ExecSpec,
+    Limits,
+    Port,
+    Protocol_,
+)
+from runtime.api.status import (
+    ContainerStatus,
+    Counters,
+    FinalReading,
+    Image,
+    IsolationReport,
+    Layer,
+    LayerMount,
+    LogLine,
+    NamespaceIds,
+    Reconciliation,
+    State,
+)
+
+__all__ = [
+    "ANY_ADDRESS",
+    "ID_PATTERN",
+    "Capability",
+    "ContainerSpec",
+    "ContainerStatus",
+    "Counters",
+    "Credentials",
+    "Engine",
+    "ExecSession",
+    "ExecSpec",
+    "FinalReading",
+    "Image",
+    "IsolationReport",
+    "Layer",
+    "LayerMount",
+    "Limits",
+    "LogLine",
+    "NamespaceIds",
+    "Port",
+    "Progress",
+    "Protocol_",
+    "Reconciliation",
+    "State",
+    "Step",
+    "no_progress",
+]
