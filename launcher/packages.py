@@ -35,6 +35,8 @@ RUN: tuple[Package, ...] = (
     Package("conmon", "stays with each container: its output, its exit code", program="conmon"),
     Package("nftables", "published ports, NAT and walls between tenants", program="nft"),
     Package("iproute2", "looking at networks when something is wrong", program="ip"),
+    Package("mount", "mounts what a build of an image needs; a minimal Debian 13 lacks it", program="mount"),
+    Package("passwd", "makes the system user that the console runs as", program="useradd"),
     Package(
         "golang-github-containers-common",
         "the seccomp profile that containers run under",
