@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from launcher import down, manage, testing, up
 from launcher.doctor import doctor
+from launcher.interruption import Interruption, from_signals
 from launcher.output import Output
 from launcher.refusal import Refusal
 from launcher.settings import OPTIONS, Settings, help_table, load
 
 DESCRIPTION = "A self-service console for containers, on its own runtime."
+
+OWN_FLAGS = frozenset(option.flag for option in OPTIONS if option.flag)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 when something failed or was refused, 2 for a wrong command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     output = Output()
+    from_signals()
     words, rest = _split(words)
     try:
         chosen = parser().parse_args(words)
@@ -61,15 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         print(f"slipway: {refusal}", file=sys.stderr)
         return refusal.exit_code
-    except KeyboardInterrupt:
-        print("\nslipway: interrupted; what was set up stays, and the next start goes on from there", file=sys.stderr)
-        return 130
+    except Interruption as interruption:
+        output.line("slipway: interrupted; what was done stays, and the next start goes on from there")
+        return interruption.exit_code
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """At the first ``--``; everything after ``manage`` is manage.py's but our own flags before it."""
+    """At the first ``--``.  Of what follows ``manage``, our own flags are ours as long as nothing else came."""
     if "manage" in words[:1]:
-        return words[:1], words[1:]
+        position = 1
+        while position < len(words) and words[position].partition("=")[0] in OWN_FLAGS:
+            position += 1 if "=" in words[position] else 2
+        return words[:position], words[position:]
     if "--" in words:
         position = words.index("--")
         return words[:position], words[position + 1 :]

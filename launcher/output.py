@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 PREFIX_WIDTH = 7
+WIDEST = 120
 COLOURS = {"slipway": "1", "redis": "31", "web": "36", "worker": "33", "beat": "35", "agent": "32"}
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
@@ -22,7 +23,10 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class Output:
-    """Writes whole lines, from any thread.  A reader that went away (``| head``) silences it, nothing more."""
+    """Writes whole lines, from any thread.
+
+    A reader that went away (``| head``), a closed terminal or a full disk silences it, nothing more.
+    """
 
     def __init__(self, stream: TextIO | None = None, *, colour: bool | None = None) -> None:
         self.stream = stream or sys.stdout
@@ -60,9 +64,10 @@ class Output:
         self.line(f"  {self.paint('·', '2')} {title}: {why}")
         try:
             yield progress
-        except BaseException:
+        except BaseException as error:
             progress.clear()
-            self.line(f"  {self.paint('✗', '31')} {title}: failed after {time.monotonic() - began:.1f} s")
+            how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.line(f"  {self.paint('✗', '31')} {title}: {how} after {time.monotonic() - began:.1f} s")
             raise
         progress.clear()
         self.line(f"  {self.paint('✓', '32')} {title} ({time.monotonic() - began:.1f} s)")
@@ -74,11 +79,11 @@ class Output:
             try:
                 self.stream.write(text)
                 self.stream.flush()
-            except (BrokenPipeError, ValueError):
-                self._gone = True
             except UnicodeEncodeError:
                 self.stream.write(text.encode("ascii", "replace").decode("ascii"))
                 self.stream.flush()
+            except (OSError, ValueError):
+                self._gone = True
 
 
 class Progress:
@@ -95,13 +100,20 @@ class Progress:
     def update(self, text: str) -> None:
         now = time.monotonic()
         text = _CONTROL.sub("", text).strip()
+        if not text:
+            return
         if self._output.terminal:
             width = shutil.get_terminal_size().columns - 12
             self._output._write(f"\r\x1b[K    {now - self._began:4.0f} s  {text[:width]}")  # noqa: SLF001 -- one module
             self._shown = True
         elif now - self._said > self.SIGN_OF_LIFE_S:
             self._said = now
-            self._output.line(f"    {self._title}: {now - self._began:.0f} s, {text}")
+            self._output.line(f"    {self._title}: {now - self._began:.0f} s, {text[:WIDEST]}")
+
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        self.clear()
+        self._output.line(f"    {text}")
 
     def clear(self) -> None:
         if self._shown:

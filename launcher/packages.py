@@ -15,6 +15,8 @@ from launcher.output import Output, Progress
 from launcher.refusal import Refusal
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+POLICY_TEXT = "#!/bin/sh\n# Slipway, while it installs packages: start nothing.\nexit 101\n"
+WHOLE = "a package that is set up half way breaks the system's other packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +119,27 @@ def _apt(names: list[str], progress: Progress) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
     options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
     command = ["apt-get", *options, "install", "-y", "--no-install-recommends", *names]
-    fix = "Run the same command by hand to see more; on Ubuntu some packages need the universe section."
+    fix = "Check the network and the files in /etc/apt; on Ubuntu some packages need the universe section."
     try:
-        run(command, progress, what="apt-get install", environment=environment)
+        run(command, progress, what="apt-get install", environment=environment, whole=WHOLE)
     except Refusal:
-        progress.update("updating the package index")
-        run(["apt-get", *options, "update"], progress, what="apt-get update", environment=environment)
-        run(command, progress, what=" ".join(["apt-get install", *names]), fix=fix, environment=environment)
+        progress.update("finishing what an interrupted installation left, and updating the package index")
+        run(["dpkg", "--configure", "-a"], progress, what="dpkg --configure -a", environment=environment, whole=WHOLE)
+        run(["apt-get", *options, "update"], progress, what="apt-get update", environment=environment, fix=fix)
+        what = " ".join(["apt-get install", *names])
+        run(command, progress, what=what, fix=fix, environment=environment, whole=WHOLE)
 
 
 @contextmanager
 def _services_stay_off(units: list[str]) -> Iterator[None]:
-    """While packages are set up, Debian asks policy-rc.d whether a service may start; afterwards they are disabled."""
-    ours = bool(units) and not POLICY.exists()
+    """While packages are set up, Debian asks policy-rc.d whether a service may start; afterwards they are disabled.
+
+    One of ours that a killed set-up left is taken over, and so taken away; anybody else's stays as it is.
+    """
+    left = POLICY.exists() and POLICY.read_bytes() == POLICY_TEXT.encode()
+    ours = left or (bool(units) and not POLICY.exists())
     if ours:
-        POLICY.write_text(
-            "#!/bin/sh\n# Slipway, while it installs packages: start nothing.\nexit 101\n", encoding="ascii"
-        )
+        POLICY.write_text(POLICY_TEXT, encoding="ascii")
         POLICY.chmod(0o755)
     try:
         yield

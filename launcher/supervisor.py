@@ -256,7 +256,9 @@ class Supervisor:
             for one in running:
                 if one.process is not None and one.process.returncode is None:
                     if not self._asked_again.is_set():
-                        self.output.say(f"{one.child.name} did not stop within {within_s:.0f} s; killing it")
+                        self.output.say(
+                            f"{one.child.name} did not stop within {within_s:.0f} s; killing it, and the next start resumes its work"
+                        )
                     one.signal(signal.SIGKILL)
             await everything
         again.cancel()

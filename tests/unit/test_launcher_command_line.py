@@ -56,6 +56,15 @@ def test_a_bad_port_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.root
+def test_a_home_that_is_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = slipway("up", "--home", str(tmp_path / "file"))
+    assert said.returncode == 1
+    assert f"{tmp_path}/file is not a folder. Choose another folder with --home." in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_no_command_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([])
@@ -101,6 +110,10 @@ def test_everything_after_manage_is_manage_pys() -> None:
     assert command_line._split(["manage", "shell", "--home", "x", "--", "y"]) == (
         ["manage"],
         ["shell", "--home", "x", "--", "y"],
+    )
+    assert command_line._split(["manage", "--home", "/x", "--port=1", "check", "--port", "2"]) == (
+        ["manage", "--home", "/x", "--port=1"],
+        ["check", "--port", "2"],
     )
     assert command_line._split(["test", "unit", "--", "-k", "x"]) == (["test", "unit"], ["-k", "x"])
 
