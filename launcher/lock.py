@@ -20,7 +20,7 @@ class Lock:
         """What the holder wrote, or "" when nobody holds it."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:  # not there, or not to be reached: the checks of the home say what is wrong
             return ""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -220,14 +220,24 @@ class Setup:
         )
 
     def _accounts_step(self) -> Step:
+        unseen = self._unseen.exists()
+
         def bootstrap(progress: Progress) -> None:
-            said = self.manage(progress, "bootstrap", "--json")
+            self._unseen.touch()
+            said = self.manage(progress, "bootstrap", "--json", *(["--renew"] if unseen else []))
             self._accounts = tuple(parse_accounts(said))
 
         identity = self._database_identity()
-        return Step(
-            "accounts", "accounts", "an admin, a demo tenant and its member", identity, bootstrap, bool(identity)
-        )
+        there = bool(identity) and not unseen
+        return Step("accounts", "accounts", "an admin, a demo tenant and its member", identity, bootstrap, there)
+
+    @property
+    def _unseen(self) -> Path:
+        """There from before passwords are made until they were shown: a start that ended between makes new ones."""
+        return self.settings.home / "stamps/passwords-unseen"
+
+    def passwords_were_shown(self) -> None:
+        self._unseen.unlink(missing_ok=True)
 
 
 def _last_json(said: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Stamps:
 
     def fresh(self, step: str, mark: str) -> bool:
         try:
-            return (self.folder / step).read_text(encoding="ascii") == mark
+            return (self.folder / step).read_bytes() == mark.encode("ascii")
         except OSError:
             return False
 

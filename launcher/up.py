@@ -41,9 +41,11 @@ def up(settings: Settings, output: Output, *, set_up_only: bool = False) -> int:
         lock.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock.acquire(what)
     try:
-        prepared = Setup(settings, output).run()
+        setup = Setup(settings, output)
+        prepared = setup.run()
+        _passwords(output, prepared)
+        setup.passwords_were_shown()
         if set_up_only:
-            _passwords(output, prepared)
             output.line(f"Slipway is set up ({time.monotonic() - began:.1f} s).")
             return 0
         return asyncio.run(_supervise(settings, output, prepared, began))
@@ -53,27 +55,19 @@ def up(settings: Settings, output: Output, *, set_up_only: bool = False) -> int:
 
 
 async def _supervise(settings: Settings, output: Output, prepared: Prepared, began: float) -> int:
-    shown = False
-
     def when_ready() -> None:
-        nonlocal shown
-        shown = True
-        _passwords(output, prepared)
         output.say(f"ready in {time.monotonic() - began:.1f} s: {settings.url}")
         if not settings.loopback_only:
             output.say("others can reach this address, without TLS: put a proxy that speaks TLS in front of it")
 
-    code = await Supervisor(children(settings, prepared.code), output, when_ready).run()
-    if not shown:
-        _passwords(output, prepared)
-    return code
+    return await Supervisor(children(settings, prepared.code), output, when_ready).run()
 
 
 def _passwords(output: Output, prepared: Prepared) -> None:
     if not prepared.accounts:
         return
     rows = [f"{one['username']:<12} {one['password']:<28} {one['role']}" for one in prepared.accounts]
-    output.framed(["Accounts, made just now. The passwords are shown this once:", "", *rows])
+    output.framed(["Accounts, made just now. The passwords are shown this once: keep them.", "", *rows])
 
 
 def needs_set_up(settings: Settings) -> None:

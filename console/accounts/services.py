@@ -50,6 +50,15 @@ def create_user(*, actor: User | None, username: str, admin: bool = False) -> tu
     return user, password
 
 
+def renew_password(*, user: User) -> str:
+    """A new generated password, which is kept nowhere else.  The set-up's, for one that nobody has seen."""
+    password = new_password()
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    audit("user.renew-password", actor=None, target=user.username)
+    return password
+
+
 @transaction.atomic
 def create_tenant(*, actor: User | None, name: str, slug: str = "") -> Tenant:
     if actor is not None:

@@ -71,6 +71,46 @@ def test_stamps_of_nothing(tmp_path: Path) -> None:
     assert not Stamps(tmp_path / "none").fresh("venv", "x")
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"another mark"])
+def test_a_damaged_stamp_means_once_more(tmp_path: Path, damage: bytes) -> None:
+    stamps = Stamps(tmp_path)
+    stamps.put("venv", "mark")
+    assert stamps.fresh("venv", "mark")
+    (tmp_path / "venv").write_bytes(damage)
+    assert not stamps.fresh("venv", "mark")
+
+
+def test_a_lock_under_a_file_is_held_by_nobody(tmp_path: Path) -> None:
+    """``--home`` names a file: the checks say so in a sentence, so nothing may fail before them."""
+    (tmp_path / "file").touch()
+    assert Lock(tmp_path / "file/up.lock").holder() == ""
+
+
+def test_passwords_that_were_not_shown_are_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = load({"SLIPWAY_HOME": str(tmp_path)}, {})
+    (tmp_path / "db").mkdir()
+    (tmp_path / "stamps").mkdir()
+    (tmp_path / "db/slipway.sqlite3").touch()
+    asked: list[tuple[str, ...]] = []
+
+    def manage(self: Setup, _progress: object, *arguments: str) -> str:
+        asked.append(arguments)
+        return '{"created": []}'
+
+    monkeypatch.setattr(Setup, "manage", manage)
+
+    def start(*, showing: bool) -> None:
+        setup = Setup(settings, Output(colour=False))
+        setup._apply(setup._accounts_step())
+        if showing:
+            setup.passwords_were_shown()
+
+    start(showing=False)
+    start(showing=True)
+    start(showing=True)
+    assert asked == [("bootstrap", "--json"), ("bootstrap", "--json", "--renew")]
+
+
 def test_a_failed_program_shows_its_last_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with Output(colour=False).step("x", "y") as progress, pytest.raises(Refusal) as refused:
         run(["sh", "-c", "seq 100; echo the reason >&2; exit 4"], progress, what="pip install", fix="Do that.")
@@ -114,10 +154,32 @@ def test_services_stay_off_while_packages_are_set_up(monkeypatch: pytest.MonkeyP
         assert "exit 101" in policy.read_text(encoding="ascii")
     assert not policy.exists()
     assert asked == [["systemctl", "disable", "--quiet", "redis-server.service"]]
+    policy.write_text(packages.POLICY_TEXT, encoding="ascii")
+    with packages._services_stay_off([]):
+        pass
+    assert not policy.exists(), "a killed set-up left it, and no service of the machine would ever start again"
     policy.write_text("somebody else's", encoding="ascii")
     with packages._services_stay_off(["redis-server.service"]):
         pass
     assert policy.read_text(encoding="ascii") == "somebody else's"
+
+
+def test_an_interrupted_installation_is_finished_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """dpkg refuses everything until then; so does apt-get."""
+    log, broken = tmp_path / "log", tmp_path / "broken"
+    broken.touch()
+    for name, script in {
+        "apt-get": f'echo "$0 $*" >> {log}; [ ! -e {broken} ]',
+        "dpkg": f'echo "$0 $*" >> {log}; rm {broken}',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    packages.install([Package("conmon", "")], Output(colour=False))
+    words = [line.removeprefix(f"{tmp_path}/") for line in log.read_text(encoding="ascii").splitlines()]
+    assert "dpkg --configure -a" in words
+    assert words[-1].startswith("apt-get")
+    assert words[-1].endswith("install -y --no-install-recommends conmon")
 
 
 def test_accounts_come_from_the_last_line_that_is_json() -> None:
