@@ -5,6 +5,7 @@ A check looks and changes nothing that lasts.  Each result says what was found a
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ from typing import Literal
 
 from launcher import packages
 from launcher.settings import Settings
+from launcher.subnets import BRIDGE, own_bridges, routed
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 2**30
@@ -170,6 +172,10 @@ def cgroups(_: Settings) -> Iterator[Finding]:
         "Mount the cgroup controllers (systemd does) and boot without cgroup_disable=. Bills lack what is not counted."
     )
     yield _verdict("cgroups", not lacking, found, fix, otherwise=level)
+    place = "/sys/fs/cgroup" if shown == "version 2" else "/sys/fs/cgroup/memory"
+    if os.path.isdir(place) and os.statvfs(place).f_flag & os.ST_RDONLY:
+        fix = f"Mount {place} writable. Inside a container, that one must be privileged."
+        yield Finding("cgroups", "fail", f"{place} is mounted read-only", fix)
 
 
 def nftables(_: Settings) -> Iterator[Finding]:
@@ -278,6 +284,9 @@ def home(settings: Settings) -> Iterator[Finding]:
     if not place.is_dir():
         yield Finding("home", "fail", f"{place} is not a folder", "Choose another folder with --home.")
         return
+    if os.geteuid() != 0:
+        yield Finding("home", "warn", f"{found}: not tried", "Only root can try; run doctor as root.")
+        return
     read_only = bool(os.statvfs(place).f_flag & os.ST_RDONLY)
     if read_only or not os.access(place, os.W_OK):
         yield Finding("home", "fail", f"{place} cannot be written", "Choose another folder with --home.")
@@ -288,6 +297,28 @@ def home(settings: Settings) -> Iterator[Finding]:
         yield Finding("home", "fail", f"{closed} is closed to other users than its owner", fix)
         return
     yield Finding("home", "ok", found)
+
+
+def subnets(settings: Settings) -> Iterator[Finding]:
+    """Another network of this machine inside our block would get our containers' traffic, or we its."""
+    block = ipaddress.IPv4Network(settings.values["SLIPWAY_SUBNETS"])
+    ours = own_bridges(settings)
+    others = [(device, other) for device, other in routed(_read("/proc/net/route")) if device not in ours]
+    taken = [f"{other} by {device}" for device, other in others if other.subnet_of(block)]
+    around = [f"{other} by {device}" for device, other in others if other != block and block.subnet_of(other)]
+    fix = "Choose another block with SLIPWAY_SUBNETS, such as 10.90.0.0/16."
+    if any(device.startswith(BRIDGE) for device, _ in others):
+        fix += (
+            f" A device {BRIDGE}… is another Slipway's, or was left by one whose home is gone: ip link delete it then."
+        )
+    if taken:
+        said = f"{block} is in use: {', '.join(taken[:3])}"
+        yield Finding("subnets", "fail", said, fix)
+    elif around:
+        said = f"{block} lies inside {', '.join(around[:3])}"
+        yield Finding("subnets", "warn", said, f"If machines there have addresses in {block}: {fix}")
+    else:
+        yield Finding("subnets", "ok", f"{block} is free")
 
 
 def port(settings: Settings) -> Iterator[Finding]:
@@ -345,6 +376,7 @@ CHECKS: tuple[Check, ...] = (
     oci_runtime,
     home,
     disk,
+    subnets,
     port,
     clock,
 )
@@ -360,6 +392,7 @@ QUICK: tuple[Check, ...] = (
     seccomp,
     home,
     disk,
+    subnets,
     port,
 )
 """Before the set-up changes anything; :data:`AFTER_PACKAGES` follow when what they try with is there."""

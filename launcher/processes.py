@@ -57,7 +57,7 @@ def children(settings: Settings, code: Path) -> tuple[Child, ...]:
             user=USER,
             environment=environment,
             folder=code,
-            start_stage=2,
+            start_stage=3,  # nobody waits for it, so it leaves the processors to those that are waited for
             stop_stage=1,
         ),
         Child(

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from launcher.refusal import Refusal
 
+LONGEST_HOME = 107 - len("/redis/redis.sock")
+"""A unix socket's address holds 107 bytes, unix(7)."""
 SOURCE = Path(__file__).resolve().parents[1]
 INTERNAL = frozenset({"SLIPWAY_AGENT_SOCKET", "SLIPWAY_FAILPOINT"})
 """For tests: handed to the children as they are, and no setting for a person."""
@@ -74,7 +76,15 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
 def _folder(raw: str) -> str:
     path = os.path.abspath(os.path.expanduser(raw))
-    if path == "/" or "\n" in path or "?" in path:
+    if path == "/" or not path.isprintable():
+        raise ValueError(raw)
+    return path
+
+
+def _home(raw: str) -> str:
+    """Its path becomes part of mount options, URLs and a socket's address, which have separators and a limit."""
+    path = _folder(raw)
+    if set(path) & set(",:;#?%\\\"'") or len(path.encode()) > LONGEST_HOME:
         raise ValueError(raw)
     return path
 
@@ -145,8 +155,8 @@ OPTIONS: tuple[Option, ...] = (
         "SLIPWAY_HOME",
         "/var/lib/slipway",
         "Folder of everything that lasts: database, secrets, images, containers, installed dependencies.",
-        _folder,
-        "a folder",
+        _home,
+        f"a folder that can be a home: not /, up to {LONGEST_HOME} bytes, without , : ; # ? % \\ and quotes",
         "--home",
     ),
     Option(
@@ -167,14 +177,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "SLIPWAY_SUBNETS",
         "10.89.0.0/16",
-        "Block of addresses from which every tenant gets a /24.",
+        "Block of addresses from which every tenant gets a /24. Two on one machine need two blocks.",
         _block,
         "an IPv4 block of at least a /24, such as 10.89.0.0/16",
     ),
     Option(
         "SLIPWAY_UID_BASE",
         "0x40000000",
-        "First user id of the tenants' ranges, 65,536 ids each.",
+        "First user id of the tenants' ranges, 65,536 ids each. Two on one machine need ranges far apart.",
         _uid_base,
         "a multiple of 65536 from 65536 on",
     ),

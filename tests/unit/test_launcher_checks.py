@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from launcher.output import Output
 from launcher.prepare import refuse_unfit
 from launcher.refusal import Refusal
 from launcher.settings import Settings, load
+from launcher.subnets import own_bridges
+from runtime.home import Home
 
 
 def at(home: Path, **more: str) -> Settings:
@@ -86,6 +90,7 @@ def test_a_privileged_port_fails(tmp_path: Path) -> None:
     assert any(one.level == "fail" for one in found)
 
 
+@pytest.mark.root
 def test_a_home_under_a_closed_folder_fails(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -115,6 +120,131 @@ def test_little_space_warns_and_none_fails(monkeypatch: pytest.MonkeyPatch, tmp_
         Usage.f_bavail = blocks
         (found,) = checks.disk(at(tmp_path))
         assert found.level == level
+
+
+def _host(monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
+    """What ``checks`` reads of the kernel's files, by the last part of their path; the rest is not there."""
+    monkeypatch.setattr(checks, "_read", lambda path: files.get(path.rpartition("/")[2], ""))
+
+
+def test_a_kernel_without_overlayfs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checks.shutil, "which", lambda *_, **__: None)
+    _host(monkeypatch, filesystems="nodev\tproc\n\text4")
+    (found,) = checks.overlayfs(at(tmp_path))
+    assert (found.level, found.found) == ("fail", "missing")
+    assert "Load the module overlay" in found.fix
+    _host(monkeypatch, filesystems="nodev\tproc\nnodev\toverlay")
+    assert [one.level for one in checks.overlayfs(at(tmp_path))] == ["ok"]
+
+
+@pytest.mark.parametrize("allowed", ["0", ""])
+def test_user_namespaces_switched_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: str) -> None:
+    _host(monkeypatch, max_user_namespaces=allowed)
+    (found,) = checks.user_namespaces(at(tmp_path))
+    assert found.level == "fail"
+    assert "sysctl -w user.max_user_namespaces" in found.fix
+
+
+def test_what_only_concerns_ordinary_users_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ubuntu 24.04 has the first, hardened Debians the second."""
+    _host(
+        monkeypatch,
+        max_user_namespaces="15000",
+        apparmor_restrict_unprivileged_userns="1",
+        unprivileged_userns_clone="0",
+    )
+    assert [found.level for found in checks.user_namespaces(at(tmp_path))] == ["ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("controllers", "level"),
+    [("cpu io memory pids", "ok"), ("cpu memory pids", "warn"), ("cpu io pids", "fail"), ("", "fail")],
+)
+def test_cgroup_controllers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, controllers: str, level: str) -> None:
+    monkeypatch.setattr(checks.os.path, "exists", lambda path: path == "/sys/fs/cgroup/cgroup.controllers")
+    monkeypatch.setattr(checks.os.path, "isdir", lambda _: False)
+    files = {"cgroup.controllers": controllers}
+    _host(monkeypatch, **files)
+    (found,) = checks.cgroups(at(tmp_path))
+    assert found.level == level
+    assert level == "ok" or "Mount the cgroup controllers" in found.fix
+
+
+def test_cgroups_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in an ordinary container."""
+    monkeypatch.setattr(checks.os.path, "exists", lambda path: path == "/sys/fs/cgroup/cgroup.controllers")
+    monkeypatch.setattr(checks.os.path, "isdir", lambda _: True)
+    monkeypatch.setattr(checks.os, "statvfs", lambda _: type("Usage", (), {"f_flag": checks.os.ST_RDONLY}))
+    files = {"cgroup.controllers": "cpu io memory pids"}
+    _host(monkeypatch, **files)
+    found = list(checks.cgroups(at(tmp_path)))
+    assert [one.level for one in found] == ["ok", "fail"]
+    assert "writable" in found[1].fix
+
+
+def test_a_kernel_without_what_nftables_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text("#!/bin/sh\necho 'Error: Could not process rule: No such file or directory' >&2; exit 1\n")
+    nft.chmod(0o755)
+    monkeypatch.setattr(checks.os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (found,) = checks.nftables(at(tmp_path))
+    assert (found.level, found.found) == ("fail", "Error: Could not process rule: No such file or directory")
+    assert "nf_tables" in found.fix
+    monkeypatch.setattr(checks.shutil, "which", lambda *_, **__: None)
+    (found,) = checks.nftables(at(tmp_path))
+    assert (found.level, found.fix) == ("warn", "./slipway up installs it.")
+
+
+def test_anyone_but_root_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checks.os, "geteuid", lambda: 1000)
+    (found,) = checks.root(at(tmp_path))
+    assert (found.level, found.fix) == ("fail", "Run it as root: sudo ./slipway up.")
+    for check in (checks.idmapped_mounts, checks.nftables, checks.home):
+        assert [one.level for one in check(at(tmp_path))] == ["warn"]
+
+
+ROUTES = """Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
+eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+{rows}"""
+
+
+def _route(device: str, destination: str) -> str:
+    network = ipaddress.IPv4Network(destination)
+    address, mask = (int(part).to_bytes(4, "little").hex() for part in (network.network_address, network.netmask))
+    return f"{device}\t{address.upper()}\t00000000\t0001\t0\t0\t0\t{mask.upper()}\t0\t0\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "destination", "level"),
+    [
+        ("eth0", "192.168.1.0/24", "ok"),
+        ("eth0", "10.89.0.0/16", "fail"),
+        ("swb0123456789", "10.89.3.0/24", "fail"),
+        ("tun0", "10.0.0.0/8", "warn"),
+        ("swb" + hashlib.sha256(b"slipway/t1").hexdigest()[:10], "10.89.0.0/24", "ok"),
+    ],
+)
+def test_another_network_in_our_block(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, destination: str, level: str
+) -> None:
+    (tmp_path / "runtime/tenants").mkdir(parents=True)
+    (tmp_path / "runtime/tenants/t1.json").touch()
+    _host(monkeypatch, route=ROUTES.format(rows=_route(device, destination)))
+    (found,) = checks.subnets(at(tmp_path))
+    assert found.level == level
+    if level != "ok":
+        assert destination in found.found
+        assert device in found.found
+        assert "SLIPWAY_SUBNETS" in found.fix
+        assert ("another Slipway's" in found.fix) == device.startswith("swb")
+
+
+def test_bridges_are_named_as_the_runtime_names_them(tmp_path: Path) -> None:
+    (tmp_path / "runtime/tenants").mkdir(parents=True)
+    (tmp_path / "runtime/tenants/t1.json").touch()
+    home = Home(root=tmp_path, instance="slipway")
+    assert own_bridges(at(tmp_path)) == {home.bridge("t1")}
 
 
 def _findings(*given: Finding) -> checks.Check:

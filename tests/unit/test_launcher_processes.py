@@ -29,6 +29,12 @@ def test_redis_is_first_to_start_and_last_to_stop() -> None:
     assert found["web"].stop_stage < found["worker"].stop_stage, "no new work comes in while the worker ends"
 
 
+def test_nobody_waits_for_beat() -> None:
+    found = processes()
+    assert found["beat"].start_stage > max(found[name].start_stage for name in ("web", "worker", "agent"))
+    assert found["beat"].probe is None
+
+
 def test_the_private_redis_listens_on_no_port() -> None:
     command = list(processes(SLIPWAY_HOME="/srv/x")["redis"].command)
     assert command[command.index("--port") + 1] == "0"

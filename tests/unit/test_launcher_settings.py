@@ -38,6 +38,11 @@ def test_an_empty_variable_means_the_default() -> None:
         ("SLIPWAY_PORT", "http"),
         ("SLIPWAY_LISTEN", "example.org"),
         ("SLIPWAY_HOME", "/"),
+        ("SLIPWAY_HOME", "/srv/a,b"),
+        ("SLIPWAY_HOME", "/srv/a:b"),
+        ("SLIPWAY_HOME", "/srv/a#b"),
+        ("SLIPWAY_HOME", "/srv/a%41b"),
+        ("SLIPWAY_HOME", "/srv/" + "long/" * 20),
         ("SLIPWAY_INSTANCE", "No Good"),
         ("SLIPWAY_INSTANCE", "../x"),
         ("SLIPWAY_NODE", "a b"),
@@ -62,6 +67,15 @@ def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
     assert name in str(refused.value)
     assert value in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_a_home_may_be_relative_and_have_spaces_and_letters_of_any_script(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({}, {"SLIPWAY_HOME": "my home/家"}).home == tmp_path / "my home/家"
+    with pytest.raises(Refusal, match="is not a folder that can be a home"):
+        load({}, {"SLIPWAY_HOME": "not\udcffutf8"})
 
 
 def test_a_bad_flag_is_named_as_the_person_wrote_it() -> None:
