@@ -23,7 +23,7 @@ try:
     engine.teardown()
 except RuntimeFault as fault:
     sys.exit(str(fault))
-print(f"{count} container{'' if count == 1 else 's'} removed; images, accounts and bills stay")
+print(f"{count} container{'' if count == 1 else 's'} removed")
 """
 
 
@@ -45,7 +45,7 @@ def down(settings: Settings, output: Output, *, yes: bool) -> int:
         )
         if done.returncode:
             raise Refusal("The engine could not remove everything; it said why above.", "Run ./slipway down once more.")
-    output.line(f"  {done.stdout.strip()}")
+    output.line(f"  {done.stdout.strip()}; images, accounts and bills stay in {settings.home}")
     _tell_the_database(settings, output, [python, str(code / "manage.py"), "reconcile"], environment)
     return 0
 

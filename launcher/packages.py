@@ -28,6 +28,8 @@ class Package:
     program: str = ""
     file: str = ""
     unit: str = ""
+    ubuntu: str = ""
+    """The package's name there, where it differs; its program may have that name as well."""
 
 
 RUN: tuple[Package, ...] = (
@@ -61,7 +63,7 @@ TEST: tuple[Package, ...] = (
         unit="docker-registry.service",
     ),
     Package("skopeo", "pushes test images to it", program="skopeo"),
-    Package("chromium", "the browser of the end-to-end tests", program="chromium"),
+    Package("chromium", "the browser of the end-to-end tests", program="chromium", ubuntu="chromium-browser"),
     Package(
         "fonts-noto-cjk",
         "Chinese in the browser's pictures",
@@ -92,22 +94,29 @@ def missing(packages: tuple[Package, ...]) -> list[Package]:
 
 def _present(package: Package) -> bool:
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    if package.program and shutil.which(package.program, path=path):
+    programs = [name for name in (package.program, package.program and package.ubuntu) if name]
+    if any(shutil.which(name, path=path) for name in programs):
         return True
     return bool(package.file) and any(Path("/").glob(package.file.lstrip("/")))
 
 
+def names_here(packages: list[Package], release: Path = Path("/etc/os-release")) -> list[str]:
+    """As this system calls them."""
+    ubuntu = release.exists() and "\nID=ubuntu\n" in "\n" + release.read_text(encoding="utf-8") + "\n"
+    return [package.ubuntu if ubuntu and package.ubuntu else package.name for package in packages]
+
+
 def install(packages: list[Package], output: Output) -> None:
     """Install, with the reason for each, and leave the services they bring stopped and disabled.  Raises Refusal."""
-    names = [package.name for package in packages]
+    names = names_here(packages)
     if not shutil.which("apt-get"):
         raise Refusal(
             f"These programs are missing and this system has no apt-get: {', '.join(names)}.",
             "Install them with the system's own package manager and start again.",
         )
     output.line("Installing system packages:")
-    for package in packages:
-        output.line(f"    {package.name:<34}{package.why}")
+    for name, package in zip(names, packages, strict=True):
+        output.line(f"    {name:<34}{package.why}")
     units = [unit for package in packages for unit in package.unit.split()]
     if units:
         output.line(f"    Their services stay off: {', '.join(units)}.")

@@ -104,4 +104,7 @@ def main(place: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except OSError as refused:
+        sys.exit(f"not tried: {refused.filename or sys.argv[1]}: {(refused.strerror or str(refused)).lower()}")

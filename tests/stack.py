@@ -124,18 +124,32 @@ class Stack:
         self._process = None
         return code
 
+    def end_launcher(self, number: int) -> None:
+        """Any signal; returns when the launcher and all its processes are gone."""
+        assert self._process is not None
+        pids = [self.wait_for(name) for name in PROCESSES]
+        self._process.send_signal(number)
+        self._process.wait(STOP_WITHIN_S)
+        self._process = None
+        self._until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), STOP_WITHIN_S, "gone")
+
     def down(self) -> Traces:
         """Stop it if it runs, then ``./slipway down --yes``; returns what is left."""
         if self._process is not None:
             self.interrupt()
+        self.take_containers_down()
+        shutil.rmtree(self.home.run, ignore_errors=True)  # its locks and sockets: free names now
+        return traces(self.home)
+
+    def take_containers_down(self) -> str:
+        """``./slipway down --yes``, whether or not the rest runs; returns what it said."""
         done = subprocess.run(
             [str(SOURCE / "slipway"), "down", "--yes"], cwd=SOURCE, env=self.environment(), check=False,
             capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"./slipway down failed:\n{done.stdout}{done.stderr}")
-        shutil.rmtree(self.home.run, ignore_errors=True)  # its locks and sockets: free names now
-        return traces(self.home)
+        return done.stdout
 
     def kill_launcher(self) -> None:
         """When everything else failed: the kernel ends the children with it."""

@@ -146,6 +146,33 @@ def _remove(running: Stack, names: list[str]) -> None:
         assert running.home.veth(key) not in now.interfaces
 
 
+@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_ended_launcher_leaves_nothing_but_containers_and_they_are_adopted(
+    running: Stack, number: signal.Signals
+) -> None:
+    before = running.running()
+    running.end_launcher(number)
+    assert running.running() == before, "containers go on while Slipway is away"
+    running.up()
+    rows = _converge(running)
+    assert running.running() == before
+    _same_in_database_and_engine(running, rows)
+
+
+def test_down_beside_a_running_console_is_told_on_its_pages(running: Stack) -> None:
+    """Last but one: it takes every container."""
+    with running.signed_in("demo") as member:
+        assert _launch(member, "taken")
+    _converge(running)
+    assert "taken" in running.running()
+    said = running.take_containers_down()
+    assert str(running.home.root) in said, "it says where what it keeps is"
+    assert running.running() == {}
+    rows = _converge(running)
+    assert rows["containers"]["taken"][1] != "running"
+
+
 def test_a_restarted_stack_adopts_what_runs(running: Stack) -> None:
     with running.signed_in("demo") as member:
         _launch(member, "adopted")

@@ -138,6 +138,15 @@ def test_every_package_says_why_and_how_it_is_known() -> None:
         assert bool(package.program) != bool(package.file), package.name
 
 
+def test_ubuntu_calls_the_browser_otherwise(tmp_path: Path) -> None:
+    wanted = [package for package in packages.TEST if package.program in ("chromium", "skopeo")]
+    release = tmp_path / "os-release"
+    release.write_text('PRETTY_NAME="Ubuntu 24.04 LTS"\nID=ubuntu\nID_LIKE=debian\n', encoding="ascii")
+    assert set(packages.names_here(wanted, release)) == {"chromium-browser", "skopeo"}
+    release.write_text("ID=debian\n", encoding="ascii")
+    assert set(packages.names_here(wanted, release)) == {"chromium", "skopeo"}
+
+
 def test_without_apt_the_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda *_, **__: None)
     with pytest.raises(Refusal, match="no apt-get: conmon, nftables"):
