@@ -59,7 +59,7 @@ def test_a_bad_port_is_refused_before_anything_is_made(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_a_home_that_is_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = slipway("up", "--home", str(tmp_path / "file"))
+    said = slipway("up", "--home", str(tmp_path / "file"), SLIPWAY_INSTANCE="tfile")
     assert said.returncode == 1
     assert f"{tmp_path}/file is not a folder. Choose another folder with --home." in said.stderr
     assert "Traceback" not in said.stderr
