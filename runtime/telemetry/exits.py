@@ -7,21 +7,32 @@ import os
 import struct
 from pathlib import Path
 
-IN_CLOSE_WRITE, IN_MOVED_TO = 0x8, 0x80
+IN_CLOSE_WRITE, IN_MOVED_TO, IN_IGNORED = 0x8, 0x80, 0x8000
 _HEADER = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"inotify: {os.strerror(number)}")
+    return result
+
+
 class ExitWatch:
-    """A descriptor to wait on and a non-blocking read, for an event loop or a poll."""
+    """A descriptor to wait on and a non-blocking read, for an event loop or a poll.
+
+    A folder that is taken away, as a teardown does, is made and watched again.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
-        self._fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd < 0 or _libc.inotify_add_watch(self._fd, os.fsencode(folder), IN_CLOSE_WRITE | IN_MOVED_TO) < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"inotify: {os.strerror(number)}")
+        self._fd: int = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._watch()
+
+    def _watch(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _checked(_libc.inotify_add_watch(self._fd, os.fsencode(self.folder), IN_CLOSE_WRITE | IN_MOVED_TO))
 
     def fileno(self) -> int:
         return self._fd
@@ -39,10 +50,12 @@ class ExitWatch:
                 return tuple(dict.fromkeys(ids))
             at = 0
             while at < len(content):
-                *_, length = _HEADER.unpack_from(content, at)
+                _, mask, _, length = _HEADER.unpack_from(content, at)
                 name = content[at + _HEADER.size : at + _HEADER.size + length].rstrip(b"\0").decode()
                 at += _HEADER.size + length
-                if "." not in name:
+                if mask & IN_IGNORED:
+                    self._watch()
+                elif name and "." not in name:
                     ids.append(name)
 
 

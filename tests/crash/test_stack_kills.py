@@ -171,6 +171,7 @@ def test_down_beside_a_running_console_is_told_on_its_pages(running: Stack) -> N
     assert running.running() == {}
     rows = _converge(running)
     assert rows["containers"]["taken"][1] != "running"
+    assert not [line for line in running.output if "Traceback" in line]
 
 
 def test_a_restarted_stack_adopts_what_runs(running: Stack) -> None:
