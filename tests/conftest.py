@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from runtime.engines.native.choice import CANDIDATES
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,6 +22,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(reason)
+
+
+SLOWNESS = float(os.environ.get("SLIPWAY_TEST_SLOWNESS", "1"))
+
+
+def patience(seconds: float) -> float:
+    """How long to wait for what takes less than ``seconds`` on a usual machine: longer on an emulated one."""
+    return seconds * SLOWNESS
+
+
+def oci_runtime() -> str:
+    """The path of the container runtime that this machine's containers are made with."""
+    found = next(filter(None, map(shutil.which, CANDIDATES)), None)
+    assert found, "neither runc nor crun is installed"
+    return found
 
 
 @dataclass(frozen=True, slots=True)

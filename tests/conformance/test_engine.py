@@ -16,6 +16,7 @@ from runtime.api import ContainerSpec, Engine, ExecSpec, Limits, Port, State
 from runtime.engines import open_engine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
+from tests.conftest import patience
 from tests.traces import traces
 
 Make = Callable[..., ContainerSpec]
@@ -55,7 +56,7 @@ def run(engine: Engine, spec: ContainerSpec) -> str:
 
 
 def ended(engine: Engine, id: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + patience(15)
     while engine.settle(id).state is State.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -186,7 +187,7 @@ def test_exec_answers_with_output_and_code(engine: Engine, make: Make) -> None:
     id = run(engine, make())
     session = engine.exec(id, ExecSpec(("echo", "hello")))
     assert session.stdout.read() == b"hello\n"
-    assert session.wait(10) == 0
+    assert session.wait(patience(10)) == 0
     session.close()
     with pytest.raises(InvalidSpec):
         engine.exec(id, ExecSpec(("no-such-command",)))
@@ -197,7 +198,7 @@ def test_exec_with_a_terminal(engine: Engine, make: Make) -> None:
     session = engine.exec(id, ExecSpec(("sh",), terminal=True, columns=100, rows=30))
     session.resize(120, 40)
     session.stdin.write(b"exit 5\n")
-    assert session.wait(10) == 5
+    assert session.wait(patience(10)) == 5
     session.close()
 
 

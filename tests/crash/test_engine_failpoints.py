@@ -19,7 +19,7 @@ from runtime.api import State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import POINTS
 from runtime.home import Home
-from tests.conftest import Place
+from tests.conftest import Place, oci_runtime, patience
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -41,7 +41,7 @@ print("lived")
 STEADY = LIFE.replace("victim", "steady").split("engine.stop")[0]
 BRIEF = LIFE.replace('("sleep", "100000")', '("sh", "-c", "echo once; exit 7")')
 HUNGRY = LIFE.replace('("sleep", "100000")', '("sh", "-c", "x=a; while :; do x=$x$x; done")').replace(
-    'engine.stop("cvictim", grace_s=0)', 'import time; time.sleep(5); engine.settle("cvictim")'
+    'engine.stop("cvictim", grace_s=0)', 'import time\nwhile not engine.settle("cvictim").exit_code: time.sleep(0.05)'
 )
 ENDED = ("settle", "release", "remove")
 SOURCE = Path(__file__).parents[2]
@@ -86,11 +86,10 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
 
 
 def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_path: Path) -> None:
-    slow = tmp_path / "slow" / "runc"
+    quick = oci_runtime()
+    slow = tmp_path / "slow" / Path(quick).name
     slow.parent.mkdir()
-    slow.write_text(
-        f'#!/bin/sh\ncase " $* " in *" create "*) sleep 1;; esac\nexec {shutil.which("runc")} "$@"\n', encoding="utf-8"
-    )
+    slow.write_text(f'#!/bin/sh\ncase " $* " in *" create "*) sleep 1;; esac\nexec {quick} "$@"\n', encoding="utf-8")
     slow.chmod(0o755)
     path = f"{slow.parent}:{os.environ['PATH']}"
     died = subprocess.run(
@@ -130,7 +129,7 @@ def test_a_program_that_ends_before_its_start_is_recorded_is_not_run_again(engin
         [sys.executable, "-c", BRIEF], env={**os.environ, "SLIPWAY_FAILPOINT": "start.started"}, check=False, cwd=SOURCE
     )
     assert died.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while not (engine.home.exits / "cvictim").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)

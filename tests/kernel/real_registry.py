@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from tests import archives
+from tests.conftest import patience
 
 LOGIN = ("somebody", "open sesame")
 HTPASSWD = "somebody:$2b$04$Q7g8NtkRc/RVRwBEuz421esPZoFoJKxJSfPzZbP3i72iuZPRY6qEq\n"
@@ -36,7 +37,7 @@ class RealRegistry:
         command += ["--format", "oci", "--dest-compress-format", compression, "--digestfile", str(said)]
         subprocess.run(
             [*command, f"docker-archive:{archive}", f"docker://{self.address}/{name}"],
-            check=True, capture_output=True, timeout=60,
+            check=True, capture_output=True, timeout=patience(60),
         )  # fmt: skip
         return f"{self.address}/{name.partition(':')[0]}@{said.read_text().strip()}"
 
@@ -66,7 +67,7 @@ def real_registry(folder: Path, *, private: bool = False) -> Iterator[RealRegist
             ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"http://{address}/v2/").status_code in {200, 401}:
@@ -77,7 +78,7 @@ def real_registry(folder: Path, *, private: bool = False) -> Iterator[RealRegist
         yield RealRegistry(address, folder, LOGIN if private else None)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=patience(10))
 
 
 @dataclass(slots=True)
@@ -137,4 +138,4 @@ def door(registry: RealRegistry) -> Iterator[Door]:
             yield made
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=5)
+            thread.join(timeout=patience(5))

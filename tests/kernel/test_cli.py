@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place
+from tests.conftest import Place, patience
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,12 @@ ROOT = Path(__file__).parents[2]
 
 def cli(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "runtime", *words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "runtime", *words],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
     )
 
 
@@ -93,7 +98,12 @@ def test_nothing_of_the_console_is_needed() -> None:
     )
     for words in (("run", "-d", "--name", "alone", "busybox", "sleep", "100"), ("stats",), ("inspect", "alone")):
         done = subprocess.run(
-            [sys.executable, "-c", program, *words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", program, *words],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
         )
         assert done.returncode == 0, done.stderr
 
@@ -102,12 +112,12 @@ def test_what_is_piped_in_comes_out_of_the_program() -> None:
     assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
     sent = os.urandom(300_000)
     words = [sys.executable, "-m", "runtime", "exec", "-i", "box", "cat"]
-    done = subprocess.run(words, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=60)
+    done = subprocess.run(words, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=patience(60))
     assert done.stdout == sent
     closed = cli("exec", "box", "cat")
     assert (closed.returncode, closed.stdout) == (0, "")
     early = [sys.executable, "-m", "runtime", "exec", "-i", "box", "head", "-c", "3"]
-    done = subprocess.run(early, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=60)
+    done = subprocess.run(early, cwd=ROOT, check=True, input=sent, capture_output=True, timeout=patience(60))
     assert done.stdout == sent[:3]
 
 
@@ -136,7 +146,7 @@ def _resize(terminal: int, rows: int, columns: int) -> None:
 
 
 def _until(terminal: int, wanted: bytes) -> bytes:
-    seen, deadline = b"", time.monotonic() + 20
+    seen, deadline = b"", time.monotonic() + patience(20)
     while wanted not in seen:
         assert time.monotonic() < deadline, seen
         if select.select([terminal], [], [], 0.2)[0]:
@@ -155,7 +165,7 @@ def test_ctrl_c_stops_what_was_run_attached() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 9
+    assert process.wait(timeout=patience(30)) == 9
     assert "box" not in cli("ps").stdout
 
 

@@ -22,7 +22,7 @@ from runtime.api import ContainerSpec, ExecSpec, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
 from runtime.kernel import keyring
-from tests.conftest import Place
+from tests.conftest import Place, patience
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -49,7 +49,7 @@ def said(engine: NativeEngine, *command: str, **limits: int) -> str:
     made = spec(engine, *command, **limits)
     engine.create(made)
     engine.start(made.id)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while engine.settle(made.id).state is State.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -60,7 +60,7 @@ def test_memory_that_runs_out_is_told(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "x=a; while :; do x=$x$x; done", memory_bytes=8 << 20)
     engine.create(made)
     engine.start(made.id)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while (status := engine.settle(made.id)).state is State.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -77,9 +77,10 @@ def test_a_busy_loop_is_throttled(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "while :; do :; done", cpu_millis=100)
     engine.create(made)
     engine.start(made.id)
-    time.sleep(1.5)
-    counters = engine.counters([made.id])[made.id]
-    assert counters.throttled_ns
+    deadline = time.monotonic() + patience(10)
+    while not (counters := engine.counters([made.id])[made.id]).throttled_ns:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert counters.cpu_ns
     engine.remove(made.id, force=True)
 
@@ -102,8 +103,12 @@ def test_root_inside_is_nobody_outside(engine: NativeEngine) -> None:
     status = engine.start(made.id)
     outside = os.stat(f"/proc/{status.pid}").st_uid
     assert outside >= engine.home.uid_base
-    time.sleep(0.3)
-    assert (engine.home.container(made.id) / "upper/made").stat().st_uid == outside
+    file = engine.home.container(made.id) / "upper/made"
+    deadline = time.monotonic() + patience(10)
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert file.stat().st_uid == outside
     assert os.stat("/dev/null").st_uid == 0
     engine.remove(made.id, force=True)
 
@@ -211,7 +216,7 @@ def test_a_tenants_containers_use_up_no_keys_of_its_user(engine: NativeEngine) -
         engine.create(made)
         engine.start(made.id)
         with contextlib.closing(engine.exec(made.id, ExecSpec(("true",)))) as session:
-            session.wait(10)
+            session.wait(patience(10))
         held.append(_keys_of(engine.home.uid_base))
     assert held[0] == held[1] == held[2]
 

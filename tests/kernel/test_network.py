@@ -13,7 +13,7 @@ from runtime.api import Port
 from runtime.home import Home
 from runtime.kernel import link
 from runtime.network.attach import Endpoint, TenantNetworks
-from tests.conftest import Place
+from tests.conftest import Place, patience
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -22,9 +22,11 @@ SERVER = (
     " http.server.SimpleHTTPRequestHandler).serve_forever()"
 )
 FETCH = (
-    "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=2,"
+    "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=float(sys.argv[4]),"
     " source_address=(sys.argv[3], 0) if sys.argv[3] else None); c.request('GET', '/'); print(c.getresponse().status)"
 )
+ANSWER_S = max(2.0, patience(0.5))
+"""For a server that is there; one that cannot be reached costs all of it."""
 
 
 class Host:
@@ -60,15 +62,17 @@ class World:
     def serve(self, host: Host | None, address: str, port: int) -> None:
         command = ["/usr/bin/python3", "-c", SERVER, address, str(port)]
         self.spawn(*(host.inside(*command) if host else command))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + patience(5)
         while not self.reaches(host, "127.0.0.1" if host else address, port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
     @staticmethod
     def reaches(host: Host | None, address: str, port: int, source: str = "") -> bool:
-        command = ["/usr/bin/python3", "-c", FETCH, address, str(port), source]
-        done = subprocess.run(host.inside(*command) if host else command, check=False, capture_output=True, timeout=10)
+        command = ["/usr/bin/python3", "-c", FETCH, address, str(port), source, str(ANSWER_S)]
+        done = subprocess.run(
+            host.inside(*command) if host else command, check=False, capture_output=True, timeout=patience(10)
+        )
         return done.stdout == b"200\n"
 
     def close(self) -> None:
@@ -138,7 +142,7 @@ def test_detaching_takes_everything_and_twice_is_once(world: World) -> None:
 def gone(true: Callable[[], bool], world: World, name: str) -> None:
     world.close()
     world.networks.detach(name)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -21,7 +21,7 @@ from runtime.engines import open_engine
 from runtime.errors import ImageDenied, ImageUnavailable, ImageUnsuitable
 from runtime.home import Home
 from tests import archives
-from tests.conftest import Place
+from tests.conftest import Place, patience
 from tests.kernel.real_registry import LOGIN, RealRegistry, door, real_registry
 from tests.traces import traces
 
@@ -176,7 +176,7 @@ def test_a_pull_that_is_killed_is_finished_by_the_next(home: Home, engine: Engin
         slow.slow_s = 0.01
         reference = f"{slow.address}/killed"
         process = subprocess.Popen([sys.executable, "-c", program, reference])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patience(30)
         while slow.passed < 3 << 20:
             assert time.monotonic() < deadline
             assert process.poll() is None
@@ -205,7 +205,7 @@ def test_two_who_want_the_same_image_download_it_once(home: Home, engine: Engine
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=patience(60))
         assert len(ids) == 2
         assert len(set(ids)) == 1
         assert slow.passed < engine.image(ids[0]).size + 100_000

@@ -14,7 +14,8 @@ from runtime.engines.native.oci import Runtime
 from runtime.errors import HostUnfit, RuntimeFault
 from runtime.home import Home
 from runtime.kernel.cgroup import Cgroup
-from tests.conftest import Place
+from runtime.kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, mounts_under, unmount
+from tests.conftest import Place, oci_runtime
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -35,15 +36,24 @@ def script(folder: Path, text: str) -> Runtime:
     return Runtime(str(path), folder / "state")
 
 
-def test_runc_passes_and_leaves_nothing(home: Home) -> None:
-    found = shutil.which("runc")
-    assert found
+def test_a_runtime_that_works_passes_and_leaves_nothing(home: Home) -> None:
     before = traces(home)
-    choice.self_test(home, Runtime(found, home.runc))
+    choice.self_test(home, Runtime(oci_runtime(), home.runc))
     left = traces(home).new_since(before)
     assert os.stat(os.devnull).st_uid == 0
     assert set(left) <= {"files"}, left
     assert all(path.endswith("/self-test") for path in left.get("files", ()))
+
+
+def test_a_run_folder_that_executes_nothing_is_fine(home: Home) -> None:
+    """As Debian mounts /run; inside a user namespace such a flag cannot be taken off again."""
+    home.run.mkdir(mode=0o755)
+    mount("tmpfs", home.run, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+    try:
+        choice.self_test(home, Runtime(oci_runtime(), home.runc))
+        assert mounts_under(home.run) == (home.run,)
+    finally:
+        unmount(home.run, lazy=True)
 
 
 def test_one_that_cannot_make_a_container_is_refused(home: Home, tmp_path: Path) -> None:
@@ -57,11 +67,11 @@ def test_the_next_candidate_is_taken_and_the_choice_remembered(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = script(tmp_path, "exit 1")
-    monkeypatch.setattr(choice, "CANDIDATES", (broken.path, "runc"))
-    assert choice.choose.__wrapped__(home).path == shutil.which("runc")
+    monkeypatch.setattr(choice, "CANDIDATES", (broken.path, oci_runtime()))
+    assert choice.choose.__wrapped__(home).path == oci_runtime()
     monkeypatch.setattr(choice, "self_test", lambda *_: pytest.fail("tried twice in one boot"))
-    monkeypatch.setattr(choice, "CANDIDATES", ("runc",))
-    assert choice.choose.__wrapped__(home).path == shutil.which("runc")
+    monkeypatch.setattr(choice, "CANDIDATES", (oci_runtime(),))
+    assert choice.choose.__wrapped__(home).path == oci_runtime()
 
 
 def test_none_that_works_is_told_with_the_reasons(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

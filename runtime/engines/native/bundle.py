@@ -141,7 +141,9 @@ def _mounts(host: Host) -> Sequence[dict[str, Any]]:
 
     safe = ("nosuid", "noexec", "nodev")
     files = [
-        entry(f"/etc/{name}", "bind", str(host.folder / name), "rbind", "rprivate", "nosuid", "nodev")
+        entry(
+            f"/etc/{name}", "bind", str(host.folder / name), "rbind", "rprivate", *safe
+        )  # at least what RUN's mount has
         for name in ("hosts", "hostname", "resolv.conf")
     ]
     return [

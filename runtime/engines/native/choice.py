@@ -20,6 +20,7 @@ from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded, HostUnfit, RuntimeFault
 from runtime.home import Home, atomic_write
 from runtime.kernel import cgroup
+from runtime.kernel.mount import MS_NODEV, mount, unmount
 
 CANDIDATES = ("runc", "crun")
 TRIAL = "self-test"
@@ -60,7 +61,7 @@ def _try_once_a_boot(home: Home, runtime: Runtime) -> None:
 def self_test(home: Home, runtime: Runtime) -> None:
     """Create a container with the namespaces, cgroups and mounts of a real one, and delete it unstarted.  Raises RuntimeFault."""
     folder = home.run / TRIAL / "bundle"
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     trial = Runtime(runtime.path, folder / "state")
     group, parent = cgroup.Cgroup(home.cgroup(TRIAL, TRIAL)), cgroup.Cgroup(f"/{home.instance}")
     first = not parent.exists()
@@ -74,16 +75,22 @@ def self_test(home: Home, runtime: Runtime) -> None:
         group.kill()
         with contextlib.suppress(OSError):  # somebody else has made one below it meanwhile
             (parent if first else cgroup.Cgroup(f"/{home.instance}/{TRIAL}")).remove()
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    if (folder / "root").exists():
+        unmount(folder / "root", lazy=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare(home: Home, folder: Path) -> None:
-    """A bundle whose root holds a program that is never run."""
+    """A bundle whose root holds a program that is never run; a mount of its own, since RUN's may forbid to execute."""
     root = folder / "root"
     root.mkdir(parents=True, mode=0o755)
     for parent in (home.run, folder.parent, folder, root):
         parent.chmod(0o755)  # whatever the umask
-    os.chown(root, home.uid_base, home.uid_base)
+    mount("tmpfs", root, "tmpfs", MS_NODEV, f"size=64k,mode=755,uid={home.uid_base},gid={home.uid_base}")
     program = root / "program"
     program.touch(mode=0o755)
     program.chmod(0o755)
