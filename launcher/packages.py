@@ -72,6 +72,11 @@ TEST: tuple[Package, ...] = (
     Package("postgresql", "tests on PostgreSQL", file="/usr/lib/postgresql/*/bin/initdb", unit="postgresql.service"),
     Package("postgresql-client", "a real client of a launched PostgreSQL", program="psql"),
     Package("redis-tools", "a real client of a launched Redis", program="redis-cli"),
+    Package("qemu-system-x86", "a virtual machine: the runtime on cgroup version 2", program="qemu-system-x86_64"),
+    Package("e2fsprogs", "its disk", program="mke2fs"),
+    Package(
+        "debian-archive-keyring", "checks the packages in it", file="/usr/share/keyrings/debian-archive-keyring.gpg"
+    ),
 )
 
 BENCH: tuple[Package, ...] = (

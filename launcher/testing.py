@@ -27,8 +27,11 @@ CHECKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "types": (("mypy", "runtime", "console", "launcher"),),
 }
-SUITES = ("unit", "kernel", "conformance", "crash", "console", "live", "postgresql", "e2e")
-RUNNERS: Mapping[str, tuple[str, ...]] = {"postgresql": ("python", "-m", "tests.postgresql")}
+SUITES = ("unit", "kernel", "conformance", "crash", "console", "live", "postgresql", "e2e", "vm")
+RUNNERS: Mapping[str, tuple[str, ...]] = {
+    "postgresql": ("python", "-m", "tests.postgresql"),
+    "vm": ("python", "-m", "tests.vm"),
+}
 """Parts that need something running around pytest; the rest is pytest on the part's folder."""
 PARTS = (*CHECKS, *SUITES)
 NO_TESTS = 5
@@ -121,6 +124,7 @@ def _development(
         **tests,
         "SLIPWAY_VENV": str(venv),
         "SLIPWAY_NODE_MODULES": str(modules),
+        "SLIPWAY_TEST_VM_FOLDER": str(home / "vm"),
         "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(settings.source),

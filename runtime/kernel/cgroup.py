@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import signal
 import threading
@@ -17,11 +18,16 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.api import Counters
+from runtime.errors import HostUnfit
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
 CONTROLLERS_V2 = ("cpu", "cpuset", "memory", "pids", "io")
+NEEDED_V2 = frozenset({"cpu", "memory", "pids"})
+"""Without these limits would not hold; the others only add to what can be asked for and counted."""
 LIMIT_FILES_V1 = {
     "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
     "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"),
@@ -31,6 +37,11 @@ LIMIT_FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pid
 ACCOUNTING_GROUP = "slipway-block-accounting"
 HARMLESS_BYTES_PER_SECOND = 2**62
 MOVES_EXPECTED_EVERY_S = 0.004
+KILL_DEADLINE_S = 5.0
+
+
+GONE = frozenset({errno.ENOENT, errno.ENODEV})
+"""What the kernel answers of a cgroup that was removed, by name and by an open file."""
 
 
 @functools.cache
@@ -84,7 +95,15 @@ class Cgroup:
         return tuple(sorted(found))
 
     def populated(self) -> bool:
-        return bool(self.procs())
+        """On version 2 the kernel says it itself: also of what is dying and in no list any more, but still counted."""
+        if version() == 1:
+            return bool(self.procs())
+        try:
+            return _field((self._main / "cgroup.events").read_bytes(), b"populated ") == 1
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            raise
 
     def limits(self) -> Mapping[str, str]:
         """File name -> content."""
@@ -106,18 +125,28 @@ class Cgroup:
             return None
 
     def kill(self) -> None:
-        """SIGKILL to every process in it, until none is left or a second has passed."""
-        switch = self._main / "cgroup.kill"
-        for _ in range(50):
-            if switch.exists():
-                switch.write_text("1", encoding="ascii")
-            else:
-                for pid in self.procs():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            if not self.populated():
-                return
-            time.sleep(0.02)
+        """SIGKILL to every process in it, until none is left or the deadline has passed."""
+        deadline = time.monotonic() + KILL_DEADLINE_S
+        while self.populated() and time.monotonic() < deadline:
+            self._kill_once()
+            time.sleep(0.005)
+
+    def _kill_once(self) -> None:
+        """By the kernel's own switch where it has one (version 2): nothing that forks meanwhile escapes it."""
+        try:
+            descriptor = os.open(self._main / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            for pid in self.procs():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+        try:
+            os.write(descriptor, b"1")
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        finally:
+            os.close(descriptor)
 
     def remove(self) -> None:
         """With those below it.  A populated cgroup stays: OSError EBUSY."""
@@ -197,11 +226,32 @@ def ensure_parent(path: str) -> None:
 
 
 def _delegate(folder: Path) -> None:
+    """Offer its controllers to the cgroups below (cgroup-v2.rst, "Enabling and Disabling").  Raises HostUnfit."""
     have = (folder / "cgroup.controllers").read_text(encoding="ascii").split()
     on = (folder / "cgroup.subtree_control").read_text(encoding="ascii").split()
-    wanted = [f"+{name}" for name in CONTROLLERS_V2 if name in have and name not in on]
-    if wanted:
-        (folder / "cgroup.subtree_control").write_text(" ".join(wanted), encoding="ascii")
+    lacking = sorted(NEEDED_V2.difference(have))
+    if lacking:
+        raise HostUnfit(
+            f"The kernel offers no cgroup controller {' and '.join(lacking)} to containers.",
+            hint="Boot without cgroup_disable= and let nothing else hold the controllers.",
+        )
+    for name in CONTROLLERS_V2:
+        if name in have and name not in on:
+            _turn_on(folder, name)
+
+
+def _turn_on(folder: Path, controller: str) -> None:
+    """One at a time: the kernel takes all that a write names or none."""
+    try:
+        (folder / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+    except OSError as error:
+        if controller not in NEEDED_V2:
+            logger.warning("cgroup controller %s is not to be had: %s", controller, error.strerror)
+            return
+        raise HostUnfit(
+            f"The kernel does not let the cgroup controller {controller} be used for containers: {error.strerror}.",
+            hint="Run Slipway where the top cgroup holds no processes of its own, or in a cgroup that is delegated to it.",
+        ) from None
 
 
 @functools.cache

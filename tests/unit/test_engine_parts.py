@@ -13,9 +13,10 @@ from runtime import validation
 from runtime.api import ContainerSpec, Limits, Port, State
 from runtime.engines.native import bundle, oci, passwd, seccomp
 from runtime.engines.native.records import Record, decode_spec, encode_spec
-from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec, OutOfSpace
+from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, InvalidSpec, OutOfSpace
 from runtime.home import Home, sweep_temporaries
 from runtime.image.recipe import parse, recipes
+from runtime.kernel import cgroup
 from runtime.network.claims import Claims
 
 SPEC = ContainerSpec(
@@ -229,3 +230,11 @@ def test_what_a_dead_process_was_writing_is_swept(tmp_path: Path) -> None:
     assert sweep_temporaries(tmp_path) == (dead.name,)
     assert mine.exists()
     assert (tmp_path / "status.json").exists()
+
+
+def test_a_kernel_without_a_controller_that_limits_need_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io\n")
+    (tmp_path / "cgroup.subtree_control").write_text("\n")
+    with pytest.raises(HostUnfit, match="memory and pids"):
+        cgroup._delegate(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "\n", "nothing half done"

@@ -52,7 +52,19 @@ def test_the_table_ends_with_the_total() -> None:
 
 
 def test_the_parts_in_order() -> None:
-    assert PARTS == ("lint", "types", "unit", "kernel", "conformance", "crash", "console", "live", "postgresql", "e2e")
+    assert PARTS == (
+        "lint",
+        "types",
+        "unit",
+        "kernel",
+        "conformance",
+        "crash",
+        "console",
+        "live",
+        "postgresql",
+        "e2e",
+        "vm",
+    )
 
 
 def test_tests_keep_off_the_real_home() -> None:

@@ -56,7 +56,7 @@ def main() -> int:
 
 def _arguments(runtime: str, rest: Sequence[str]) -> str:
     paths = () if any(word.startswith("tests/") for word in rest) else SELECTIONS[runtime]
-    return shlex.join([*paths, "-o", f"timeout={TEST_DEADLINE_S * 2}", *rest])
+    return shlex.join([*paths, "-v", "-o", f"timeout={TEST_DEADLINE_S * 2}", *rest])
 
 
 def _send(target: Path, selections: Mapping[str, str]) -> None:
