@@ -78,3 +78,12 @@ def test_none_that_works_is_told_with_the_reasons(home: Home, monkeypatch: pytes
     monkeypatch.setattr(choice, "CANDIDATES", (script(tmp_path, "exit 1").path, "no-such-runtime"))
     with pytest.raises(HostUnfit, match="no-such-runtime is not installed"):
         choice.choose.__wrapped__(home)
+
+
+def test_a_node_that_suits_no_runtime_is_told_its_own_reason(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfit(*_: object) -> None:
+        raise HostUnfit("No memory controller.", hint="Boot without cgroup_disable=.")
+
+    monkeypatch.setattr(choice.cgroup, "ensure_parent", unfit)
+    with pytest.raises(HostUnfit, match=r"^No memory controller\. Boot without"):
+        choice.choose.__wrapped__(home)

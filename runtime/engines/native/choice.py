@@ -38,6 +38,8 @@ def choose(home: Home) -> Runtime:
         runtime = Runtime(path, home.runc)
         try:
             _try_once_a_boot(home, runtime)
+        except HostUnfit:
+            raise  # the node's own, whichever runtime it has
         except RuntimeFault as fault:
             reasons.append(f"{name}: {fault.message}")
         else:
