@@ -5,6 +5,7 @@ Every runner may be run again after a crash at any point of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from console.workloads.models import Container
 from runtime.api import Engine, Progress, State
 from runtime.errors import NotFound, RuntimeFault
 
+log = logging.getLogger(__name__)
 Runner = Callable[[Operation, Engine, Progress], None]
 
 
@@ -28,7 +30,7 @@ def _container(operation: Operation) -> Container:
 
 
 def launch(operation: Operation, engine: Engine, progress: Progress) -> None:
-    """Image, create, start.  After a fault nothing is left in the engine, and the container's row says why."""
+    """Image, create, start.  After a fault nothing is left in the engine."""
     container = _container(operation)
     try:
         if container.recipe:
@@ -40,10 +42,17 @@ def launch(operation: Operation, engine: Engine, progress: Progress) -> None:
             container.image_digest = image.id
         engine.create(workloads.spec(container), progress=progress)
         workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
-    except RuntimeFault as fault:
-        engine.remove(container.id, force=True)
-        workloads.launch_failed(container, fault)
+    except Exception:
+        _undo(container, engine)
         raise
+
+
+def _undo(container: Container, engine: Engine) -> None:
+    """Never hides why the launch failed; what cannot be removed now goes when the person removes or starts the container."""
+    try:
+        engine.remove(container.id, force=True)
+    except RuntimeFault as fault:
+        log.warning("what the failed launch of %s left could not be removed: %s", container.id, fault)
 
 
 def start(operation: Operation, engine: Engine, progress: Progress) -> None:

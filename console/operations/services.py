@@ -49,13 +49,17 @@ def submit(
 
 
 def _existing(tenant: Tenant | None, key: str, wanted: dict[str, Any], error: IntegrityError) -> Operation:
-    found = Operation.objects.filter(tenant=tenant, request_key=key).first()
+    found = earlier(tenant, key, **wanted)
     if found is None:
         raise Invalid("", _("Another operation on this container is not finished yet.")) from error
-    if any(getattr(found, name) != value for name, value in wanted.items()):
-        raise Invalid(
-            "request_key", _("This form was already used for something else: load the page again.")
-        ) from error
+    return found
+
+
+def earlier(tenant: Tenant | None, request_key: str, **wanted: Any) -> Operation | None:
+    """What the same form began already.  Raises Invalid when it was something else than ``wanted``, fields of the operation."""
+    found = Operation.objects.filter(tenant=tenant, request_key=request_key).first()
+    if found is not None and any(getattr(found, name) != value for name, value in wanted.items()):
+        raise Invalid("request_key", _("This form was already used for something else: load the page again."))
     return found
 
 
@@ -142,12 +146,17 @@ def fail(operation: Operation, fault: RuntimeFault) -> bool:
 UNCLAIMED_AFTER = timedelta(seconds=5)
 
 
+def hopeless() -> QuerySet[Operation]:
+    """What was tried too often, and is nobody's any more."""
+    return Operation.objects.filter(
+        state=Operation.State.RUNNING, lease_until__lt=timezone.now(), attempts__gte=Operation.MAX_ATTEMPTS
+    )
+
+
 def sweep() -> int:
-    """Give up what was tried too often, and ring again for what nobody claimed or whose worker is gone; returns how many."""
+    """Ring again for what nobody claimed or whose worker is gone; returns how many."""
     now = timezone.now()
-    lost = Q(state=Operation.State.RUNNING, lease_until__lt=now)
-    for operation in Operation.objects.filter(lost, attempts__gte=Operation.MAX_ATTEMPTS):
-        fail(operation, _given_up(operation))
+    lost = Q(state=Operation.State.RUNNING, lease_until__lt=now, attempts__lt=Operation.MAX_ATTEMPTS)
     quiet = Q(rung_at__isnull=True, created_at__lt=now - UNCLAIMED_AFTER) | Q(rung_at__lt=now - UNCLAIMED_AFTER)
     waiting = Operation.objects.filter(Q(state=Operation.State.QUEUED) & quiet | lost & quiet)
     count = 0
@@ -157,7 +166,7 @@ def sweep() -> int:
     return count
 
 
-def _given_up(operation: Operation) -> RuntimeFault:
+def given_up(operation: Operation) -> RuntimeFault:
     return EngineFault(
         "The worker was lost again and again while it worked on this.",
         hint="Look at the node's log, then try again.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_ready
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, transaction
 
 from console.operations import services
 from console.operations.attendance import attended
@@ -20,17 +21,19 @@ from console.workloads import services as workloads
 from runtime.errors import EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
+_START = secrets.token_hex(4)
 
 
-def _worker() -> str:
-    return f"{settings.NODE}/{os.getpid()}"
+def worker_name(start: str = _START) -> str:
+    """Of this process alone: in a container each start has the same pid."""
+    return f"{os.getpid()}-{start}"
 
 
 @worker_ready.connect
 def take_over(**_: Any) -> None:
     """A worker that was killed left its operations claimed; nobody else works on this node."""
-    freed = services.release_leases(settings.NODE, _worker())
-    services.sweep()
+    freed = services.release_leases(settings.NODE, worker_name())
+    _sweep()
     if freed:
         log.info("%d operations of a lost worker go on", freed)
 
@@ -39,7 +42,7 @@ def take_over(**_: Any) -> None:
 def run(*, operation: str) -> None:
     close_old_connections()
     try:
-        claimed = services.claim(operation, _worker())
+        claimed = services.claim(operation, worker_name())
         if claimed is not None:
             _perform(claimed)
     finally:
@@ -52,19 +55,31 @@ def _perform(operation: Operation) -> None:
             RUNNERS[operation.kind](operation, current(), progress)
         except RuntimeFault as fault:
             log.info("operation %s (%s): %s", operation.id, operation.kind, fault)
-            services.fail(operation, fault)
+            _fail(operation, fault)
         except Exception:
             log.exception("operation %s (%s) failed in an unforeseen way", operation.id, operation.kind)
-            services.fail(
-                operation, EngineFault("Something unforeseen went wrong.", hint="The node's log has the details.")
-            )
+            _fail(operation, EngineFault("Something unforeseen went wrong.", hint="The node's log has the details."))
         else:
             services.succeed(operation)
+
+
+@transaction.atomic
+def _fail(operation: Operation, fault: RuntimeFault) -> None:
+    """The operation, and with it the container that it was to bring up."""
+    begins = operation.kind in {Operation.Kind.LAUNCH, Operation.Kind.START}
+    if services.fail(operation, fault) and begins and operation.container is not None:
+        workloads.launch_failed(operation.container, fault)
 
 
 @shared_task
 def sweep() -> None:
     close_old_connections()
+    _sweep()
+
+
+def _sweep() -> None:
+    for operation in services.hopeless():
+        _fail(operation, services.given_up(operation))
     services.sweep()
 
 

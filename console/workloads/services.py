@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -215,7 +215,13 @@ def _create(tenant: Tenant, actor: User, request: LaunchRequest) -> Container:
         pids=request.pids,
         terminal=request.terminal,
     )
-    PublishedPort.objects.bulk_create(
+    _take_ports(container, request)
+    return container
+
+
+def _take_ports(container: Container, request: LaunchRequest) -> None:
+    """The index on ports that are in use decides between two tenants at once.  Raises Invalid for the later."""
+    rows = [
         PublishedPort(
             container=container,
             container_port=port.container_port,
@@ -224,8 +230,13 @@ def _create(tenant: Tenant, actor: User, request: LaunchRequest) -> Container:
             requested_port=port.host_port,
         )
         for port in request.ports
-    )
-    return container
+    ]
+    try:
+        with transaction.atomic():
+            PublishedPort.objects.bulk_create(rows)
+    except IntegrityError:
+        _check_ports(container.tenant, request)
+        raise
 
 
 def _check_quota(tenant: Tenant, quota: Quota, request: LaunchRequest) -> None:
@@ -264,10 +275,11 @@ def act(*, container: Container, actor: User, verb: str, request_key: str, **par
     if verb not in VERBS:
         raise Invalid("verb", _("There is no such action."))
     with transaction.atomic():
-        earlier = Operation.objects.filter(tenant=container.tenant, request_key=request_key).first()
+        now = Container.objects.select_for_update().get(pk=container.pk)  # what the caller holds may be old
+        earlier = operations.earlier(container.tenant, request_key, kind=VERBS[verb], container=container)
         if earlier is not None:
             return earlier
-        if container.removed_at is not None:
+        if now.removed_at is not None:
             raise Invalid("", _("The container was removed."))
         Container.objects.filter(pk=container.pk).update(wanted=WANTED[verb])
         if verb in {"stop", "kill"}:
@@ -343,8 +355,11 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
 
 
 def _publish(container: Container, ports: Iterable[Port]) -> None:
+    """A stopped container that wanted the same port learns at its next start that it is taken."""
     for row, port in zip(container.ports.order_by("pk"), ports, strict=False):
         if row.host_port != port.host_port:
+            same = {"protocol": row.protocol, "host_address": row.host_address, "host_port": port.host_port}
+            PublishedPort.objects.filter(**same, released_at__isnull=True).update(host_port=None)
             PublishedPort.objects.filter(pk=row.pk).update(host_port=port.host_port)
 
 
@@ -358,9 +373,13 @@ def _exited(container: Container, actor: User | None) -> None:
 
 @transaction.atomic
 def launch_failed(container: Container, fault: RuntimeFault) -> None:
-    """The row stays, with the sentence, until somebody starts it again or removes it."""
+    """The row stays, with the sentence, until somebody starts it again or removes it.  One that has run is left as it is."""
+    never = Container.objects.filter(
+        pk=container.pk, epoch=0, state__in=[Container.State.PENDING, Container.State.FAILED]
+    )
+    if not never.update(state=Container.State.FAILED, reason=str(fault), address=None):
+        return
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
-    Container.objects.filter(pk=container.pk).update(state=Container.State.FAILED, reason=str(fault), address=None)
     data = {"code": fault.code, "message": fault.message, "hint": fault.hint}
     ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.FAILED, data=data)
     announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
