@@ -1,4 +1,4 @@
-"""Which tenant a request acts in."""
+"""From where a request comes, and which tenant it acts in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from console.accounts import selectors
+from console.accounts import address, selectors
 
 SESSION_KEY = "tenant"
+
+
+def known_address(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with address.acting_from(request.META.get("REMOTE_ADDR", "")):
+            return get_response(request)
+
+    return middleware
 
 
 def current_tenant(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

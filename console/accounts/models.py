@@ -74,6 +74,20 @@ class Quota(models.Model):
         return f"quota of {self.tenant_id}"
 
 
+class SignInAttempt(models.Model):
+    """A password that was tried and was wrong, or is being tried; see :mod:`console.accounts.signing_in`."""
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    username = models.CharField(max_length=150)
+    address = models.CharField(max_length=45)
+
+    class Meta:
+        indexes = [models.Index(fields=["username", "at"]), models.Index(fields=["address", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.username} from {self.address}"
+
+
 class AuditEvent(models.Model):
     """Who did what to what.  Append-only; written in the transaction of the deed."""
 
@@ -81,7 +95,7 @@ class AuditEvent(models.Model):
     tenant = models.ForeignKey(Tenant, null=True, on_delete=models.SET_NULL)
     user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL)
     verb = models.CharField(max_length=40, validators=[RegexValidator(r"^[a-z]+\.[a-z_]+$")])
-    target = models.CharField(max_length=64, blank=True)
+    target = models.CharField(max_length=150, blank=True)
     data = models.JSONField(default=dict)
     address = models.GenericIPAddressField(null=True)
 

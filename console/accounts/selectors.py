@@ -34,6 +34,11 @@ def members(tenant: Tenant) -> QuerySet[Membership]:
     return Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__username")
 
 
+def users() -> QuerySet[User]:
+    """Everybody, with the tenants they are in; for admins."""
+    return User.objects.prefetch_related("membership_set__tenant").order_by("username")
+
+
 def quota(tenant: Tenant) -> Quota:
     return Quota.objects.filter(tenant=tenant).first() or Quota(tenant=tenant)
 

@@ -18,4 +18,5 @@ urlpatterns = [
     path("admin/tenants/", administration.tenants, name="tenants"),
     path("admin/tenants/<str:id>/quota/", administration.quota, name="quota"),
     path("admin/users/", administration.users, name="users"),
+    path("admin/users/<int:id>/<str:verb>/", administration.user_deed, name="user-deed"),
 ]

@@ -8,9 +8,10 @@ from typing import Any, cast
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from console.accounts.models import Role, Tenant, User
-from console.core.errors import Missing, NotAllowed
+from console.core.errors import Missing, NotAllowed, Refused
 
 
 class PersonRequest(HttpRequest):
@@ -41,17 +42,23 @@ def may(request: HttpRequest, role: Role) -> bool:
 
 
 def refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware: a service's Missing is a 404, NotAllowed a 403; both pages say no more than that."""
+    """Middleware: a service's Missing is a 404, NotAllowed a 403; both pages say no more than that.
+
+    Any other that a view has no field for is a 422 with its sentence.
+    """
 
     class Refusals:
         def __call__(self, request: HttpRequest) -> HttpResponse:
             return get_response(request)
 
         @staticmethod
-        def process_exception(_request: HttpRequest, exception: Exception) -> Any:
+        def process_exception(request: HttpRequest, exception: Exception) -> Any:
             if isinstance(exception, Missing):
                 raise Http404 from exception
             if isinstance(exception, NotAllowed):
                 raise PermissionDenied(exception.message) from exception
+            if isinstance(exception, Refused):
+                return render(request, "422.html", {"refused": exception}, status=422)
+            return None
 
     return Refusals()

@@ -54,6 +54,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "console.accounts.middleware.known_address",
     "console.accounts.middleware.current_tenant",
     "console.core.requests.refusals",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

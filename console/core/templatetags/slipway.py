@@ -20,6 +20,11 @@ COLOURS = {
 }  # fmt: skip
 
 
+def _plain(number: float) -> str:
+    """With all of its digits, so that a form that is sent back unchanged changes nothing."""
+    return f"{number:.30f}".rstrip("0").rstrip(".") if number % 1 else f"{number:.0f}"
+
+
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """From our own sprite; decorative, so hidden from readers of the page."""
@@ -43,7 +48,7 @@ def size(value: float | None) -> str:
 
 @register.filter
 def vcpu(millis: int | None) -> str:
-    return "–" if millis is None else f"{millis / 1000:g}"
+    return "–" if millis is None else _plain(millis / 1000)
 
 
 @register.filter
@@ -108,7 +113,7 @@ def secret_name(name: str) -> bool:
 
 @register.filter
 def gib(value: int) -> str:
-    return f"{value / 2**30:g}"
+    return _plain(value / 2**30)
 
 
 @register.filter
