@@ -43,6 +43,15 @@ def quota(tenant: Tenant) -> Quota:
     return Quota.objects.filter(tenant=tenant).first() or Quota(tenant=tenant)
 
 
+def tenants_with_quotas() -> list[Tenant]:
+    """Everybody's, with their members; for admins.  A tenant whose quota nobody has set yet has the usual one."""
+    found = list(Tenant.objects.select_related("quota").prefetch_related("membership_set__user"))
+    for one in found:
+        if not hasattr(one, "quota"):
+            one.quota = Quota(tenant=one)
+    return found
+
+
 def audit(user: User, tenant: Tenant | None = None) -> QuerySet[AuditEvent]:
     """Of a tenant for its owners; of everything for an admin."""
     events = AuditEvent.objects.select_related("user", "tenant")

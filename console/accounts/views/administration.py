@@ -37,7 +37,7 @@ def tenants(request: HttpRequest) -> HttpResponse:
 def _tenants_page(request: HttpRequest, form: str = "", refused: Invalid | None = None) -> HttpResponse:
     """``form`` is the one that was refused: ``new``, or a tenant's id."""
     context = {
-        "rows": Tenant.objects.select_related("quota").prefetch_related("membership_set__user"),
+        "rows": selectors.tenants_with_quotas(),
         "form": form, "data": request.POST, "errors": {refused.field: refused.message} if refused else {},
     }  # fmt: skip
     return render(request, "administration/tenants.html", context, status=422 if refused else 200)
