@@ -14,7 +14,7 @@ from console.accounts.models import Role, Tenant, User
 from console.accounts.services import audit, require
 from console.catalog.models import Registry, Repository
 from console.core import secrets
-from console.core.errors import Invalid
+from console.core.errors import Invalid, person
 from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Image
@@ -121,11 +121,11 @@ def add_repository(
     try:
         Reference.parse(f"{host}/{name}")
     except InvalidSpec as fault:
-        raise Invalid("name", fault.message) from None
+        raise Invalid("name", person(fault).message) from None
     try:
         Reference.parse(f"{host}/{name}:{tag}")
     except InvalidSpec as fault:
-        raise Invalid("tag", fault.message) from None
+        raise Invalid("tag", person(fault).message) from None
     if port is not None and not 1 <= port <= 65535:
         raise Invalid("port", _("Ports are whole numbers from 1 to 65535."))
     row = Repository.objects.create(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from console.core.sentences import told
 from runtime.errors import RuntimeFault
 
 
@@ -48,6 +49,5 @@ class Sentence:
 
 
 def person(fault: RuntimeFault) -> Sentence:
-    """The fault in the reader's language where its sentence is in the catalog, else in English."""
-    message = _(fault.message) if fault.message else _("Something went wrong.")
-    return Sentence(message, _(fault.hint) if fault.hint else "", fault.field)
+    """The fault in the reader's language."""
+    return Sentence(told(fault.message) or _("Something went wrong."), told(fault.hint), fault.field)

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from console.accounts.models import User
+from console.core.sentences import told
 from console.live import frames, tickets
 from console.workloads.models import Container
 
@@ -122,4 +123,4 @@ def _request(verb: str, container_id: str, user_id: int, args: Mapping[str, Any]
 
 def _check(answer: Mapping[str, Any]) -> None:
     if not answer.get("ok"):
-        raise AgentRefused(str(answer.get("code", "")), str(answer.get("message", "")))
+        raise AgentRefused(str(answer.get("code", "")), told(str(answer.get("message", ""))))

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant, User
 from console.accounts.selectors import quota
 from console.core.errors import Missing
+from console.core.sentences import told
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent, Image, PublishedPort
 
@@ -128,7 +129,7 @@ def needs_attention(tenant: Tenant) -> list[Attention]:
     day = timezone.now() - timedelta(days=1)
     mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
     for row in mine.filter(state=Container.State.FAILED)[:10]:
-        found.append(Attention(row, row.reason or _("The last operation failed."), "danger"))
+        found.append(Attention(row, told(row.reason) or _("The last operation failed."), "danger"))
     for row in mine.filter(state=Container.State.EXITED, finished_at__gte=day).exclude(wanted="stopped")[:10]:
         if row.oom_killed:
             found.append(Attention(row, _("It ran out of memory: raise its limit and start it again."), "danger"))

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Quota, Role, Tenant, User
 from console.accounts.services import audit, require
 from console.catalog.models import Registry
-from console.core.errors import Full, Invalid
+from console.core.errors import Full, Invalid, person
 from console.core.live import announce
 from console.metering import services as metering
 from console.operations import services as operations
@@ -97,7 +97,8 @@ def _check_image(_tenant: Tenant, request: LaunchRequest) -> None:
     try:
         Reference.parse(request.image)
     except InvalidSpec as fault:
-        raise Invalid("image", f"{fault.message} {fault.hint}") from None
+        said = person(fault)
+        raise Invalid("image", f"{said.message} {said.hint}") from None
 
 
 def words(command: str) -> list[str]:

@@ -11,6 +11,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from console.core.sentences import told
+
 register = template.Library()
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -95,8 +97,8 @@ def active(context: dict[str, Any], *prefixes: str) -> str:
 
 @register.filter
 def translated(sentence: str) -> str:
-    """A sentence of the runtime in the reader's language, where the catalog has it."""
-    return _(sentence) if sentence else ""
+    """What the runtime said, in the reader's language."""
+    return told(sentence)
 
 
 @register.filter

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.http import parse_cookie
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation.trans_real import get_supported_language_variant, parse_accept_lang_header
 
 from console.accounts.models import Role, Tenant, User
 from console.accounts.selectors import role_in
@@ -32,6 +37,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     admitted = False
 
     async def connect(self) -> None:
+        translation.activate(_language(self.scope))  # of this connection's task and those that it spawns
         self._tasks: set[asyncio.Task[None]] = set()
         self.user: User | AnonymousUser = self.scope["user"]
         await self.accept()
@@ -105,7 +111,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            await self.say("error", message="That was not a message of this page.")
+            await self.say("error", message=_("That was not a message of this page."))
             return
         await self.received(message)
 
@@ -118,6 +124,19 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def received_bytes(self, content: bytes) -> None: ...
 
     async def closed(self) -> None: ...
+
+
+def _language(scope: Mapping[str, Any]) -> str:
+    """As pages choose it: the cookie of the switch, else what the browser asks for."""
+    headers = dict(scope.get("headers", ()))
+    asked = parse_accept_lang_header(headers.get(b"accept-language", b"").decode("latin-1"))
+    cookie = parse_cookie(headers.get(b"cookie", b"").decode("latin-1")).get(settings.LANGUAGE_COOKIE_NAME, "")
+    for code in (cookie, *(code for code, _weight in asked)):
+        try:
+            return get_supported_language_variant(code)
+        except LookupError:
+            continue
+    return settings.LANGUAGE_CODE
 
 
 def _fresh(user: User | AnonymousUser) -> User | AnonymousUser:

@@ -7,6 +7,8 @@ import contextlib
 import json
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from console.accounts.models import Role
 from console.live import client, frames
 from console.live.consumers.base import ContainerPage
@@ -43,7 +45,7 @@ class StreamConsumer(ContainerPage):
         except (client.AgentUnavailable, client.AgentRefused) as problem:
             await self.say("error", message=str(problem))
         except (asyncio.IncompleteReadError, ConnectionError, frames.BadFrame):
-            await self.say("error", message="The connection to the node's agent broke off.")
+            await self.say("error", message=_("The connection to the node's agent broke off."))
         finally:
             self._connection = None
             self._settled.set()
