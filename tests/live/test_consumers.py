@@ -12,12 +12,14 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
 
-from console.accounts.models import Membership, Tenant, User
+from console.accounts.models import AuditEvent, Membership, Tenant, User
 from console.live import frames
 from console.live.agent.sampling import LAST, METRICS
-from console.live.consumers import base
+from console.live.consumers import base, streams
 from console.live.hub import Hub, Subscriber
+from console.live.origin import allowed
 from console.live.routing import websocket_urlpatterns
 from console.workloads.models import Container
 from tests.live.websocket import WebsocketCommunicator
@@ -137,6 +139,96 @@ async def test_a_member_who_was_removed_is_put_out(
     await page.receive_json_from()
     await database_sync_to_async(Membership.objects.all().delete)()
     assert (await page.receive_output(timeout=5))["code"] == base.UNKNOWN
+
+
+async def put_out(page: WebsocketCommunicator) -> int:
+    """The code it is closed with, whatever is told before."""
+    while (last := await page.receive_output(timeout=5))["type"] != "websocket.close":
+        pass
+    return int(last["code"])
+
+
+@pytest.mark.parametrize("why", ["deactivated", "new password", "signed out"])
+async def test_who_is_signed_in_no_more_is_put_out_of_a_terminal(
+    member: User, container: Container, settings: object, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """And what they type after that reaches nobody, though their side of the connection stays open."""
+    monkeypatch.setattr(streams, "TERMINAL_RECHECK_S", 0.05)
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok": true}\n')
+        while content := await reader.read(1000):
+            heard.put_nowait(content)
+        heard.put_nowait(b"")
+        writer.close()
+
+    def end(session: SessionStore) -> None:
+        if why == "deactivated":
+            User.objects.update(is_active=False)
+        elif why == "new password":
+            member.set_password("another")
+            member.save()
+        else:
+            session.delete()
+
+    session = SessionStore()
+    await database_sync_to_async(session.create)()
+    async with await asyncio.start_unix_server(agent, settings.AGENT_SOCKET):  # type: ignore[attr-defined]
+        page = opened(f"ws/containers/{container.id}/terminal/", await database_sync_to_async(User.objects.get)())
+        page.scope["session"] = session
+        await page.connect()
+        await page.send_json_to({"columns": 80, "rows": 24})
+        assert (await page.receive_json_from())["type"] == "open"
+        await database_sync_to_async(end)(session)
+        assert await put_out(page) == base.ANONYMOUS
+        await page.send_input({"type": "websocket.receive", "bytes": b"rm -rf /"})
+        assert await asyncio.wait_for(heard.get(), 5) == b""
+        await page.disconnect()
+
+
+async def test_who_opens_a_terminal_is_in_the_audit_log(member: User, container: Container) -> None:
+    page = opened(f"ws/containers/{container.id}/terminal/", member)
+    page.scope["client"] = ("192.0.2.9", 1234)
+    await page.connect()
+    await page.disconnect()
+    event = await database_sync_to_async(AuditEvent.objects.get)()
+    assert (event.verb, event.user_id, event.target, event.address) == (
+        "container.terminal", member.pk, container.id, "192.0.2.9",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "let_in"),
+    [
+        ("http://node:8000", "node:8000", True),
+        ("http://node", "node:80", True),
+        ("https://node", "node", True),
+        ("https://console.example.org", "inner:8000", True),
+        ("http://node:8080", "node:8000", False),
+        ("http://node:8000.evil.example", "node:8000", False),
+        ("https://node", "node:80", False),
+        ("null", "node:8000", False),
+        ("", "", False),
+        ("http://node:x", "node:x", False),
+        ("file://", "node:8000", False),
+    ],
+)
+def test_a_page_that_a_container_serves_opens_no_socket(settings: object, origin: str, host: str, let_in: bool) -> None:
+    """Its port is another, and the browser sends the same cookies there."""
+    settings.CSRF_TRUSTED_ORIGINS = ["https://console.example.org"]  # type: ignore[attr-defined]
+    assert allowed({b"origin": origin.encode(), b"host": host.encode()}) is let_in
+
+
+async def test_the_application_asks_where_a_socket_comes_from() -> None:
+    from console.asgi import application
+
+    for origin, accepted in ((b"http://localhost:8000", True), (b"http://localhost:8080", False)):
+        page = WebsocketCommunicator(application, "ws/node/")
+        page.scope["headers"] = [(b"origin", origin), (b"host", b"localhost:8000")]
+        assert (await page.connect())[0] is accepted
+        await page.disconnect()
 
 
 async def test_a_slow_reader_is_dropped_back_and_told() -> None:

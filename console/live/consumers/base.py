@@ -74,12 +74,23 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _recheck(self) -> None:
         """A member who was removed does not keep what was open."""
         while True:
-            await asyncio.sleep(RECHECK_S)
-            self.user = await database_sync_to_async(_fresh)(self.user)
+            await asyncio.sleep(self.recheck_s())
+            self.user = await database_sync_to_async(_fresh)(self.user, self.scope)
             code = await self._refusal()
             if code is not None:
-                await self.close(code)
+                await self._put_out(code)
                 return
+
+    def recheck_s(self) -> float:
+        return RECHECK_S
+
+    async def _put_out(self, code: int) -> None:
+        """Nothing is taken in or told any more, whether or not the browser minds the closing."""
+        self.admitted = False
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        await self.closed()
+        await self.close(code)
 
     @property
     def user_id(self) -> int:
@@ -139,8 +150,14 @@ def _language(scope: Mapping[str, Any]) -> str:
     return settings.LANGUAGE_CODE
 
 
-def _fresh(user: User | AnonymousUser) -> User | AnonymousUser:
-    return User.objects.filter(pk=user.pk or 0, is_active=True).first() or AnonymousUser()
+def _fresh(user: User | AnonymousUser, scope: Mapping[str, Any]) -> User | AnonymousUser:
+    """Nobody any more after a sign-out, a deactivation or a new password."""
+    found = User.objects.filter(pk=user.pk or 0, is_active=True).first()
+    session = scope.get("session")
+    signed_out = session is not None and not session.exists(session.session_key)
+    if found is None or signed_out or found.get_session_auth_hash() != cast("User", user).get_session_auth_hash():
+        return AnonymousUser()
+    return found
 
 
 class TenantPage(LiveConsumer):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any
+from typing import Any, cast
 
+from channels.db import database_sync_to_async
 from django.utils.translation import gettext as _
 
-from console.accounts.models import Role
+from console.accounts.address import acting_from
+from console.accounts.models import Role, User
+from console.accounts.services import audit
 from console.live import client, frames
 from console.live.consumers.base import ContainerPage
 
 START_S = 10.0
+TERMINAL_RECHECK_S = 5.0
+"""Sooner than other pages: who lost the right must not type for long."""
 
 
 class StreamConsumer(ContainerPage):
@@ -93,6 +98,21 @@ class TerminalConsumer(StreamConsumer):
 
     verb = "exec"
     needs = Role.MEMBER
+
+    async def opened(self) -> None:
+        await database_sync_to_async(self._audited)()
+        await super().opened()
+
+    def _audited(self) -> None:
+        client = self.scope.get("client") or ("",)
+        with acting_from(str(client[0])):
+            audit(
+                "container.terminal", actor=cast("User", self.user), tenant=self.container.tenant,
+                target=self.container.id, name=self.container.name,
+            )  # fmt: skip
+
+    def recheck_s(self) -> float:
+        return TERMINAL_RECHECK_S
 
     async def deliver(self, payload: bytes) -> None:
         await self.send(bytes_data=payload)
