@@ -24,6 +24,13 @@ function rows (section) {
   })
 }
 
+function notice (sentence) {
+  const box = document.createElement('div')
+  box.className = 'notice notice-error'
+  box.textContent = sentence
+  document.querySelector('.notices').replaceChildren(box)
+}
+
 // Dangerous deeds say what they will do before they do it; actions go without leaving the page.  A deed is a form, or one of the
 // many buttons of one form.
 const dialog = document.getElementById('confirm')
@@ -45,8 +52,10 @@ document.addEventListener('submit', async event => {
   const row = deed.closest('[data-row]')
   for (const one of (row ?? form).querySelectorAll('button')) one.disabled = true
   const answer = await fetch(button?.getAttribute('formaction') ?? form.action, { method: 'POST', body: new FormData(form), headers: { 'HX-Request': 'true' } })
-  if (!answer.ok) { location.reload(); return }
-  if (deed.dataset.leave) { location.assign(deed.dataset.leave); return }
+  const refused = answer.status === 422
+  if (refused) notice(await answer.text())
+  else if (!answer.ok) { location.reload(); return }
+  if (deed.dataset.leave && !refused) { location.assign(deed.dataset.leave); return }
   if (row) document.dispatchEvent(new CustomEvent('slipway-acted', { detail: row.dataset.row }))
   refresh()
 })

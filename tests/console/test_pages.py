@@ -90,6 +90,15 @@ def test_deeds_are_refused_to_outsiders_and_viewers(
     assert container.operations.count() == 0
 
 
+def test_a_deed_that_is_refused_is_told_on_the_spot(member: User, container: Container) -> None:
+    container.operations.create(tenant=container.tenant, kind="start", node="node", request_key="k")
+    path, client = f"/containers/{container.id}/stop/", signed_in(member)
+    refused = client.post(path, headers={"HX-Request": "true"})
+    assert refused.status_code == 422
+    assert "is not finished yet" in refused.content.decode()
+    assert "is not finished yet" in client.post(path, follow=True).content.decode()
+
+
 def test_a_viewer_sees_no_actions(viewer: User, member: User, container: Container) -> None:
     assert "data-act" in signed_in(member).get("/containers/").content.decode()
     for path in ("/containers/", f"/containers/{container.id}/"):

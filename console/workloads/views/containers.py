@@ -127,12 +127,14 @@ def isolation(request: HttpRequest, id: str) -> HttpResponse:
 
 @require_POST
 def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
-    """Answers htmx with the container's new status, and a plain form with its page."""
+    """Answers a script with nothing, or with the sentence of a refusal (422), and a plain form with a page."""
     container = selectors.container(person(request).user, id)
     key = request.POST.get("request_key") or uuid.uuid4().hex
     try:
         services.act(container=container, actor=person(request).user, verb=verb, request_key=f"{verb}-{key}"[:64])
     except (Invalid, Full) as refused:
+        if request.headers.get("HX-Request"):
+            return HttpResponse(refused.message, status=422, content_type="text/plain; charset=utf-8")
         messages.error(request, refused.message)
     if request.headers.get("HX-Request"):
         answer = HttpResponse(status=204)
