@@ -273,4 +273,8 @@ SENTENCES = (
     _("This socket is the web process's."),
     _("The ticket is %(why)s."),
     _("The request is not one line of JSON with a ticket."),
+    _("Boot without cgroup_disable= and let nothing else hold the controllers."),
+    _("Run Slipway where the top cgroup holds no processes of its own, or in a cgroup that is delegated to it."),
+    _("The kernel does not let the cgroup controller %(controller)s be used for containers: %(why)s."),
+    _("The kernel offers no cgroup controller %(controller)s to containers."),
 )
