@@ -16,7 +16,7 @@ from console.operations import images
 from console.operations.models import Operation
 from console.workloads import services as workloads
 from console.workloads.models import Container
-from runtime.api import Engine, Progress, State
+from runtime.api import ContainerStatus, Engine, Progress, State
 from runtime.errors import NotFound, RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -30,21 +30,45 @@ def _container(operation: Operation) -> Container:
 
 
 def launch(operation: Operation, engine: Engine, progress: Progress) -> None:
-    """Image, create, start.  After a fault nothing is left in the engine."""
+    """Image, create, start, or what an earlier try has left to do.
+
+    A container that was started is launched, whatever has become of it.  After a fault nothing is left in
+    the engine.
+    """
     container = _container(operation)
     try:
-        if container.recipe:
-            image = images.built_in(engine, container.recipe, progress)
-        else:
-            image = images.pulled(engine, container.tenant, container.image_reference, container.registry, progress)
-        if container.image_digest != image.id:
-            Container.objects.filter(pk=container.pk).update(image_digest=image.id)
-            container.image_digest = image.id
-        engine.create(workloads.spec(container), progress=progress)
-        workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
+        status = _made_earlier(container, engine)
+        if status is None:
+            _create(container, engine, progress)
+        if status is None or status.state is State.CREATED:
+            status = engine.start(container.id, progress=progress)
     except Exception:
         _undo(container, engine)
         raise
+    workloads.observe(status, actor=operation.actor)
+
+
+def _made_earlier(container: Container, engine: Engine) -> ContainerStatus | None:
+    """What a try that was cut short made; one that it was already taking away is gone after this."""
+    try:
+        status = engine.settle(container.id)
+    except NotFound:
+        return None
+    if status.state is State.REMOVING:
+        engine.remove(container.id, force=True)
+        return None
+    return status
+
+
+def _create(container: Container, engine: Engine, progress: Progress) -> None:
+    if container.recipe:
+        image = images.built_in(engine, container.recipe, progress)
+    else:
+        image = images.pulled(engine, container.tenant, container.image_reference, container.registry, progress)
+    if container.image_digest != image.id:
+        Container.objects.filter(pk=container.pk).update(image_digest=image.id)
+        container.image_digest = image.id
+    engine.create(workloads.spec(container), progress=progress)
 
 
 def _undo(container: Container, engine: Engine) -> None:

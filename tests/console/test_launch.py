@@ -202,3 +202,72 @@ def test_a_lost_workers_operation_is_done_by_the_next(tenant: Tenant, member: Us
     operation.refresh_from_db()
     assert operation.state == "succeeded"
     assert len(engine.list()) == 1
+
+
+REMOTE = replace(BUSYBOX, recipe="", image="registry.example.org/apps/web:1")
+
+
+@pytest.fixture
+def cut_short(tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch) -> Operation:
+    """A launch whose worker is killed once the engine has started the container and before anybody was told."""
+    operation = services.launch(tenant=tenant, actor=member, request=REMOTE, request_key="k")
+
+    def killed(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(services, "observe", killed)
+        run(operation=operation.id)
+    operations.release_leases(operation.node, "new worker")
+    return operation
+
+
+def test_a_launch_that_was_started_is_not_begun_again(cut_short: Operation, engine: FakeEngine) -> None:
+    """Not even its image is asked for: the registry may be down by now, and the container runs."""
+    engine.misbehaviour.plan("pull", fault="ImageUnavailable")
+    (before,) = engine.list()
+    assert before.state is State.RUNNING
+    run(operation=cut_short.id)
+    cut_short.refresh_from_db()
+    assert cut_short.state == "succeeded"
+    assert engine.list() == (before,)
+    assert Container.objects.get(pk=before.id).state == "running"
+
+
+def test_a_launch_that_ended_before_it_was_told_has_happened(cut_short: Operation, engine: FakeEngine) -> None:
+    (before,) = engine.list()
+    engine.crash(before.id, 3)
+    run(operation=cut_short.id)
+    container = Container.objects.get(pk=before.id)
+    assert (container.state, container.exit_code, container.epoch) == ("exited", 3, 1)
+    assert engine.inspect(before.id).epoch == 1
+
+
+def test_a_launch_that_was_created_goes_on_with_what_it_has(
+    tenant: Tenant, member: User, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = services.launch(tenant=tenant, actor=member, request=REMOTE, request_key="k")
+
+    def killed(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(FakeEngine, "start", killed)
+        run(operation=operation.id)
+    operations.release_leases(operation.node, "new worker")
+    engine.misbehaviour.plan("pull", fault="ImageUnavailable")
+    run(operation=operation.id)
+    assert Container.objects.get(pk=operation.container_id).state == "running"
+
+
+def test_a_launch_that_the_node_refuses_in_an_unforeseen_way_leaves_nothing(
+    tenant: Tenant, member: User, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(FakeEngine, "start", refused)
+    container = launched(tenant, member)
+    assert container.state == "failed"
+    assert "unforeseen" in container.reason
+    assert engine.list() == ()
