@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -21,27 +22,34 @@ def exists(name: str) -> bool:
     return Path("/sys/class/net", name).exists()
 
 
-def ensure_bridge(name: str, address: str, prefix: int) -> bool:
-    """A bridge that is up and has the address; True when it had to be made."""
-    if exists(name):
-        return False
+def ensure_bridge(name: str, address: str, prefix: int, mac: str) -> None:
+    """A bridge that is up and has these addresses, whatever was there of it.
+
+    Without a MAC of its own a bridge takes its members' lowest, and with each that comes or goes the others may lose their gateway.
+    """
     with IPRoute() as netlink:
         try:
-            netlink.link("add", ifname=name, kind="bridge")
+            netlink.link("add", ifname=name, kind="bridge", address=mac)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
-        # A bridge forwards every member's frames; IPv6 on it would give tenants a way to the node past our rules.
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
-        Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1", encoding="ascii")
         index = socket.if_nametoindex(name)
+        netlink.link("set", index=index, address=mac)
+        # A bridge forwards every member's frames; IPv6 on it would give tenants a way to the node past our rules.
+        _without_ipv6(name)
+        Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1", encoding="ascii")
         try:
             netlink.addr("add", index=index, address=address, prefixlen=prefix)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
         netlink.link("set", index=index, state="up")
-    return True
+
+
+def _without_ipv6(name: str) -> None:
+    """A kernel that was started without IPv6 has no such switch, and nothing to switch off."""
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
 
 
 def add_veth(name: str, bridge: str, pid: int, mac: str) -> None:
@@ -60,10 +68,26 @@ def add_veth(name: str, bridge: str, pid: int, mac: str) -> None:
                 raise
             remove(name)
             netlink.link("add", **pair)
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
+        _without_ipv6(name)
         netlink.link("set", index=socket.if_nametoindex(name), state="up")
-    # a container reaches its own published port through the node's address
+    _allow_hairpin(name)
+
+
+def _allow_hairpin(name: str) -> None:
+    """A container reaches its own published port through the node's address."""
     Path(f"/sys/class/net/{name}/brport/hairpin_mode").write_text("1", encoding="ascii")
+
+
+def join_bridge(name: str, bridge: str) -> None:
+    """Put an interface that has lost its bridge on one."""
+    with IPRoute() as netlink:
+        netlink.link("set", index=socket.if_nametoindex(name), master=socket.if_nametoindex(bridge))
+    _allow_hairpin(name)
+
+
+def on_bridge(name: str) -> bool:
+    """Whether the interface is a member of any bridge."""
+    return Path(f"/sys/class/net/{name}/brport").exists()
 
 
 def configure_inside(netns: Path, address: str, prefix: int, gateway: str) -> None:

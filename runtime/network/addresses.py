@@ -70,7 +70,7 @@ def take_ports(home: Home, ports: tuple[Port, ...], container: str) -> tuple[Por
     """Each with its host port set.  Raises Conflict naming the port; then none is taken."""
     claims = port_claims(home)
     taken: list[Port] = []
-    with home.lock("ports"):
+    with home.lock("node-ports"):
         try:
             for index, port in enumerate(ports):
                 taken.append(_take_port(claims, port, index, container))

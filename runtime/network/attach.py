@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +13,17 @@ from pathlib import Path
 from runtime.api import Port
 from runtime.errors import HostUnfit
 from runtime.home import Home, atomic_write
-from runtime.kernel import link, namespaces
+from runtime.kernel import conntrack, link, namespaces
+from runtime.kernel.nft import NftablesFault
 from runtime.network import addresses, firewall
 from runtime.network.claims import Claims
 from runtime.network.tenants import TenantSlot, TenantSlots
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+LOCK = "node-network"
+"""As those of ports and tenants, no container's id can be it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,19 @@ class Endpoint:
     ports: tuple[Port, ...]
 
 
-def mac_of(container: str) -> str:
-    """Locally administered, unicast, and always the same for a container."""
-    digest = hashlib.sha256(container.encode()).digest()[:5]
+def mac_of(name: str) -> str:
+    """Locally administered, unicast, and always the same for a container or a bridge."""
+    digest = hashlib.sha256(name.encode()).digest()[:5]
     return "02:" + ":".join(f"{byte:02x}" for byte in digest)
+
+
+def forward_packets() -> None:
+    """Raises HostUnfit."""
+    if FORWARDING.read_text(encoding="ascii").strip() != "1":
+        try:
+            FORWARDING.write_text("1", encoding="ascii")
+        except OSError:
+            raise HostUnfit("The node does not forward IPv4 packets.", hint="Set net.ipv4.ip_forward to 1.") from None
 
 
 class TenantNetworks:
@@ -56,21 +71,52 @@ class TenantNetworks:
         slot = self.tenant(tenant)
         if link.exists(slot.bridge) and (self._marks / slot.bridge).exists():
             return slot
-        with self._home.lock("network"):
-            if FORWARDING.read_text(encoding="ascii").strip() != "1":
-                try:
-                    FORWARDING.write_text("1", encoding="ascii")
-                except OSError:
-                    raise HostUnfit(
-                        "The node does not forward IPv4 packets.", hint="Set net.ipv4.ip_forward to 1."
-                    ) from None
-            if not firewall.present(self._home):
-                firewall.install(self._home)
-            firewall.add_bridge(self._home, slot.bridge, slot.subnet)
-            link.ensure_bridge(slot.bridge, slot.gateway, slot.prefix)
-            self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self._marks / slot.bridge).write_text(tenant, encoding="ascii")
+        with self._home.lock(LOCK):
+            self._ensure_bridge(slot)
         return slot
+
+    def _ensure_bridge(self, slot: TenantSlot) -> None:
+        """Under the lock.  The mark comes last: what a crash cut short is done anew."""
+        forward_packets()
+        if not firewall.present(self._home):
+            firewall.install(self._home, self._elements())
+        firewall.add_bridge(self._home, slot.bridge, slot.subnet)
+        link.ensure_bridge(slot.bridge, slot.gateway, slot.prefix, mac_of(slot.bridge))
+        self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._marks / slot.bridge).write_text(slot.tenant, encoding="ascii")
+
+    def restore(self) -> None:
+        """Put back what somebody took away from under running containers; cheap when nothing is amiss.
+
+        A restarted nftables service flushes everybody's rules, and with ours the isolation; a bridge can be deleted by hand.
+        """
+        slots = [self.tenant(mark.read_text(encoding="ascii")) for mark in self._marks.glob("*")]
+        if not slots or (firewall.present(self._home) and all(link.exists(slot.bridge) for slot in slots)):
+            return
+        logger.warning("rules or bridges of %s are gone: they are put back", self._home.instance)
+        with self._home.lock(LOCK):
+            if not firewall.present(self._home):
+                firewall.install(self._home, self._elements())
+            for slot in slots:
+                if not link.exists(slot.bridge):
+                    self._ensure_bridge(slot)
+            for endpoint in self._endpoints():
+                if link.exists(endpoint.interface) and not link.on_bridge(endpoint.interface):
+                    link.join_bridge(endpoint.interface, endpoint.bridge)
+
+    def _elements(self) -> list[str]:
+        """What the rules hold of the bridges and the containers that are here."""
+        slots = [self.tenant(mark.read_text(encoding="ascii")) for mark in self._marks.glob("*")]
+        bridges = [firewall.bridge_elements(self._home, slot.bridge, slot.subnet) for slot in slots]
+        members = [
+            firewall.member_elements(self._home, one.interface, one.mac, one.address, one.ports)
+            for one in self._endpoints()
+        ]
+        return bridges + members
+
+    def _endpoints(self) -> list[Endpoint]:
+        found = (self.endpoint(file.stem) for file in (self._home.run / "endpoints").glob("*.json"))
+        return [endpoint for endpoint in found if endpoint is not None]
 
     @property
     def _marks(self) -> Path:
@@ -118,8 +164,24 @@ class TenantNetworks:
         return endpoint
 
     def admit(self, endpoint: Endpoint) -> None:
-        """Let the container's packets through, and only its own, before it has an interface."""
-        firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+        """Let the container's packets through, and only its own, before it has an interface.
+
+        Rules that somebody flushed are put back, and what an earlier holder left of this address and these ports is taken away.
+        """
+        try:
+            firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+        except NftablesFault:
+            self.restore()
+            firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+            firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+        self._forget_flows(endpoint)
+
+    @staticmethod
+    def _forget_flows(endpoint: Endpoint) -> None:
+        """A stream of datagrams keeps the way that its first one took, to the node itself or to a container that is gone."""
+        for port in endpoint.ports:
+            if port.protocol == "udp" and port.host_port:
+                conntrack.forget_udp(port.host_port)
 
     def attach(self, endpoint: Endpoint, pid: int) -> None:
         """Give the process's network namespace its interface.  The namespace is pinned first: its counters outlive it."""
@@ -134,6 +196,7 @@ class TenantNetworks:
         endpoint = self.endpoint(container)
         if endpoint is not None and firewall.present(self._home):
             firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+            self._forget_flows(endpoint)
         if not namespaces.unpin_network(self._home.netns(container)):
             link.remove(self._home.veth(container))  # else the kernel removes it with its namespace, and nobody waits
         if endpoint is None:

@@ -3,8 +3,10 @@
 Two tables of our own, ``inet <instance>`` and ``bridge <instance>``; nobody else's rules are touched.  Containers
 are elements of sets and maps, so a launch adds elements and never a rule.
 
-forward     a tenant's bridge to another bridge of this instance: dropped; established and published: accepted.
+forward     a tenant's bridge to another bridge of this instance, and to link-local addresses, where clouds tell a node its
+            credentials: dropped; established and published: accepted.
 input       from a bridge to the node itself: ping and replies, nothing else.
+martians    from a bridge to an address of the node's loopback: dropped before anything can redirect it.
 prerouting, output
             published ports by two maps: of one address, and of any address of the node.
 postrouting masquerade for what leaves a tenant's subnet, for localhost's way in, and for hairpins.
@@ -12,6 +14,8 @@ bridge      a container's frames must carry the MAC and the IPv4 address that it
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from runtime.api import ANY_ADDRESS, Port
 from runtime.home import Home
@@ -25,10 +29,13 @@ def present(home: Home) -> bool:
     }
 
 
-def install(home: Home) -> None:
-    """The whole rule set in one transaction; elements of containers are kept out of it, so call it only when absent."""
-    table = home.table
-    nft.run(f"""
+def install(home: Home, elements: Sequence[str] = ()) -> None:
+    """The whole rule set with these elements, in one transaction, in place of what is there of it."""
+    nft.run("\n".join((_removal(home), _rules(home.table), *elements)))
+
+
+def _rules(table: str) -> str:
+    return f"""
 table inet {table} {{
   set bridges {{ type ifname; }}
   set same {{ type ifname . ifname; }}
@@ -38,6 +45,10 @@ table inet {table} {{
   chain publish {{
     dnat ip to ip daddr . meta l4proto . th dport map @published_one
     dnat ip to meta l4proto . th dport map @published_any
+  }}
+  chain martians {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -62,6 +73,7 @@ table inet {table} {{
   }}
   chain from_tenant {{
     ct status dnat accept
+    ip daddr 169.254.0.0/16 drop
     iifname . oifname @same accept
     oifname @bridges drop
     meta nfproto ipv6 drop
@@ -89,12 +101,11 @@ table bridge {table} {{
     drop
   }}
 }}
-""")
+"""
 
 
 def add_bridge(home: Home, bridge: str, subnet: str) -> None:
-    """A host with br_netfilter passes frames within one bridge through ``forward``, too: ``same`` lets those go on."""
-    nft.run(_bridge_elements(home, bridge, subnet, "add"))
+    nft.run(bridge_elements(home, bridge, subnet))
 
 
 def _publications(home: Home, ports: tuple[Port, ...], address: str, verb: str) -> list[str]:
@@ -113,14 +124,16 @@ def _publications(home: Home, ports: tuple[Port, ...], address: str, verb: str) 
 
 def admit(home: Home, interface: str, mac: str, address: str, ports: tuple[Port, ...]) -> None:
     """Let one container's frames in and publish its ports.  Twice is once."""
-    nft.run(
-        "\n".join(
-            [
-                f"add element bridge {home.table} members {{ {interface} . {mac} . {address} }}",
-                f"add element bridge {home.table} ports {{ {interface} }}",
-                *_publications(home, ports, address, "add"),
-            ]
-        )
+    nft.run(member_elements(home, interface, mac, address, ports))
+
+
+def member_elements(home: Home, interface: str, mac: str, address: str, ports: tuple[Port, ...]) -> str:
+    return "\n".join(
+        [
+            f"add element bridge {home.table} members {{ {interface} . {mac} . {address} }}",
+            f"add element bridge {home.table} ports {{ {interface} }}",
+            *_publications(home, ports, address, "add"),
+        ]
     )
 
 
@@ -149,16 +162,19 @@ def _delete_if_there(line: str) -> None:
             raise
 
 
-def remove_bridge(home: Home, bridge: str, subnet: str) -> None:
-    nft.run(_bridge_elements(home, bridge, subnet, "delete"))
-
-
-def _bridge_elements(home: Home, bridge: str, subnet: str, verb: str) -> str:
+def bridge_elements(home: Home, bridge: str, subnet: str) -> str:
+    """A host with br_netfilter passes frames within one bridge through ``forward``, too: ``same`` lets those go on."""
     elements = {"bridges": bridge, "same": f"{bridge} . {bridge}", "subnets": subnet}
-    return "\n".join(f"{verb} element inet {home.table} {name} {{ {element} }}" for name, element in elements.items())
+    return "\n".join(f"add element inet {home.table} {name} {{ {element} }}" for name, element in elements.items())
+
+
+def _removal(home: Home) -> str:
+    """Also of what is not there."""
+    return "\n".join(
+        f"{verb} table {family} {home.table}" for family in ("inet", "bridge") for verb in ("add", "delete")
+    )
 
 
 def remove(home: Home) -> None:
     """Both tables, with everything in them."""
-    for family in ("inet", "bridge"):
-        nft.run(f"add table {family} {home.table}\ndelete table {family} {home.table}")
+    nft.run(_removal(home))

@@ -37,7 +37,7 @@ class TenantSlots:
         if tenant not in self._cache:
             file = self._home.tenants / f"{tenant}.json"
             if not file.exists():
-                with self._home.lock("tenants"):
+                with self._home.lock("all-tenants"):
                     if not file.exists():
                         self._home.tenants.mkdir(parents=True, exist_ok=True, mode=0o700)
                         atomic_write(file, json.dumps({"slot": self._free_slot()}).encode())

@@ -215,9 +215,10 @@ def cut_short(tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch) -> 
     def killed(*_: object, **__: object) -> None:
         raise SystemExit
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+    with monkeypatch.context() as patched:
         patched.setattr(services, "observe", killed)
-        run(operation=operation.id)
+        with pytest.raises(SystemExit):
+            run(operation=operation.id)
     operations.release_leases(operation.node, "new worker")
     return operation
 
@@ -251,9 +252,10 @@ def test_a_launch_that_was_created_goes_on_with_what_it_has(
     def killed(*_: object, **__: object) -> None:
         raise SystemExit
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+    with monkeypatch.context() as patched:
         patched.setattr(FakeEngine, "start", killed)
-        run(operation=operation.id)
+        with pytest.raises(SystemExit):
+            run(operation=operation.id)
     operations.release_leases(operation.node, "new worker")
     engine.misbehaviour.plan("pull", fault="ImageUnavailable")
     run(operation=operation.id)

@@ -80,9 +80,9 @@ class Truth:
     def _sweep(self) -> None:
         """What runs by its status but has ended, and final readings that a crash kept from the database."""
         close_old_connections()
-        rotate = getattr(self._engine, "rotate_logs", None)
-        if rotate is not None:
-            rotate()
+        upkeep = getattr(self._engine, "upkeep", None)
+        if upkeep is not None:
+            upkeep()
         for status in self._engine.list():
             if status.state is State.RUNNING and not Path(f"/proc/{status.pid}").exists():
                 self._settle(status.id)

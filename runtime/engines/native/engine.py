@@ -272,8 +272,13 @@ class NativeEngine:
         self._records.spec(id)
         return self._log(id)
 
+    def upkeep(self) -> None:
+        """Called every few seconds by the agent: log generations kept, rules that somebody flushed put back."""
+        self.rotate_logs()
+        self._networks.restore()
+
     def rotate_logs(self) -> None:
-        """Called every few seconds by the agent: keeps the generation of each log that conmon replaces."""
+        """Keep the generation of each log that conmon replaces."""
         for id in self._records.ids():
             log.keep_previous(self._log(id))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from runtime.api import Reconciliation, State
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
-from runtime.errors import RuntimeFault
+from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, link
 from runtime.network.attach import TenantNetworks
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Recovery:
 
     def reconcile(self) -> Reconciliation:
         found: dict[str, list[str]] = {"adopted": [], "settled": [], "removed": [], "failed": []}
+        self._networks.restore()
         for id in self._records.ids():
             try:
                 with self._home.lock(id):
@@ -57,6 +58,8 @@ class Recovery:
             self._lifecycle.settle(spec, record)
             return "settled"
         self._networks.ensure(spec.tenant)
+        if not link.exists(self._home.veth(id)):
+            raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
         return "adopted"
 
     # leftovers -------------------------------------------------------------------------------------------
