@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,8 +44,10 @@ def architecture() -> str:
 
 
 class ImageStore:
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, in_use: Callable[[], AbstractSet[str]] = frozenset) -> None:
+        """``in_use``: ids of the images that containers are made of.  They stay, also when no reference names them any more."""
         self._home = home
+        self._in_use = in_use
         self.blobs = Blobs(home)
         self.blobs.prepare()
         self._layers = home.images / "layers"
@@ -78,7 +81,7 @@ class ImageStore:
     def resolve(self, text: str) -> str:
         """Id of an image that is here.  A name without a registry means a built-in image first.  Raises NotFound, InvalidSpec."""
         table = self.references()
-        if text in table.values():
+        if text in table.values() or (text.startswith("sha256:") and text in self._in_use()):
             return text
         if text.startswith("sha256:"):
             raise NotFound("The image is not on this node.", hint="Pull it first.", field="image")
@@ -301,7 +304,7 @@ class ImageStore:
 
     def _gc(self) -> tuple[str, ...]:
         keep: set[str] = set()
-        for id in set(self.references().values()):
+        for id in set(self.references().values()) | self._in_use():
             manifest = self.blobs.json(id)
             config = self.blobs.json(manifest["config"]["digest"])
             keep |= {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}

@@ -20,7 +20,9 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+    threads = int(fields[17])
+    # a first thread that has ended is a zombie until the others have, too
+    return None if fields[0] == b"X" or (fields[0] == b"Z" and threads <= 1) else int(fields[19])
 
 
 def session_id(pid: int) -> int | None:

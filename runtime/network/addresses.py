@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 from runtime.api import ANY_ADDRESS, Port
-from runtime.errors import Conflict, LimitExceeded
+from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
 from runtime.network.tenants import TenantSlot
@@ -66,13 +66,27 @@ def _bindable(port: Port, number: int) -> bool:
     return True
 
 
+def _check_address(port: Port, index: int) -> None:
+    """Raises InvalidSpec when the address is not this node's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((port.host_address, 0))
+        except OSError:
+            raise InvalidSpec(
+                f"{port.host_address} is not an address of this node.",
+                hint="Use 0.0.0.0 for all addresses of the node.",
+                field=f"ports[{index}].host_address",
+            ) from None
+
+
 def take_ports(home: Home, ports: tuple[Port, ...], container: str) -> tuple[Port, ...]:
-    """Each with its host port set.  Raises Conflict naming the port; then none is taken."""
+    """Each with its host port set.  Raises Conflict or InvalidSpec naming the port; then none is taken."""
     claims = port_claims(home)
     taken: list[Port] = []
     with home.lock("node-ports"):
         try:
             for index, port in enumerate(ports):
+                _check_address(port, index)
                 taken.append(_take_port(claims, port, index, container))
         except Exception:
             free_ports(home, tuple(taken), container)

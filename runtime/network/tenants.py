@@ -39,8 +39,10 @@ class TenantSlots:
             if not file.exists():
                 with self._home.lock("all-tenants"):
                     if not file.exists():
+                        number = self._free_slot()
+                        self._slot(tenant, number)  # refuses what cannot be, before it is written
                         self._home.tenants.mkdir(parents=True, exist_ok=True, mode=0o700)
-                        atomic_write(file, json.dumps({"slot": self._free_slot()}).encode())
+                        atomic_write(file, json.dumps({"slot": number}).encode())
             self._cache[tenant] = self._slot(tenant, int(json.loads(file.read_bytes())["slot"]))
         return self._cache[tenant]
 

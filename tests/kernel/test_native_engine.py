@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, ExecSpec, Limits, State
+from runtime.api import ContainerSpec, ContainerStatus, ExecSpec, Limits, State, Step
 from runtime.engines.native.engine import NativeEngine
+from runtime.engines.native.records import Records
 from runtime.home import Home
 from runtime.kernel import keyring
 from tests.conftest import Place, patience
@@ -244,3 +246,32 @@ def test_each_session_keyring_is_new_and_inherited() -> None:
     assert second[0] == second[1]
     assert len({first[0], second[0], before}) == 3
     assert keyring.session() == before, "other threads keep theirs"
+
+
+def test_a_stop_that_meets_a_start_waits_for_it_and_stops(engine: NativeEngine) -> None:
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    stopped: list[ContainerStatus] = []
+    waiting = threading.Thread(target=lambda: stopped.append(engine.stop(made.id, grace_s=0)))
+
+    def stop_it(step: Step) -> None:
+        if step.stage == "network" and not waiting.is_alive():
+            waiting.start()
+
+    assert engine.start(made.id, progress=stop_it).state is State.RUNNING
+    waiting.join()
+    assert [one.state for one in stopped] == [State.EXITED]
+    assert engine.inspect(made.id).state is State.EXITED
+
+
+def test_a_stop_signals_nobody_who_took_over_the_number_of_a_process(engine: NativeEngine) -> None:
+    """A program that ended before its start was recorded has no start time there to tell it by."""
+    made = spec(engine, "true")
+    engine.create(made)
+    engine.start(made.id)
+    with subprocess.Popen(["sleep", "100"]) as bystander:
+        records = Records(engine.home)
+        records.save(made.id, replace(records.record(made.id), pid=bystander.pid, pid_started=None))
+        assert engine.stop(made.id, grace_s=0.1).state is State.EXITED
+        assert bystander.poll() is None
+        bystander.kill()

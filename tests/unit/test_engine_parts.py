@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +14,16 @@ import pytest
 
 from runtime import validation
 from runtime.api import ContainerSpec, Limits, Port, State
-from runtime.engines.native import bundle, oci, passwd, seccomp
+from runtime.engines.native import bundle, lifecycle, oci, passwd, seccomp
 from runtime.engines.native.records import Record, decode_spec, encode_spec
-from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, InvalidSpec, OutOfSpace
+from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, InvalidSpec, LimitExceeded, OutOfSpace
 from runtime.home import Home, sweep_temporaries
 from runtime.image.recipe import parse, recipes
 from runtime.kernel import cgroup
+from runtime.kernel.process import start_time
+from runtime.network.addresses import port_claims, take_ports
 from runtime.network.claims import Claims
+from runtime.network.tenants import TenantSlots
 
 SPEC = ContainerSpec(
     id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10)
@@ -238,3 +244,71 @@ def test_a_kernel_without_a_controller_that_limits_need_is_named(tmp_path: Path)
     with pytest.raises(HostUnfit, match="memory and pids"):
         cgroup._delegate(tmp_path)
     assert (tmp_path / "cgroup.subtree_control").read_text() == "\n", "nothing half done"
+
+
+UNTANGLED = "nameserver 127.0.0.53\noptions edns0\n", "nameserver 192.0.2.1\nnameserver fd00::1\nsearch example.org\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (UNTANGLED, "nameserver 192.0.2.1\nsearch example.org\n"),
+        (UNTANGLED[::-1], "nameserver 192.0.2.1\nsearch example.org\n"),
+        (UNTANGLED[:1], "options edns0\n"),
+        (("nameserver\n", "nameserver fe80::1%eth0\n"), "\n"),
+        ((), "\n"),
+    ],
+)
+def test_name_servers_are_those_that_a_container_can_reach(
+    tmp_path: Path, sources: tuple[str, ...], expected: str
+) -> None:
+    """systemd-resolved leaves only its stub on the loopback in /etc/resolv.conf."""
+    files = [tmp_path / str(number) for number in range(len(sources) + 1)]
+    for file, text in zip(files, sources, strict=False):
+        file.write_text(text)
+    assert lifecycle.resolv_conf(files) == expected
+
+
+def test_a_program_whose_first_thread_has_ended_is_alive() -> None:
+    program = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start();"
+        "print('up', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        deadline = time.monotonic() + 10
+        while b") Z " not in Path(f"/proc/{child.pid}/stat").read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        started = start_time(child.pid)
+        child.kill()
+        assert started is not None
+        while Path(f"/proc/{child.pid}/task").is_dir() and len(list(Path(f"/proc/{child.pid}/task").iterdir())) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert start_time(child.pid) is None, "a zombie has ended"
+
+
+def test_a_tenant_that_no_subnet_is_left_for_is_not_written_down(tmp_path: Path) -> None:
+    home = _Home(tmp_path, subnets="10.9.0.0/24")
+    slots = TenantSlots(home)
+    assert slots.get("tenant1").subnet == "10.9.0.0/24"
+    with pytest.raises(LimitExceeded):
+        slots.get("tenant2")
+    assert [file.stem for file in home.tenants.glob("*.json")] == ["tenant1"]
+
+
+def test_a_port_at_an_address_of_another_node_names_its_field(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="not an address of this node") as told:
+        take_ports(_Home(tmp_path), (Port(80), Port(81, host_address="192.0.2.7")), "cone")
+    assert told.value.field == "ports[1].host_address"
+    assert list(port_claims(_Home(tmp_path)).holdings()) == []
+
+
+class _Home(Home):
+    __slots__ = ()
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"

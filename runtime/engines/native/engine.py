@@ -59,7 +59,7 @@ class NativeEngine:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.store = ImageStore(home)
+        self.store = ImageStore(home, self._images_in_use)
         self._networks = TenantNetworks(home)
         self._lifecycle = Lifecycle(home, self.store, self._networks)
         self._records = self._lifecycle.records
@@ -98,8 +98,19 @@ class NativeEngine:
     def remove_image(self, reference: str) -> None:
         self.store.remove(reference, in_use=self._user_of)
 
+    def _images_in_use(self) -> set[str]:
+        found = set()
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):
+                found.add(self._records.spec(id).image)
+        return found
+
     def _user_of(self, image: str) -> str | None:
-        return next((id for id in self._records.ids() if self._records.spec(id).image == image), None)
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):  # removed in this moment
+                if self._records.spec(id).image == image:
+                    return id
+        return None
 
     # create, start ---------------------------------------------------------------------------------------
 
@@ -110,10 +121,11 @@ class NativeEngine:
                 if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
                     raise Conflict("A container with this id exists with another configuration.", field="id")
                 return self.inspect(spec.id)
-            image = self.store.image(spec.image)
-            validation.check_image(spec, image)
-            progress(Step("create"))
-            return self._make(spec)
+            with self.store.adding():  # from here to the record nobody may remove the image
+                image = self.store.image(spec.image)
+                validation.check_image(spec, image)
+                progress(Step("create"))
+                return self._make(spec)
 
     def _make(self, spec: ContainerSpec) -> ContainerStatus:
         cradle = self.home.containers / f"{CRADLE}{spec.id}"
@@ -161,7 +173,10 @@ class NativeEngine:
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         spec, record = self._records.spec(id), self._records.record(id)
-        if record.state is State.RUNNING:
+        if record.starting:
+            self.settle(id)  # waits for the start
+            record = self._records.record(id)
+        if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
             number = validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
             self._end(record, number, spec.stop_grace_s if grace_s is None else grace_s)

@@ -10,12 +10,14 @@ settle   read the last counters, store them durably, delete the runtime's contai
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import logging
 import os
 import resource
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.api import ContainerSpec, FinalReading, Image, Progress, State, Step
@@ -36,6 +38,9 @@ from runtime.telemetry.sampler import read_once
 EXIT_FILE_DEADLINE_S = 5.0
 EMPTY_DEADLINE_S = 5.0
 POLL_S = 0.002
+
+NAME_SERVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+"""Where systemd-resolved works, the first names only its stub on the loopback, and the second what it asks itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +165,7 @@ class Lifecycle:
         texts = {
             "hostname": f"{name}\n",
             "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{endpoint.address}\t{name}\n",
-            "resolv.conf": resolv_conf(Path("/etc/resolv.conf")),
+            "resolv.conf": resolv_conf(),
         }
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
@@ -294,14 +299,28 @@ def keep_null_device() -> None:
         os.chown(os.devnull, 0, 0)
 
 
-def resolv_conf(source: Path) -> str:
-    """The node's name servers, less those that only the node itself can reach."""
-    try:
-        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        lines = []
-    kept = [
-        line for line in lines if line.startswith(("search", "options")) or
-        (line.startswith("nameserver") and not line.split()[-1].startswith(("127.", "::1")))
-    ]  # fmt: skip
+def resolv_conf(sources: Sequence[Path] = NAME_SERVERS) -> str:
+    """The node's name servers that a container can reach: of the first source that names any, else none.
+
+    Left out are those on the node's own loopback and those of IPv6, which a tenant's network does not have.
+    """
+    kept: list[str] = []
+    for source in sources:
+        try:
+            lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        kept = [line for line in lines if line.startswith(("search", "options")) or _reachable_server(line)]
+        if any(map(_reachable_server, kept)):
+            break
     return "\n".join(kept) + "\n"
+
+
+def _reachable_server(line: str) -> bool:
+    words = line.split()
+    if words[:1] != ["nameserver"] or len(words) < 2:
+        return False
+    try:
+        return not ipaddress.IPv4Address(words[1]).is_loopback
+    except ValueError:
+        return False
