@@ -20,8 +20,8 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.folder / name
         temporary = self.folder / f".{owner}.{name}"
-        temporary.write_text(owner, encoding="ascii")
         try:
+            temporary.write_text(owner, encoding="ascii")
             os.link(temporary, path)
         except FileExistsError:
             return self.owner(name) == owner

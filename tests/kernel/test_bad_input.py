@@ -6,17 +6,20 @@ counted before and after each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime.api import ContainerSpec, Credentials, Engine, Image, Limits, Port, State
+from runtime.api import ContainerSpec, Credentials, Engine, ExecSpec, Image, Limits, Port, State
 from runtime.engines import open_engine
 from runtime.errors import (
     Conflict,
@@ -180,7 +183,97 @@ def test_a_full_disk_is_out_of_space(home: Home, shop: Registry) -> None:
         subprocess.run(["umount", str(home.root)], check=True)
 
 
+@pytest.fixture
+def small_disk(home: Home) -> Iterator[Engine]:
+    """An engine whose home is on a file system of its own, of 32 MiB."""
+    home.root.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(home.root)], check=True)
+    try:
+        opened = open_engine("native", home)
+        yield opened
+        filler(home).unlink(missing_ok=True)
+        opened.teardown()
+    finally:
+        subprocess.run(["umount", "-l", str(home.root)], check=True)
+
+
+def filler(home: Home) -> Path:
+    return home.root / "filler"
+
+
+def fill(home: Home) -> None:
+    with filler(home).open("wb", buffering=0) as handle, contextlib.suppress(OSError):
+        while True:
+            handle.write(bytes(4096))
+    assert os.statvfs(home.root).f_bavail == 0
+
+
+def test_on_a_full_disk_nothing_begins_and_everything_can_be_ended(
+    home: Home, shop: Registry, small_disk: Engine
+) -> None:
+    made = small_disk.pull(shop.put("good", busybox()), insecure=True)
+    for id in ("running", "stopped", "created"):
+        small_disk.create(spec(made, id))
+    small_disk.start("running")
+    small_disk.start("stopped")
+    fill(home)
+    refused(home, OutOfSpace, lambda: small_disk.create(spec(made, "late")), "late")
+    refused(home, OutOfSpace, lambda: small_disk.start("created"), "created")
+    assert small_disk.inspect("created").state is State.CREATED
+    assert small_disk.stop("stopped", grace_s=0).state is State.EXITED
+    small_disk.remove("running", force=True)
+    assert {reading.container for reading in small_disk.final_readings()} == {"running", "stopped"}
+    filler(home).unlink()
+    assert small_disk.start("created").state is State.RUNNING
+
+
+def test_room_for_ending_is_kept_again_once_there_is_some(home: Home, shop: Registry, small_disk: Engine) -> None:
+    made = small_disk.pull(shop.put("good", busybox()), insecure=True)
+    small_disk.create(spec(made, "first"))
+    small_disk.create(spec(made, "second"))
+    for id in ("first", "second"):
+        small_disk.start(id)
+        fill(home)
+        small_disk.remove(id, force=True)
+        filler(home).unlink()
+        small_disk.reconcile()
+
+
 # ------------------------------------------------------------------------------------------------ containers
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"command": ("/bin/sleep", "9" * 131072)}, "command"),
+        ({"command": ("/bin/sleep", *["9" * 100_000] * 21)}, "command"),
+        ({"env": {"LONG": "9" * 131072}}, "env.LONG"),
+    ],
+)
+def test_words_longer_than_the_kernel_takes_are_invalid(
+    engine: Engine, home: Home, image: Image, changes: dict[str, Any], field: str
+) -> None:
+    fault = refused(home, InvalidSpec, lambda: engine.create(replace(spec(image), **changes)), "culprit")
+    assert fault.field == field
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (ExecSpec(()), "command"), (ExecSpec(("",)), "command"), (ExecSpec(("sh", "a\0b")), "command"),
+        (ExecSpec(("sh",), env={"A=B": "c"}), "env.A=B"), (ExecSpec(("sh",), env={"A": "b\0"}), "env.A"),
+        (ExecSpec(("sh",), working_dir="relative"), "working_dir"), (ExecSpec(("sh",), user="nobody-here"), "user"),
+        (ExecSpec(("sh",), working_dir="/not/there"), "working_dir"), (ExecSpec(("nothing",)), "command"),
+        (ExecSpec(("sh", "9" * 200_000)), "command"),
+    ],
+)  # fmt: skip
+def test_a_wrong_exec_names_its_field(engine: Engine, home: Home, wrong: ExecSpec, field: str) -> None:
+    engine.exec("stander", ExecSpec(("sh", "-c", "exit"))).close()
+    for attempt in (wrong, replace(wrong, terminal=True)):
+        fault = refused(home, InvalidSpec, partial(engine.exec, "stander", attempt))
+        assert fault.field == field
 
 
 @pytest.mark.usefixtures("bystander")

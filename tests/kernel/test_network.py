@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -117,6 +118,7 @@ def world(place: Place) -> Iterator[World]:
     assert not left.interfaces
     assert not left.firewall
     assert not left.mounts
+    shutil.rmtree(home.run)
 
 
 def test_who_reaches_whom(world: World) -> None:

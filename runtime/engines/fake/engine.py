@@ -273,6 +273,7 @@ class FakeEngine:
         return self._records.spec(id)
 
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
+        validation.check_exec(spec)
         self._running(id)
         if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:
             raise InvalidSpec(

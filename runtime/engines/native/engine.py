@@ -34,6 +34,7 @@ from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
 from runtime.engines.native.recovery import Recovery
+from runtime.engines.native.refusals import told
 from runtime.engines.native.removal import CRADLE, Removal
 from runtime.errors import Conflict, DeadlineExceeded, NotFound
 from runtime.home import Home, atomic_write
@@ -68,6 +69,7 @@ class NativeEngine:
         self._sampler = Sampler(home)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._records.reserve.fill()
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -114,6 +116,7 @@ class NativeEngine:
 
     # create, start ---------------------------------------------------------------------------------------
 
+    @told()
     def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
         validation.check(spec)
         with self.home.lock(spec.id):
@@ -151,6 +154,7 @@ class NativeEngine:
             undo.pop_all()
         return records.status(spec.id, spec, record)
 
+    @told()
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
         with self.home.lock(id, timeout_s=90):
             spec, record = self._settled(id)
@@ -171,6 +175,7 @@ class NativeEngine:
 
     # stop, kill, remove ----------------------------------------------------------------------------------
 
+    @told()
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         spec, record = self._records.spec(id), self._records.record(id)
         if record.starting:
@@ -205,6 +210,7 @@ class NativeEngine:
         except ProcessLookupError:
             return
 
+    @told()
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         number = validation.signal_number(signal)
         record = self._running(id)
@@ -214,10 +220,12 @@ class NativeEngine:
         except ProcessLookupError:
             raise Conflict("The container is not running.", hint="Start it first.") from None
 
+    @told()
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         self.stop(id, grace_s=grace_s, progress=progress)
         return self.start(id, progress=progress)
 
+    @told()
     def remove(self, id: str, *, force: bool = False, progress: Progress = no_progress) -> None:
         if not self._records.exists(id):
             return
@@ -231,10 +239,12 @@ class NativeEngine:
                 self._end(record, signal.SIGKILL, KILL_DEADLINE_S)
                 record = self._lifecycle.settle(spec, record)
             progress(Step("remove"))
-            self._records.save(id, record.moved(State.REMOVING))
+            self._records.save_end(id, record.moved(State.REMOVING))
             failpoint("remove.marked")
             self._removal.finish(spec)
+        self._records.reserve.fill()
 
+    @told()
     def settle(self, id: str) -> ContainerStatus:
         with self.home.lock(id, timeout_s=90):
             spec, record = self._settled(id)
@@ -261,7 +271,9 @@ class NativeEngine:
     def spec(self, id: str) -> ContainerSpec:
         return self._records.spec(id)
 
+    @told()
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
+        validation.check_exec(spec)
         self._running(id)
         identity = None
         if spec.user:
@@ -330,7 +342,9 @@ class NativeEngine:
     # the node --------------------------------------------------------------------------------------------
 
     def reconcile(self) -> Reconciliation:
-        return self._recovery.reconcile()
+        found = self._recovery.reconcile()
+        self._records.reserve.fill()
+        return found
 
     def teardown(self) -> None:
         self.reconcile()

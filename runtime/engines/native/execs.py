@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -68,9 +69,7 @@ class NativeExec:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        for file in self._folder.iterdir():
-            file.unlink()
-        self._folder.rmdir()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _hang_up(self) -> None:
         """Of the whole session that the runtime made for the command: also of what it left in the background."""
@@ -110,30 +109,52 @@ def run(
 ) -> NativeExec:
     """``group`` is the container's.  Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(tempfile.mkdtemp(prefix=f"{id}.", dir=scratch))
+    folder = Path(tempfile.mkdtemp(prefix=f"{id}.{os.getpid()}.", dir=scratch))
     command = [
         runtime.path, "--root", str(runtime.root), "--log", str(folder / "log"), "--log-format", "json", "exec",
         "--pid-file", str(folder / "pid"), *_options(spec, identity), id, *spec.command,
     ]  # fmt: skip
     keyring.new_session()  # not the caller's own
-    master = None
-    if spec.terminal:
-        master, slave = pty.openpty()
-        set_size(master, spec.columns, spec.rows)
-        # setsid --ctty makes the pseudo-terminal the controlling one, so that runc hears of a change of its size
-        child = subprocess.Popen(
-            ["setsid", "--ctty", *command],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-        )
-        os.close(slave)
-    else:
-        pipe = subprocess.PIPE
-        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, bufsize=0)
+    try:
+        child, master = _with_terminal(command, spec) if spec.terminal else (_with_pipes(command), None)
+    except BaseException:
+        folder.rmdir()
+        raise
     session = NativeExec(child, folder, master, group)
     _await_start(session, child, folder)
     return session
+
+
+def _with_terminal(command: list[str], spec: ExecSpec) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and our end of its terminal.
+
+    setsid --ctty makes the pseudo-terminal the controlling one, so that the runtime hears of a change of its size.
+    """
+    master, slave = pty.openpty()
+    try:
+        set_size(master, spec.columns, spec.rows)
+        return subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave), master
+    except BaseException:
+        os.close(master)
+        raise
+    finally:
+        os.close(slave)
+
+
+def _with_pipes(command: list[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, bufsize=0)
+
+
+def sweep(scratch: Path) -> tuple[str, ...]:
+    """Folders of execs whose caller is gone: their programs were hung up with it, and nobody else looks there."""
+    swept = []
+    for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
+        caller = folder.name.split(".")[1]
+        if not Path("/proc", caller).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            swept.append(folder.name)
+    return tuple(swept)
 
 
 def _options(spec: ExecSpec, identity: Identity | None) -> list[str]:

@@ -109,8 +109,9 @@ class Lifecycle:
             self.abandon(spec.id, spec.tenant)
         except (RuntimeFault, OSError):
             logger.exception("a start of %s could not be undone; recovery tries again", spec.id)
-        else:
-            self.records.save(spec.id, record)
+            return
+        with contextlib.suppress(OSError):  # it stays marked as starting
+            self.records.save_end(spec.id, record)
 
     def finish_start(self, spec: ContainerSpec, record: Record) -> Record:
         """A crash during a start: keep a container that was started, also one that has ended since; undo one that was not.
@@ -127,7 +128,7 @@ class Lifecycle:
         else:
             self.abandon(id, spec.tenant)
             record = record.moved(record.state, starting=False)
-        self.records.save(id, record)
+        self.records.save_end(id, record)
         return record
 
     def _running(
@@ -224,7 +225,7 @@ class Lifecycle:
             oom_killed=oom,
             reason="out of memory" if oom else "" if code is not None else "supervisor lost",
         )
-        self.records.save(id, exited)
+        self.records.save_end(id, exited)
         supervisor.forget(self._home, id)  # last: until the status is written, the exit code is only there
         return exited
 

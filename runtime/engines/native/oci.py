@@ -67,16 +67,18 @@ class Runtime:
 
 
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
+    (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
+     "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
      "The image has no command {what!r}.", "Check the command, or leave it empty to run the image's own.", "command"),
     (r'exec:? \\?"?(?P<what>[^":\\]*)\\?"?:? .*permission denied|starting container process.*permission denied', InvalidSpec,
      "The command cannot be executed: permission denied.", "Choose another command or user.", "command"),
     (r"(exec|executable).* no such file or directory|no such file or directory: unknown$", InvalidSpec,
      "The image does not have the command, or the interpreter or library that the command needs.", "Check the command.", "command"),
+    (r"argument list too long", InvalidSpec,
+     "The command is too long.", "Shorten it, or put it into a file.", "command"),
     (r"exec format error", InvalidSpec,
      "The command is not a program of this node's architecture, or a script without '#!'.", "Check the command.", "command"),
-    (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
-     "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r"no space left on device", OutOfSpace, "The node's disk is full.", "Remove images or containers and try again.", ""),
     (r"cannot allocate memory|memory.*(too low|device or resource busy)|unable to set memory limit", LimitExceeded,
      "The memory limit is too low for the container to start.", "Raise the memory limit.", "limits.memory_bytes"),

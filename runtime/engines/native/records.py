@@ -16,6 +16,7 @@ from typing import Any
 from runtime.api import ContainerSpec, ContainerStatus, Counters, FinalReading, Limits, Port, State
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write
+from runtime.storage.reserve import Reserve
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CREATED: frozenset({State.CREATED, State.RUNNING, State.REMOVING}),
@@ -64,6 +65,7 @@ class Records:
         self._home = home
         self._folder = str(home.containers)
         self._known: dict[str, tuple[Mark, ContainerSpec, Record]] = {}
+        self.reserve = Reserve(home.state / "reserve")
 
     def ids(self) -> tuple[str, ...]:
         folder = self._home.containers
@@ -107,6 +109,10 @@ class Records:
     def save(self, id: str, record: Record) -> None:
         atomic_write(self._home.container(id) / "status.json", encode_record(record))
 
+    def save_end(self, id: str, record: Record) -> None:
+        """For what must not fail for want of room: an end, an undone start, a removal."""
+        self.reserve.write(self._home.container(id) / "status.json", encode_record(record))
+
     def _read(self, id: str, name: str) -> bytes:
         try:
             return (self._home.container(id) / name).read_bytes()
@@ -123,7 +129,7 @@ class Records:
         self._home.final.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._final(reading.container, reading.epoch, reading.started_at)
         if not path.exists():
-            atomic_write(path, json.dumps(asdict(reading)).encode())
+            self.reserve.write(path, json.dumps(asdict(reading)).encode())
 
     def final(self, id: str, record: Record) -> FinalReading | None:
         """What a settle of this start that a crash cut short has stored."""

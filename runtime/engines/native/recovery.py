@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
+from runtime.engines.native import execs
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
 from runtime.errors import EngineFault, RuntimeFault
@@ -72,6 +73,7 @@ class Recovery:
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
         for folder in (self._home.final, self._home.tenants, self._home.images, self._home.run / "endpoints"):
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
+        swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
         for id in self._records.ids():
             swept += [f"file:{id}/{name}" for name in sweep_temporaries(self._home.container(id))]
         strays = {id for id, _ in self._belongings()}

@@ -1,0 +1,36 @@
+"""What the kernel refuses, as errors of our tree: a person never reads an errno with a path of the host in it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+
+from runtime.errors import EngineFault, InvalidSpec, OutOfSpace, RuntimeFault
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Also a decorator.  OutOfSpace, InvalidSpec (a command that is too long), else EngineFault with the kernel's own words."""
+    try:
+        yield
+    except OSError as error:
+        fault = _fault(error)
+        if isinstance(fault, EngineFault):
+            logger.exception("the kernel refused")
+        raise fault from error
+
+
+def _fault(error: OSError) -> RuntimeFault:
+    if error.errno in FULL:
+        return OutOfSpace("The node's disk is full.", hint="Remove images or containers and try again.")
+    if error.errno == errno.E2BIG:
+        return InvalidSpec("The command is too long.", hint="Shorten it, or put it into a file.", field="command")
+    words = os.strerror(error.errno) if error.errno else type(error).__name__
+    return EngineFault(f"The node's kernel refused: {words}.", hint="Try again; the node's log has the details.")
