@@ -275,3 +275,33 @@ def test_a_stop_signals_nobody_who_took_over_the_number_of_a_process(engine: Nat
         assert engine.stop(made.id, grace_s=0.1).state is State.EXITED
         assert bystander.poll() is None
         bystander.kill()
+
+
+def test_an_exec_as_another_user_has_that_users_home(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", "echo www:x:33:33::/srv:/bin/sh > /etc/passwd; echo up; exec sleep 100")
+    engine.create(made)
+    engine.start(made.id)
+    assert next(iter(engine.logs(made.id, follow=True))).text == "up"
+    for wanted, expected in ((ExecSpec(("sh", "-c", "echo $HOME"), user="www"), b"/srv\n"),
+                             (ExecSpec(("sh", "-c", "echo $HOME"), user="www", env={"HOME": "/own"}), b"/own\n")):  # fmt: skip
+        with contextlib.closing(engine.exec(made.id, wanted)) as session:
+            assert session.stdout.read() == expected
+
+
+def test_what_an_exec_of_a_killed_process_left_is_swept(engine: NativeEngine) -> None:
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    engine.start(made.id)
+    program = (
+        "import os, signal; from runtime.api import ExecSpec; from runtime.engines.native.engine import NativeEngine;"
+        "from runtime.home import Home; engine = NativeEngine(Home.from_environment());"
+        f"engine.exec('{made.id}', ExecSpec(('sleep', '50'), terminal=True)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    with contextlib.closing(engine.exec(made.id, ExecSpec(("sleep", "60")))):
+        swept = engine.reconcile().swept
+        (folder,) = (engine.home.run / "exec").iterdir()
+    assert len(swept) == 1
+    assert swept[0].startswith(f"exec:{made.id}.")
+    assert not (engine.home.run / "exec" / swept[0].partition(":")[2]).exists()
+    assert not folder.exists()

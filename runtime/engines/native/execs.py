@@ -165,7 +165,10 @@ def _options(spec: ExecSpec, identity: Identity | None) -> list[str]:
             options += ["--additional-gids", str(group)]
     if spec.working_dir:
         options += ["--cwd", spec.working_dir]
-    environment = ({"TERM": "xterm-256color"} if spec.terminal else {}) | dict(spec.env)
+    environment = {"TERM": "xterm-256color"} if spec.terminal else {}
+    if identity is not None:
+        environment["HOME"] = identity.home
+    environment |= spec.env
     for name, value in environment.items():
         options += ["--env", f"{name}={value}"]
     return options
