@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
 from runtime.cli import streams
-from runtime.errors import InvalidSpec, NotFound, RuntimeFault
+from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
 
 TENANT = "cli"
@@ -24,9 +26,13 @@ FOREVER_S = 10.0**9
 
 
 def _find(engine: Engine, text: str) -> ContainerStatus:
-    found = [status for status in engine.list() if text in {status.id, status.name}]
+    here = engine.list()
+    found = [status for status in here if status.id == text] or [status for status in here if status.name == text]
     if not found:
         raise NotFound(f"There is no container {text!r}.", hint="See: python -m runtime ps.")
+    if len(found) > 1:  # of different tenants
+        ids = ", ".join(status.id for status in found)
+        raise Conflict(f"Several containers are named {text!r}.", hint=f"Give the id of one: {ids}.")
     return found[0]
 
 
@@ -57,12 +63,18 @@ def _image(engine: Engine, text: str) -> Image:
 
 
 def _port(text: str) -> Port:
-    body, _, protocol = text.partition("/")
-    outer, _, inner = body.rpartition(":")
-    try:
-        return Port(int(inner), "udp" if protocol == "udp" else "tcp", int(outer) if outer else None)
-    except ValueError:
-        raise InvalidSpec(f"{text!r} is not a port.", hint="Write 8080:80, or 80 for a free one.") from None
+    written = re.fullmatch(r"(?:(?P<outer>\d{1,5}):)?(?P<inner>\d{1,5})(?:/(?P<protocol>tcp|udp))?", text, re.ASCII)
+    if written is None:
+        raise InvalidSpec(f"{text!r} is not a port.", hint="Write 8080:80, 80 for a free one, or 53:53/udp.")
+    outer = written["outer"]
+    return Port(int(written["inner"]), "udp" if written["protocol"] == "udp" else "tcp", int(outer) if outer else None)
+
+
+def _millis(cpus: float) -> int:
+    """The engine judges the number; what is none is told here."""
+    if not math.isfinite(cpus):
+        raise InvalidSpec(f"{cpus} is not a number of processors.", hint="Give one such as 0.5.", field="--cpus")
+    return round(cpus * 1000)
 
 
 def run(engine: Engine, options: argparse.Namespace) -> int:
@@ -74,7 +86,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         image=_image(engine, options.image).id,
         command=tuple(options.command) or None,
         env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
-        limits=Limits(options.memory * MIB, round(options.cpus * 1000), options.pids),
+        limits=Limits(options.memory * MIB, _millis(options.cpus), options.pids),
         ports=tuple(_port(text) for text in options.publish),
     )
     engine.create(spec)

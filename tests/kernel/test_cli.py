@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.api import ContainerSpec
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
 from tests.conftest import Place, patience
 
 pytestmark = pytest.mark.root
@@ -179,3 +182,30 @@ def test_several_at_once_or_none() -> None:
     assert cli("start", "one").returncode == 0
     assert cli("rm", "-f", "one", "two").returncode == 0
     assert cli("ps").stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-p", "80/sctp"], "not a port"), (["-p", "1:2:3"], "not a port"), (["-p", "²"], "not a port"),
+        (["-p", ":80"], "not a port"), (["-p", "99999"], "is not a port"), (["--cpus", "nan"], "not a number"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_a_sentence(words: list[str], said: str) -> None:
+    done = cli("run", "-d", *words, "busybox", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_two_tenants_use_is_nobodys_to_remove() -> None:
+    engine = NativeEngine(Home.from_environment())
+    image = engine.build("busybox").id
+    for tenant in ("tenant1", "tenant2"):
+        engine.create(ContainerSpec(f"c{tenant}", tenant, "web", image, command=("true",)))
+    done = cli("rm", "web")
+    assert done.returncode == 1
+    assert "ctenant1, ctenant2" in done.stderr
+    assert len(engine.list()) == 2
+    assert cli("rm", "ctenant1").returncode == 0
+    assert [status.id for status in engine.list()] == ["ctenant2"]
