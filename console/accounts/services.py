@@ -17,6 +17,7 @@ from console.accounts import address
 from console.accounts.models import AuditEvent, Membership, Quota, Role, Tenant, User
 from console.accounts.selectors import role_in
 from console.core.errors import Invalid, Missing, NotAllowed
+from console.core.live import access_changed
 
 MOST_OF_A_USERNAME = 64
 MOST_OF_A_QUOTA = {"containers": 10**6, "memory_bytes": 2**50, "cpu_millis": 10**9, "published_ports": 65535}
@@ -101,6 +102,7 @@ def reset_password(*, actor: User, user: User) -> str:
     password = new_password()
     user.set_password(password)
     user.save(update_fields=["password"])
+    access_changed(user.pk)
     audit("user.password_reset", actor=actor, target=user.username)
     return password
 
@@ -110,6 +112,7 @@ def change_password(*, user: User, password: str) -> None:
     """The user's own; the caller has seen the old one and checked the new one."""
     user.set_password(password)
     user.save(update_fields=["password"])
+    access_changed(user.pk)
     audit("user.password", actor=user, target=user.username)
 
 
@@ -118,6 +121,7 @@ def set_active(*, actor: User, user: User, active: bool) -> None:
     """A user who is not active can do nothing, and what was open ends.  Memberships stay.  Raises Missing, Invalid."""
     _another_than_oneself(actor, user)
     User.objects.filter(pk=user.pk).update(is_active=active)
+    access_changed(user.pk)
     audit("user.activate" if active else "user.deactivate", actor=actor, target=user.username)
 
 
@@ -126,6 +130,7 @@ def set_admin(*, actor: User, user: User, admin: bool) -> None:
     """Raises Missing, Invalid."""
     _another_than_oneself(actor, user)
     User.objects.filter(pk=user.pk).update(is_superuser=admin, is_staff=admin)
+    access_changed(user.pk)
     audit("user.admin" if admin else "user.no_admin", actor=actor, target=user.username)
 
 
@@ -197,6 +202,7 @@ def change_role(*, actor: User, tenant: Tenant, username: str, role: Role) -> Me
         _keep_an_owner(membership)
     membership.role = role
     membership.save(update_fields=["role"])
+    access_changed(membership.user_id)
     audit("member.role", actor=actor, tenant=tenant, target=username, role=role)
     return membership
 
@@ -206,6 +212,7 @@ def remove_member(*, actor: User, tenant: Tenant, username: str) -> None:
     membership = _membership(actor, tenant, username)
     _keep_an_owner(membership)
     membership.delete()
+    access_changed(membership.user_id)
     audit("member.remove", actor=actor, tenant=tenant, target=username)
 
 

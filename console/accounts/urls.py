@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from console.accounts.views import administration, pages
@@ -8,7 +7,7 @@ from console.accounts.views import administration, pages
 app_name = "accounts"
 urlpatterns = [
     path("sign-in/", pages.SignIn.as_view(), name="sign-in"),
-    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("sign-out/", pages.SignOut.as_view(), name="sign-out"),
     path("tenant/", pages.switch_tenant, name="switch-tenant"),
     path("language/", pages.switch_language, name="switch-language"),
     path("theme/", pages.switch_theme, name="switch-theme"),

@@ -30,6 +30,16 @@ def announce(tenant_id: str | None, kind: str, id: str, **fields: Any) -> None:
     transaction.on_commit(partial(_send, f"tenant.{tenant_id}", event), robust=True)
 
 
+def access_group(user_id: int) -> str:
+    """The group of everything that one person has open."""
+    return f"user.{user_id}"
+
+
+def access_changed(user_id: int) -> None:
+    """After the commit, every open page of that person is authorised anew.  What is not delivered, the next regular check finds."""
+    transaction.on_commit(partial(_deliver, access_group(user_id), {"type": "access.changed"}), robust=True)
+
+
 def sequence(tenant_id: str) -> int:
     value = EventSequence.objects.filter(tenant_id=tenant_id).values_list("value", flat=True).first()
     return value or 0
@@ -48,18 +58,18 @@ def _next(tenant_id: str) -> int:
 
 
 def _send(group: str, event: dict[str, Any]) -> None:
+    """The deed is done; a page that misses the number asks for a new snapshot."""
+    _deliver(group, {"type": "tenant.event", "event": event})
+
+
+def _deliver(group: str, message: dict[str, Any]) -> None:
     layer = get_channel_layer()
     if layer is None:
         return
-    message = {"type": "tenant.event", "event": event}
     try:
         async_to_sync(_within)(layer.group_send(group, message), SEND_WITHIN_S)
-    except (
-        OSError,
-        TimeoutError,
-        RedisError,
-    ) as error:  # the deed is done; a page that misses the number asks for a new snapshot
-        log.warning("event %s of %s was not sent: %r", event["seq"], group, error)
+    except (OSError, TimeoutError, RedisError) as error:
+        log.warning("%s was not told %s: %r", group, message, error)
 
 
 async def _within(sending: Awaitable[None], seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
 
-from console.accounts.models import AuditEvent, Membership, Tenant, User
+from console.accounts import services
+from console.accounts.models import AuditEvent, Membership, Role, Tenant, User
 from console.live import frames
 from console.live.agent.sampling import LAST, METRICS
 from console.live.consumers import base, streams
+from console.live.consumers.pages import TenantConsumer
 from console.live.hub import Hub, Subscriber
 from console.live.origin import allowed
 from console.live.routing import websocket_urlpatterns
@@ -63,6 +67,14 @@ async def outcome(path: str, user: User | AnonymousUser) -> int | str:
         return int(first["code"]) if first["type"] == "websocket.close" else str(json.loads(first["text"])["type"])
     finally:
         await page.disconnect()
+
+
+async def closing_code(page: WebsocketCommunicator) -> int:
+    """Of the close that comes next, whatever is said before it."""
+    while True:
+        output = await page.receive_output(timeout=5)
+        if output["type"] == "websocket.close":
+            return int(output["code"])
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -229,6 +241,104 @@ async def test_the_application_asks_where_a_socket_comes_from() -> None:
         page.scope["headers"] = [(b"origin", origin), (b"host", b"localhost:8000")]
         assert (await page.connect())[0] is accepted
         await page.disconnect()
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_whoever_is_removed_or_made_a_viewer_is_put_out_at_once(
+    owner: User, member: User, container: Container, door: str
+) -> None:
+    """Not at the next regular check: the services tell open pages."""
+    page = opened(door.format(tenant=container.tenant_id, container=container.id), member)
+    await page.connect()
+    tenant = container.tenant
+    terminal = door.endswith("terminal/")
+    if terminal:
+        await database_sync_to_async(services.change_role)(
+            actor=owner, tenant=tenant, username=member.username, role=Role.VIEWER
+        )
+    else:
+        await database_sync_to_async(services.remove_member)(actor=owner, tenant=tenant, username=member.username)
+    assert await closing_code(page) == (base.FORBIDDEN if terminal else base.UNKNOWN)
+
+
+async def test_signing_out_closes_what_is_open(member: User, container: Container) -> None:
+    browser = Client()
+    await database_sync_to_async(browser.force_login)(member)
+    page = opened(f"ws/tenant/{container.tenant_id}/", member)
+    page.scope["session"] = browser.session
+    other = opened(f"ws/tenant/{container.tenant_id}/", member)
+    other.scope["session"] = await database_sync_to_async(_session_of)(member)
+    for one in (page, other):
+        await one.connect()
+        await one.receive_json_from()
+    await database_sync_to_async(browser.post)("/sign-out/")
+    assert await closing_code(page) == base.ANONYMOUS
+    assert await other.receive_nothing(timeout=0.3), "another session of the same person stays"
+    await other.disconnect()
+
+
+async def test_a_new_password_ends_the_other_sessions(member: User, container: Container) -> None:
+    elsewhere = opened(f"ws/tenant/{container.tenant_id}/", member)
+    elsewhere.scope["session"] = await database_sync_to_async(_session_of)(member)
+    await elsewhere.connect()
+    await elsewhere.receive_json_from()
+
+    def change() -> None:
+        browser = Client()
+        browser.force_login(member)
+        new = "a-quite-different-word-9"
+        form = {"old_password": member.username, "new_password1": new, "new_password2": new}
+        assert browser.post("/settings/", form).status_code == 302
+
+    await database_sync_to_async(change)()
+    assert await closing_code(elsewhere) == base.ANONYMOUS
+
+
+def _session_of(user: User) -> object:
+    browser = Client()
+    browser.force_login(user)
+    return browser.session
+
+
+async def test_a_pulse_tells_a_page_of_the_event_that_it_missed(
+    member: User, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker was away when it was sent."""
+    from console.core import live
+
+    monkeypatch.setattr(base, "PULSE_S", 0.2)
+    page = opened(f"ws/tenant/{container.tenant_id}/", member)
+    await page.connect()
+    first = await page.receive_json_from()
+    monkeypatch.setattr(live, "get_channel_layer", lambda: None)
+    await database_sync_to_async(live.announce)(container.tenant_id, "container", container.id, state="exited")
+    while (pulse := await page.receive_json_from())["seq"] == first["seq"]:
+        assert pulse["type"] == "pulse"
+    assert pulse == {"type": "pulse", "seq": first["seq"] + 1}
+    await page.disconnect()
+
+
+async def test_a_browser_that_leaves_in_mid_sentence_is_no_error(
+    member: User, container: Container, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "PULSE_S", 0.05)
+    said: list[str] = []
+
+    async def gone(self: object, message: dict[str, object]) -> None:
+        said.append(str(message["type"]))
+        if message["type"] == "websocket.send":
+            raise ConnectionResetError
+
+    consumer = TenantConsumer()
+    consumer.base_send = partial(gone, consumer)
+    consumer._tasks = set()
+    consumer.tenant = container.tenant
+    consumer.spawn(consumer._pulse())
+    await asyncio.sleep(0.3)
+    assert said.count("websocket.send") > 1, "it did not go on"
+    assert "a live page's task failed" not in caplog.text
+    for task in consumer._tasks:
+        task.cancel()
 
 
 async def test_a_slow_reader_is_dropped_back_and_told() -> None:

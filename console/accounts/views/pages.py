@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -20,6 +20,7 @@ from console.accounts import selectors, services, signing_in
 from console.accounts.middleware import SESSION_KEY
 from console.accounts.models import Role, User
 from console.core.errors import Invalid
+from console.core.live import access_changed
 from console.core.requests import may, person, tenant_of
 
 
@@ -56,6 +57,17 @@ class SignIn(LoginView):
         user = form.get_user()
         if isinstance(user, User) and user.language:
             _remember_language(answer, user.language)
+        return answer
+
+
+class SignOut(LogoutView):
+    """Other pages of the same session close with it."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        left = request.user.pk
+        answer = super().post(request, *args, **kwargs)
+        if left is not None:
+            access_changed(left)
         return answer
 
 

@@ -1,8 +1,13 @@
-"""What every consumer does: authorise at the door and every half minute, speak JSON, survive garbage."""
+"""What every consumer does: authorise at the door, again when told of a change and every half minute, speak JSON, survive garbage.
+
+A pulse every ten seconds says that the connection lives, and, where the page shows a tenant, the number of its last event: a
+page that slept, or whose event was lost with the broker, sees that it is stale.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Coroutine, Mapping
@@ -21,12 +26,14 @@ from console.accounts.models import Role, Tenant, User
 from console.accounts.selectors import role_in
 from console.accounts.selectors import tenant as visible_tenant
 from console.core.errors import Missing
+from console.core.live import access_group
 from console.workloads.models import Container
 from console.workloads.selectors import container as visible_container
 
 log = logging.getLogger(__name__)
 ANONYMOUS, FORBIDDEN, UNKNOWN = 4401, 4403, 4404
 RECHECK_S = 30.0
+PULSE_S = 10.0
 TEXT_LIMIT = 64 << 10
 
 
@@ -39,6 +46,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def connect(self) -> None:
         translation.activate(_language(self.scope))  # of this connection's task and those that it spawns
         self._tasks: set[asyncio.Task[None]] = set()
+        self._doubt = asyncio.Event()
         self.user: User | AnonymousUser = self.scope["user"]
         await self.accept()
         code = await self._refusal()
@@ -46,14 +54,16 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.close(code)
             return
         self.admitted = True
+        await self.channel_layer.group_add(access_group(self.user_id), self.channel_name)
         self.spawn(self._recheck())
+        self.spawn(self._pulse())
         await self.opened()
 
     async def disconnect(self, code: int) -> None:  # noqa: ARG002 -- the name is channels'
         for task in list(self._tasks):
             task.cancel()
         if self.admitted:
-            await self.closed()
+            await self._leave()
 
     # authorising -----------------------------------------------------------------------------------------
 
@@ -72,14 +82,22 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         raise NotImplementedError
 
     async def _recheck(self) -> None:
-        """A member who was removed does not keep what was open."""
+        """Who was removed from the tenant, or has signed out, does not keep what was open."""
         while True:
-            await asyncio.sleep(self.recheck_s())
-            self.user = await database_sync_to_async(_fresh)(self.user, self.scope)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.recheck_s()):
+                    await self._doubt.wait()
+            self._doubt.clear()
+            before, self.user = self.user, await database_sync_to_async(_fresh)(self.user, self.scope)
             code = await self._refusal()
             if code is not None:
+                self.user = before  # whose group is left
                 await self._put_out(code)
                 return
+
+    async def access_changed(self, _message: dict[str, Any]) -> None:
+        """The services say so; the regular look is for what they could not deliver."""
+        self._doubt.set()
 
     def recheck_s(self) -> float:
         return RECHECK_S
@@ -89,8 +107,12 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self.admitted = False
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        await self.closed()
+        await self._leave()
         await self.close(code)
+
+    async def _leave(self) -> None:
+        await self.channel_layer.group_discard(access_group(self.user_id), self.channel_name)
+        await self.closed()
 
     @property
     def user_id(self) -> int:
@@ -107,6 +129,16 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a live page's task failed", exc_info=task.exception())
+
+    async def send(self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool = False) -> None:
+        """To a browser that has just left there is nothing to say; ``disconnect`` comes next."""
+        with contextlib.suppress(OSError):
+            await super().send(text_data=text_data, bytes_data=bytes_data, close=close)
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE_S)
+            await self.say("pulse", seq=await self.last_event())
 
     async def say(self, kind: str, **fields: Any) -> None:
         await self.send(text_data=json.dumps({"type": kind, **fields}, separators=(",", ":")))
@@ -127,6 +159,10 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.received(message)
 
     # for subclasses --------------------------------------------------------------------------------------
+
+    async def last_event(self) -> int | None:
+        """The number of the last event that this page should have heard of."""
+        return None
 
     async def opened(self) -> None: ...
 

@@ -40,6 +40,9 @@ class TenantConsumer(TenantPage):
         rows = Container.objects.of(self.tenant).filter(removed_at__isnull=True).values_list("id", "state")
         return seq, dict(rows)
 
+    async def last_event(self) -> int | None:
+        return await database_sync_to_async(sequence)(self.tenant.id)
+
     async def _figures(self, subscriber: Subscriber) -> None:
         while True:
             frame, dropped = await subscriber.get()
