@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import shlex
 from dataclasses import dataclass, field
 
 from django.http import QueryDict
@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant
 from console.catalog import selectors
 from console.catalog.selectors import CatalogItem
+from console.workloads.models import Container
 from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
 
 KIB, MIB = 2**10, 2**20
@@ -69,6 +70,26 @@ class LaunchForm:
             for row in item.environment
         ]
         self.ports = [PortRow(str(port)) for port in item.ports]
+        return self
+
+    def like(self, container: Container, tenant: Tenant) -> LaunchForm:
+        """As another container was launched, under a name of its own; a node's port is kept where that one has left it."""
+        self.name = suggest_name(tenant, container.name)
+        self.image, self.command, self.terminal = (
+            container.image_reference, shlex.join(container.command), container.terminal
+        )  # fmt: skip
+        self.memory = f"{container.memory_bytes / MIB:g}"
+        self.cpu, self.pids = f"{container.cpu_millis / 1000:g}", f"{container.pids}"
+        known = {row.name: row for row in self.item.environment} if self.item else {}
+        self.variables = [
+            VariableRow(name, value, known[name].help if name in known else "",
+                        name in known and known[name].required, name in known and known[name].secret)
+            for name, value in container.environment.items()
+        ]  # fmt: skip
+        self.ports = [
+            PortRow(str(port.container_port), str(port.requested_port or "") if port.released_at else "", port.protocol)
+            for port in container.ports.order_by("pk")
+        ]
         return self
 
     def fill(self, data: QueryDict) -> LaunchForm:
@@ -132,6 +153,7 @@ class LaunchForm:
                 self.errors["ports"] = _("Ports are whole numbers from 1 to 65535.")
         return found
 
-    def only(self, name: str) -> Mapping[str, str]:
-        """For the check of one field on the spot."""
-        return {key: text for key, text in self.errors.items() if key == name}
+    @property
+    def elsewhere(self) -> list[str]:
+        """What is wrong with no field of the form."""
+        return [text for key, text in self.errors.items() if key not in FIELDS]

@@ -9,7 +9,7 @@ export function size (value) {
 }
 
 export const rate = value => value === null || value === undefined ? '–' : `${size(value)}/s`
-export const vcpu = value => value === null || value === undefined ? '–' : value.toFixed(value < 0.1 ? 3 : 2)
+export const vcpu = value => value === null || value === undefined ? '–' : value.toFixed(value > 0 && value < 0.1 ? 3 : 2)
 
 const language = document.documentElement.lang
 const relative = new Intl.RelativeTimeFormat(language, { numeric: 'auto' })
@@ -19,7 +19,7 @@ const STEPS = [['second', 60], ['minute', 60], ['hour', 24], ['day', 30], ['mont
 export function ago (date) {
   let amount = (date - Date.now()) / 1000
   for (const [unit, most] of STEPS) {
-    if (Math.abs(amount) < most) return relative.format(Math.round(amount), unit)
+    if (Math.abs(Math.round(amount)) < most) return relative.format(Math.round(amount), unit)
     amount /= most
   }
 }
@@ -28,7 +28,8 @@ export function ago (date) {
 export function times (root) {
   for (const element of root.querySelectorAll('time[data-time]')) {
     const date = new Date(element.dateTime)
-    element.textContent = ago(date)
+    const text = ago(date)
+    if (element.textContent !== text) element.textContent = text
     element.title = exact.format(date)
   }
 }

@@ -12,6 +12,7 @@ from console.catalog import selectors, services
 from console.catalog.forms import FIELDS, LaunchForm
 from console.core.errors import Full, Invalid, NotAllowed
 from console.core.requests import may, person, tenant_of
+from console.workloads import selectors as containers
 from console.workloads import services as workloads
 
 
@@ -35,6 +36,16 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, "catalog/_card.html", {"item": item, "may_launch": may(request, Role.MEMBER)})
 
 
+def _blank(request: HttpRequest) -> LaunchForm:
+    """With an application's defaults, or, by ``?like=<id>``, as another container was launched.  Raises Missing."""
+    tenant = tenant_of(request)
+    if not (like := request.GET.get("like", "")):
+        return _form(request).blank(tenant)
+    other = containers.container(person(request).user, like)
+    item = selectors.item(tenant, f"recipe:{other.recipe}") if other.recipe else None
+    return LaunchForm(item).like(other, tenant)
+
+
 def _form(request: HttpRequest) -> LaunchForm:
     source = request.POST if request.method == "POST" else request.GET
     key = source.get("item", "")
@@ -47,9 +58,9 @@ def launch(request: HttpRequest) -> HttpResponse:
     tenant = tenant_of(request)
     if not may(request, Role.MEMBER):
         raise NotAllowed(_("Your role in %(tenant)s does not allow launching.") % {"tenant": tenant.name})
-    form = _form(request)
     if request.method == "GET":
-        return _launch_page(request, form.blank(tenant), uuid.uuid4().hex)
+        return _launch_page(request, _blank(request), uuid.uuid4().hex)
+    form = _form(request)
     key = request.POST.get("request_key", "")[:56] or uuid.uuid4().hex
     asked = form.fill(request.POST)
     wanted = asked.request(tenant)
@@ -76,7 +87,8 @@ def _launched(request: HttpRequest, key: str) -> bool:
 
 
 def _launch_page(request: HttpRequest, form: LaunchForm, key: str, status: int = 200) -> HttpResponse:
-    return render(request, "catalog/launch.html", {"form": form, "item": form.item, "request_key": key}, status=status)
+    context = {"form": form, "item": form.item, "request_key": key, "share": containers.share(tenant_of(request))}
+    return render(request, "catalog/launch.html", context, status=status)
 
 
 @require_POST

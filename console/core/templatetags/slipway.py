@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from django import template
@@ -62,6 +64,20 @@ def moment(value: dt.datetime | None) -> SafeString | str:
     return format_html(
         '<time datetime="{}" data-time title="{}">{}</time>', iso, iso, value.strftime("%Y-%m-%d %H:%M UTC")
     )
+
+
+@register.filter
+def window(value: dt.datetime | None, by: str) -> str:
+    """The hour, day or month that a bill's row covers; bills are in UTC, whoever reads them."""
+    if value is None:
+        return "–"
+    return value.astimezone(dt.UTC).strftime({"day": "%Y-%m-%d", "month": "%Y-%m"}.get(by, "%Y-%m-%d %H:00"))
+
+
+@register.filter
+def command(words: Sequence[str]) -> str:
+    """As one would type it."""
+    return shlex.join(words)
 
 
 @register.filter

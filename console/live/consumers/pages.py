@@ -41,7 +41,7 @@ class TenantConsumer(TenantPage):
         return seq, dict(rows)
 
     async def last_event(self) -> int | None:
-        return await database_sync_to_async(sequence)(self.tenant.id)
+        return int(await database_sync_to_async(sequence)(self.tenant.id))
 
     async def _figures(self, subscriber: Subscriber) -> None:
         while True:

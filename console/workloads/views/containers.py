@@ -137,9 +137,7 @@ def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
             return HttpResponse(refused.message, status=422, content_type="text/plain; charset=utf-8")
         messages.error(request, refused.message)
     if request.headers.get("HX-Request"):
-        answer = HttpResponse(status=204)
-        answer["HX-Trigger"] = "slipway-acted"
-        return answer
+        return HttpResponse(status=204)
     return redirect("workloads:list") if verb == "remove" else redirect("workloads:container", id=id)
 
 

@@ -1,110 +1,143 @@
 // A container's log: the tail, then what comes, at most MOST lines on the page, one insertion a frame however fast it comes.
 import { address } from 'slipway/socket'
-import { plain, spans } from 'slipway/ansi'
+import { Finder } from 'slipway/log-search'
 
 const MOST = 10000
+const TAIL = 1000
+const LONGEST_MS = 20000
 
-export function start (section) {
-  const box = section.querySelector('[data-log-lines]')
-  const empty = section.querySelector('[data-log-empty]')
-  const search = section.querySelector('[data-log-search]')
-  const found = section.querySelector('[data-log-found]')
-  const follow = section.querySelector('[data-log-follow]')
-  let pending = []
-  let queued = false
-  let following = true
-  let open = null
-
-  const fits = text => !search.value || plain(text).toLowerCase().includes(search.value.toLowerCase())
-
-  function mark (line) {
-    const text = line.querySelector('.text')
-    const raw = line.dataset.raw
-    line.classList.toggle('other', !fits(raw))
-    text.replaceChildren(spans(raw))
-    if (!search.value || !fits(raw)) return
-    const clean = plain(raw)
-    const wanted = search.value.toLowerCase()
-    const parts = []
-    let at = 0
-    for (let hit = clean.toLowerCase().indexOf(wanted); hit >= 0; hit = clean.toLowerCase().indexOf(wanted, at)) {
-      const found = document.createElement('mark')
-      found.textContent = clean.slice(hit, hit + wanted.length)
-      parts.push(clean.slice(at, hit), found)
-      at = hit + wanted.length
-    }
-    text.replaceChildren(...parts, clean.slice(at))
+class Log {
+  constructor (section) {
+    this.section = section
+    this.box = section.querySelector('[data-log-lines]')
+    this.empty = section.querySelector('[data-log-empty]')
+    this.button = section.querySelector('[data-log-follow]')
+    this.finder = new Finder(section, this.box, () => this.setFollowing(false))
+    this.clock = new Intl.DateTimeFormat(document.documentElement.lang, { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })
+    this.exact = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: 'medium', timeStyle: 'medium' })
+    this.pending = []
+    this.queued = false
+    this.following = true
+    this.unseen = 0
+    this.open = null
+    this.last = ''
+    this.wait = 1000
+    this.controls()
+    this.connect()
   }
 
-  function add ([at, stream, text, partial]) {
-    if (open && open.dataset.stream === stream) {
-      open.dataset.raw += text
-      mark(open)
-      if (!partial) open = null
+  controls () {
+    this.button.addEventListener('click', () => this.setFollowing(!this.following))
+    this.box.addEventListener('scroll', () => {
+      const end = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 40
+      if (!this.queued && end !== this.following && (end || this.following)) this.setFollowing(end)
+    })
+    const toggle = (name, css) => this.section.querySelector(`[data-log-${name}]`).addEventListener('change', event => this.box.classList.toggle(css, event.target.checked))
+    toggle('wrap', 'wrap')
+    toggle('times', 'times')
+    this.section.querySelector('[data-log-stream]').addEventListener('change', event => { this.box.dataset.only = event.target.value; if (this.following) this.toEnd() })
+  }
+
+  toEnd () { this.box.scrollTop = this.box.scrollHeight }
+
+  setFollowing (value) {
+    this.following = value
+    this.unseen = 0
+    this.button.setAttribute('aria-pressed', String(value))
+    if (value) this.toEnd()
+    this.label()
+  }
+
+  label () {
+    const { follow, paused, unseen } = this.button.dataset
+    this.button.querySelector('[data-log-follow-text]').textContent = this.following ? follow : this.unseen ? unseen.replace('{n}', this.unseen.toLocaleString(document.documentElement.lang)) : paused
+  }
+
+  // A row of the agent: [at, stream, text, whether the line goes on].  Returns a new line, or null when it belongs to the one before.
+  line ([at, stream, text, partial]) {
+    if (this.open && this.open.dataset.stream === stream) {
+      this.open.dataset.raw += text
+      this.finder.show(this.open)
+      if (!partial) this.open = null
       return null
     }
     const line = document.createElement('div')
     line.className = stream
     line.dataset.stream = stream
     line.dataset.raw = text
+    const date = new Date(at)
     const time = document.createElement('time')
     time.dateTime = at
-    time.textContent = new Date(at).toLocaleTimeString(document.documentElement.lang, { hour12: false }) + '.' + at.slice(20, 23)
+    time.title = this.exact.format(date)
+    time.textContent = `${this.clock.format(date)}.${at.slice(20, 23)}`
     const body = document.createElement('span')
     body.className = 'text'
     line.append(time, body)
-    mark(line)
-    open = partial ? line : null
+    this.finder.show(line)
+    this.open = partial ? line : null
     return line
   }
 
-  function flush () {
-    queued = false
-    const rows = pending.slice(-MOST)
-    pending = []
+  flush () {
+    this.queued = false
+    const rows = this.pending.slice(-MOST)
+    this.pending = []
     const batch = document.createDocumentFragment()
-    for (const row of rows) { const line = row instanceof Node ? row : add(row); if (line) batch.append(line) }
-    box.append(batch)
-    while (box.childElementCount > MOST) box.firstElementChild.remove()
-    empty.hidden = box.childElementCount > 0
-    if (following) box.scrollTop = box.scrollHeight
-    count()
+    for (const row of rows) { const line = row instanceof Node ? row : this.line(row); if (line) batch.append(line) }
+    const added = batch.childElementCount
+    this.box.append(batch)
+    const surplus = this.box.childElementCount - MOST
+    if (surplus > 0) {
+      const range = document.createRange()
+      range.setStartBefore(this.box.firstElementChild)
+      range.setEndAfter(this.box.children[surplus - 1])
+      range.deleteContents()
+    }
+    this.empty.hidden = this.box.childElementCount > 0
+    if (this.following) this.toEnd()
+    else { this.unseen += added; this.label() }
+    this.finder.recount()
   }
 
-  function later () { if (!queued) { queued = true; requestAnimationFrame(flush) } }
-  function count () { found.textContent = search.value ? String(box.querySelectorAll(':scope > div:not(.other)').length) : '' }
-  function setFollowing (value) { following = value; follow.setAttribute('aria-pressed', String(value)); if (value) box.scrollTop = box.scrollHeight }
+  take (row) {
+    this.pending.push(row)
+    if (this.pending.length > 2 * MOST) this.pending = this.pending.slice(-MOST)
+    if (!this.queued) { this.queued = true; requestAnimationFrame(() => this.flush()) }
+  }
 
-  search.addEventListener('input', () => { for (const line of box.children) if (line.dataset.raw !== undefined) mark(line); count() })
-  follow.addEventListener('click', () => setFollowing(!following))
-  box.addEventListener('scroll', () => { const end = box.scrollHeight - box.scrollTop - box.clientHeight < 40; if (following && !end && !queued) setFollowing(false) })
-  section.querySelector('[data-log-wrap]').addEventListener('change', event => box.classList.toggle('wrap', event.target.checked))
-  section.querySelector('[data-log-times]').addEventListener('change', event => box.classList.toggle('times', event.target.checked))
-
-  function note (text) {
+  note (text) {
     const line = document.createElement('div')
     line.className = 'skipped'
     line.textContent = text
-    pending.push(line)
-    later()
+    this.take(line)
   }
 
-  let wait = 1000
-  function connect (tail) {
-    const socket = new WebSocket(address(`containers/${section.dataset.logs}/logs`))
-    socket.onopen = () => socket.send(JSON.stringify({ tail, follow: true }))
+  // After a break the tail comes again: what is here already is left out, and nobody's place in the log is lost.
+  lines (rows) {
+    for (const row of rows) {
+      if (this.resumed && row[0] <= this.resumed) continue
+      this.last = row[0]
+      this.take(row)
+    }
+  }
+
+  connect () {
+    const socket = new WebSocket(address(`containers/${this.section.dataset.logs}/logs`))
+    this.resumed = this.last
+    socket.onopen = () => socket.send(JSON.stringify({ tail: TAIL, follow: true }))
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data)
-      wait = 1000
-      if (message.type === 'lines') { pending.push(...message.lines); if (pending.length > 2 * MOST) pending = pending.slice(-MOST); later() }
-      if (message.type === 'control' && message.dropped) note(section.dataset.dropped.replace('{n}', message.dropped))
-      if (message.type === 'error') note(message.message)
+      if (message.type === 'open') this.wait = 1000
+      if (message.type === 'lines') this.lines(message.lines)
+      if (message.type === 'control' && message.dropped) this.note(this.section.dataset.dropped.replace('{n}', message.dropped))
+      if (message.type === 'error' && message.message !== this.told) { this.told = message.message; this.note(message.message) }
     }
     socket.onclose = ({ code }) => {
       if (code >= 4400) return
-      setTimeout(() => { box.replaceChildren(); connect(1000) }, wait)
-      wait = Math.min(wait * 2, 20000)
+      setTimeout(() => this.connect(), this.wait)
+      this.wait = Math.min(this.wait * 2, LONGEST_MS)
     }
   }
-  connect(1000)
 }
+
+export const start = section => new Log(section)

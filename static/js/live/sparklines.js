@@ -39,7 +39,11 @@ function paint (canvas) {
   const values = history.get(canvas.dataset.container)?.[canvas.dataset.spark]
   if (!values) return
   const context = canvas.getContext('2d')
-  const { width, height } = canvas
+  const scale = devicePixelRatio
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight]
+  if (!width) return // not shown on this screen
+  if (canvas.width !== width * scale) { canvas.style.width = `${width}px`; canvas.style.height = `${height}px`; canvas.width = width * scale; canvas.height = height * scale }
+  context.setTransform(scale, 0, 0, scale, 0, 0)
   const top = Math.max(...values, canvas.dataset.spark === 'cpu' ? 0.02 : 1)
   context.clearRect(0, 0, width, height)
   context.strokeStyle = colour
@@ -71,6 +75,7 @@ export function start (connection) {
   connection.onopen = again
   document.addEventListener('htmx:afterSettle', again)
   document.addEventListener('slipway-rows', again)
+  document.addEventListener('slipway-part', again)
   again()
 }
 

@@ -1,0 +1,45 @@
+// Forms: rows that come and go, what submits itself, and buttons that are pressed once.
+function rows (section) {
+  const here = section.querySelector('[data-rows-here]')
+  section.addEventListener('click', event => {
+    if (event.target.closest('[data-row-add]')) {
+      here.append(section.querySelector('template').content.cloneNode(true))
+      here.lastElementChild.querySelector('input').focus()
+    }
+    const removed = event.target.closest('[data-row-remove]')?.closest('.row-edit')
+    if (!removed) return
+    const next = removed.nextElementSibling ?? removed.previousElementSibling
+    removed.remove();
+    (next?.querySelector('[data-row-remove]') ?? section.querySelector('[data-row-add]')).focus()
+    here.dispatchEvent(new Event('change', { bubbles: true })) // what was wrong with it is no longer
+  })
+}
+
+function once (form) {
+  const buttons = form.querySelectorAll('[data-once-button]')
+  form.addEventListener('submit', () => { for (const button of buttons) button.disabled = true })
+  addEventListener('pageshow', () => { for (const button of buttons) button.disabled = false }) // back from the next page
+}
+
+export function start (root) {
+  for (const form of root.querySelectorAll('form[data-submit-on-change]')) form.addEventListener('change', () => form.requestSubmit())
+  for (const section of root.querySelectorAll('[data-rows]')) rows(section)
+  for (const form of root.querySelectorAll('form[data-once]')) once(form)
+  // "As the system" may be dark already: the switch always changes what is seen.
+  for (const form of root.querySelectorAll('form[data-theme-form]')) {
+    form.addEventListener('submit', () => { form.elements.theme.value = document.documentElement.dataset.bsTheme === 'dark' ? 'light' : 'dark' })
+  }
+  for (const input of root.querySelectorAll('[data-filter]')) filter(input)
+  root.querySelector('.notice-error[role=alert]')?.scrollIntoView({ block: 'nearest' })
+  root.querySelector('[aria-invalid=true]')?.focus()
+}
+
+function filter (input) {
+  const none = document.querySelector(input.dataset.filterNone)
+  input.addEventListener('input', () => {
+    const wanted = input.value.trim().toLowerCase()
+    const all = [...document.querySelectorAll(input.dataset.filter)].filter(one => one.dataset.search)
+    for (const one of all) one.hidden = !one.dataset.search.includes(wanted)
+    if (none) none.hidden = all.some(one => !one.hidden)
+  })
+}
