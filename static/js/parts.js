@@ -4,6 +4,7 @@ import { on } from 'slipway/socket'
 
 const GATHER_MS = 150
 const REST_MS = 600
+const RETRY_MS = 3000
 let timer = null
 let busy = false
 let last = 0
@@ -18,8 +19,7 @@ async function update () {
   busy = true
   try {
     for (const url of new Set(parts.map(part => part.dataset.part || location.href))) await fetched(url, parts.filter(part => (part.dataset.part || location.href) === url))
-  } catch {
-    // the connection's own state says that the console is away; its return refreshes everything
+  } catch { setTimeout(refresh, RETRY_MS) // the console is away, which the connection's state says
   } finally { busy = false; last = Date.now() }
 }
 

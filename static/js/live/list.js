@@ -57,7 +57,7 @@ export function start (listing) {
     times(now)
     if (!old) { insert(now); return }
     const figures = old.querySelectorAll('.live')
-    now.querySelectorAll('.live').forEach((cell, index) => cell.replaceWith(figures[index]))
+    if (now.dataset.state === 'running') now.querySelectorAll('.live').forEach((cell, index) => cell.replaceWith(figures[index]))
     const held = old.contains(document.activeElement)
     old.replaceWith(now)
     if (held) now.querySelector('.row-actions button, a')?.focus()

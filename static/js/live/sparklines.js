@@ -8,31 +8,45 @@ const MEMORY = 1
 const history = new Map()
 let cells = new Map()
 const onScreen = new Set()
+// Only what is on screen is written and drawn: a list of a thousand costs as much as what one sees of it.
 const seen = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {
-    if (isIntersecting) { onScreen.add(target); paint(target) } else onScreen.delete(target)
+    if (isIntersecting) { onScreen.add(target); show(target) } else onScreen.delete(target)
   }
-})
+}, { rootMargin: '100px' })
 let colour = ''
 let queued = false
 
 // Which rows the page has now; the server sends figures for these alone.
 function look (connection) {
-  const found = new Map()
-  const of = id => { if (!found.has(id)) found.set(id, { cpu: [], memory: [] }); return found.get(id) }
-  for (const cell of document.querySelectorAll('[data-cpu]')) of(cell.dataset.cpu).cpu.push(cell)
-  for (const cell of document.querySelectorAll('[data-memory]')) of(cell.dataset.memory).memory.push(cell)
-  cells = found
-  for (const canvas of onScreen) if (!canvas.isConnected) { seen.unobserve(canvas); onScreen.delete(canvas) }
-  for (const canvas of document.querySelectorAll('canvas[data-spark]')) seen.observe(canvas)
-  for (const id of history.keys()) if (!found.has(id)) history.delete(id)
-  connection.send({ watch: [...found.keys()] })
+  cells = new Map()
+  for (const cell of document.querySelectorAll('.live')) {
+    const id = cell.querySelector('[data-cpu]')?.dataset.cpu ?? cell.querySelector('[data-memory]')?.dataset.memory
+    if (!id) continue
+    if ((cell.closest('[data-row]')?.dataset.state ?? 'running') !== 'running') history.delete(id) // what has ended uses nothing
+    if (!cells.has(id)) cells.set(id, [])
+    cells.get(id).push(cell)
+    cell.dataset.live = id
+    seen.observe(cell)
+  }
+  for (const cell of onScreen) if (!cell.isConnected) { seen.unobserve(cell); onScreen.delete(cell) }
+  for (const id of history.keys()) if (!cells.has(id)) history.delete(id)
+  connection.send({ watch: [...cells.keys()] })
 }
 
 function draw () {
   queued = false
   colour = getComputedStyle(document.documentElement).getPropertyValue('--chart-1')
-  for (const canvas of onScreen) paint(canvas)
+  for (const cell of onScreen) show(cell)
+}
+
+function show (cell) {
+  const rows = history.get(cell.dataset.live)
+  if (!rows) return
+  const write = (name, text) => { const place = cell.querySelector(`[data-${name}]`); if (place && place.textContent !== text) place.textContent = text }
+  write('cpu', `${vcpu(rows.last[CPU])} vCPU`)
+  write('memory', size(rows.last[MEMORY]))
+  for (const canvas of cell.querySelectorAll('canvas')) paint(canvas)
 }
 
 function paint (canvas) {
@@ -54,16 +68,14 @@ function paint (canvas) {
 }
 
 function take (id, row) {
-  const mine = cells.get(id)
-  if (!mine) return
+  if (!cells.has(id)) return
   if (!history.has(id)) history.set(id, { cpu: [], memory: [] })
   const rows = history.get(id)
+  rows.last = row
   for (const [name, value] of [['cpu', row[CPU]], ['memory', row[MEMORY]]]) {
     rows[name].push(value ?? 0)
     if (rows[name].length > POINTS) rows[name].shift()
   }
-  for (const cell of mine.cpu) cell.textContent = `${vcpu(row[CPU])} vCPU`
-  for (const cell of mine.memory) cell.textContent = size(row[MEMORY])
 }
 
 export function start (connection) {
