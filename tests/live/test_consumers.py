@@ -15,7 +15,6 @@ from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
-from django.utils import translation
 
 from console.accounts import services
 from console.accounts.models import AuditEvent, Membership, Role, Tenant, User
