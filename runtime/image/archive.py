@@ -15,9 +15,10 @@ import zstandard
 
 from runtime.api import Image, Progress, Step
 from runtime.errors import ImageCorrupt, ImageUnsuitable, InvalidSpec
-from runtime.image.blobs import digest_mismatch, disk_full, out_of_space, parse_json
+from runtime.image.blobs import digest_mismatch, parse_json
 from runtime.image.compression import decompressed
 from runtime.image.reference import BUILT_IN, Reference
+from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import CONFIG, MANIFEST, ImageStore, architecture
 
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -10,22 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runtime.errors import ImageCorrupt, NotFound, OutOfSpace
+from runtime.errors import ImageCorrupt, NotFound
 from runtime.home import Home, atomic_write
+from runtime.image.room import disk_full, out_of_space
 
 CHUNK = 1 << 18
 MANIFEST_LIMIT = 8 << 20
-
-
-def disk_full(error: OSError) -> bool:
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
-
-
-def out_of_space() -> OutOfSpace:
-    return OutOfSpace(
-        "The node's disk is full, so the image could not be stored.",
-        hint="Remove images or containers, then try again.",
-    )
 
 
 class Blobs:

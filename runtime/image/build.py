@@ -23,9 +23,9 @@ from runtime.api import Image, Progress, Step, no_progress
 from runtime.errors import EngineFault, HostUnfit, ImageUnavailable, NotFound
 from runtime.home import Home
 from runtime.image import layers
-from runtime.image.blobs import disk_full, out_of_space
 from runtime.image.recipe import Recipe
 from runtime.image.reference import BUILT_IN, Reference
+from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import ImageStore
 
 logger = logging.getLogger(__name__)

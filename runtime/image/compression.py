@@ -10,6 +10,9 @@ from typing import BinaryIO, cast
 import zstandard
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+SKIPPABLE = range(0x184D2A50, 0x184D2A60)
+"""First word of a zstd frame that holds something else (RFC 8878, section 3.1.2); some archives begin with one."""
+UNBOUNDED = 1 << 62
 
 
 def decompressed(source: BinaryIO) -> BinaryIO:
@@ -18,19 +21,23 @@ def decompressed(source: BinaryIO) -> BinaryIO:
     source.seek(0)
     if magic.startswith(GZIP_MAGIC):
         return cast("BinaryIO", gzip.GzipFile(fileobj=source, mode="rb"))
-    if magic == ZSTD_MAGIC:
+    if magic == ZSTD_MAGIC or int.from_bytes(magic, "little") in SKIPPABLE:
         return cast("BinaryIO", zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True))
     return source
 
 
 class Hashing(io.RawIOBase):
-    """Passes a stream on and knows the digest of what has passed."""
+    """Passes a stream on and knows the digest of what has passed.
+
+    Raises OverflowError beyond ``limit`` bytes in all, and beyond ``budget`` more bytes, which its user sets anew as it goes.
+    """
 
     def __init__(self, source: BinaryIO, limit: int) -> None:
         self._source = source
         self._sha256 = hashlib.sha256()
         self._limit = limit
         self.size = 0
+        self.budget = UNBOUNDED
 
     def readable(self) -> bool:
         return True
@@ -39,11 +46,13 @@ class Hashing(io.RawIOBase):
         content = self._source.read(size if size >= 0 else 1 << 20)
         self._sha256.update(content)
         self.size += len(content)
-        if self.size > self._limit:
+        self.budget -= len(content)
+        if self.size > self._limit or self.budget < 0:
             raise OverflowError(self.size)
         return content
 
     def drain(self) -> None:
+        self.budget = UNBOUNDED
         while self.read(1 << 20):
             continue
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from runtime.api import Credentials, Image, Progress, Step
 from runtime.errors import ImageCorrupt, ImageUnavailable, ImageUnsuitable
-from runtime.image.blobs import digest_mismatch, disk_full, out_of_space, parse_json
+from runtime.image.blobs import digest_mismatch, parse_json
 from runtime.image.reference import Reference
 from runtime.image.registry import RegistryClient
+from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import ImageStore, architecture
 
 PARALLEL = 3

@@ -27,8 +27,9 @@ from runtime.errors import (
     RuntimeFault,
 )
 from runtime.home import Home, atomic_write
-from runtime.image.blobs import Blobs, disk_full, out_of_space
+from runtime.image.blobs import Blobs
 from runtime.image.reference import BUILT_IN, Reference
+from runtime.image.room import disk_full, out_of_space
 from runtime.image.unpack import unpack
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}

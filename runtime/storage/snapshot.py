@@ -15,6 +15,7 @@ from pathlib import Path
 from runtime.errors import ImageUnsuitable, OutOfSpace
 from runtime.home import Home
 from runtime.kernel import idmap, mount
+from runtime.kernel.tree import remove_tree
 
 
 class Snapshots:
@@ -88,7 +89,7 @@ class Snapshots:
         """Delete a folder that holds a snapshot, never crossing into something mounted."""
         for point in mount.mounts_under(folder):
             mount.unmount(point, lazy=True)
-        shutil.rmtree(folder)
+        remove_tree(folder)
 
     def upper_size(self, id: str) -> int:
         """Bytes on disk."""
