@@ -83,11 +83,13 @@ class Engine(Protocol):
         *,
         credentials: Credentials | None = None,
         insecure: bool = False,
+        confined: bool = False,
         progress: Progress = no_progress,
     ) -> Image:
         """Fetch ``[registry/]name[:tag|@digest]`` and unpack it.
 
-        Resumes what an earlier try left; verifies every digest; ``insecure`` allows plain HTTP to that registry.
+        Resumes what an earlier try left; verifies every digest; ``insecure`` allows plain HTTP to that registry; ``confined``:
+        a tenant asks, so a registry on the node itself is not spoken to (:mod:`runtime.image.reach`).
         Raises NotFound, ImageDenied, ImageUnavailable, ImageCorrupt, ImageUnsuitable, OutOfSpace, InvalidSpec.
         """
 

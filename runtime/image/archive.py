@@ -15,11 +15,13 @@ import zstandard
 
 from runtime.api import Image, Progress, Step
 from runtime.errors import ImageCorrupt, ImageUnsuitable, InvalidSpec
-from runtime.image.blobs import digest_mismatch, parse_json
+from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, parse_json
 from runtime.image.compression import decompressed
+from runtime.image.layer_writer import MOST_BYTES
+from runtime.image.pull import choose_platform
 from runtime.image.reference import BUILT_IN, Reference
-from runtime.image.room import disk_full, out_of_space
-from runtime.image.store import CONFIG, MANIFEST, ImageStore, architecture
+from runtime.image.room import Room, disk_full, out_of_space
+from runtime.image.store import CONFIG, MANIFEST, ImageStore
 
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -28,19 +30,29 @@ LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 def load(store: ImageStore, path: Path, *, reference: str | None, progress: Progress) -> tuple[Image, ...]:
     """See :meth:`runtime.api.Engine.load`.  ``reference`` names the image of an archive that holds one."""
     progress(Step("verify", detail=path.name))
+    room = Room(store.blobs.ingest, MOST_BYTES)
     try:
         with store.adding(), path.open("rb") as raw, tempfile.TemporaryFile(dir=store.blobs.ingest) as plain:
             stream = decompressed(cast("BinaryIO", raw))
             while chunk := stream.read(1 << 20):
+                room.take(len(chunk))
                 plain.write(chunk)
             plain.seek(0)
             with tarfile.open(fileobj=cast("BinaryIO", plain), mode="r:") as archive:
                 return _Archive(store, archive, reference, progress).load()
-    except (tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, KeyError, TypeError, IndexError):
+    except OverflowError:
+        raise ImageUnsuitable("The archive is too large to load.", hint="Use a smaller image.") from None
+    except (
+        tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+    ):  # fmt: skip
         raise ImageCorrupt("The file is not an image archive, or is damaged.", hint="Save the image anew.") from None
     except FileNotFoundError:
         raise InvalidSpec("The archive is not there.", hint="Check the path.", field="archive") from None
     except OSError as error:
+        if error.errno is None:  # gzip's own
+            raise ImageCorrupt(
+                "The file is not an image archive, or is damaged.", hint="Save the image anew."
+            ) from None
         raise (out_of_space() if disk_full(error) else error) from None
 
 
@@ -62,8 +74,11 @@ class _Archive:
         )
 
     def _bytes(self, name: str) -> bytes:
-        source = self._archive.extractfile(self._members[name])
-        return source.read() if source else b""
+        member = self._members[name]
+        source = self._archive.extractfile(member)
+        if source is None or member.size > MANIFEST_LIMIT:
+            raise ImageCorrupt("The archive's description of the image is too large.", hint="Save the image anew.")
+        return source.read()
 
     def _blob(self, digest: str) -> bytes:
         content = self._bytes("blobs/" + digest.replace(":", "/"))
@@ -84,7 +99,9 @@ class _Archive:
             manifest = self._platform(row)
             parsed = parse_json(manifest)
             for part in (parsed["config"], *parsed["layers"]):
-                self._take("blobs/" + part["digest"].replace(":", "/"), part["digest"])
+                _, size = self._take("blobs/" + part["digest"].replace(":", "/"), part["digest"])
+                if size != part["size"]:
+                    raise digest_mismatch()
             annotations = row.get("annotations") or {}
             name = next((annotations[key] for key in NAME_ANNOTATIONS if key in annotations), "")
             images.append(self._store.adopt(manifest, self._name(name, number), self._progress))
@@ -93,24 +110,18 @@ class _Archive:
     def _platform(self, row: Mapping[str, Any]) -> bytes:
         content = self._blob(row["digest"])
         parsed = parse_json(content)
-        if "manifests" not in parsed:
-            return content
-        for inner in parsed["manifests"]:
-            platform = inner.get("platform") or {}
-            if platform.get("architecture") == architecture() and platform.get("os") == "linux":
-                return self._blob(inner["digest"])
-        raise ImageUnsuitable(
-            f"The archive has no image for linux/{architecture()}.",
-            hint="Save one for this architecture.",
-            field="image",
-        )
+        return self._blob(choose_platform(parsed["manifests"])) if "manifests" in parsed else content
 
     # docker save -----------------------------------------------------------------------------------------
 
     def _docker(self) -> tuple[Image, ...]:
+        rows = json.loads(self._bytes("manifest.json"))
+        if not isinstance(rows, list) or not rows:
+            raise ImageCorrupt("The archive holds no image.", hint="Save the image anew.")
         images = []
-        for number, row in enumerate(json.loads(self._bytes("manifest.json"))):
+        for number, row in enumerate(rows):
             config = self._bytes(row["Config"])
+            parse_json(config)
             layers = []
             for name in row["Layers"]:
                 digest, size = self._take(name, None)
@@ -127,9 +138,16 @@ class _Archive:
         return tuple(images)
 
     def _name(self, name: str, number: int) -> Reference:
-        """The caller's name, the archive's own, or one made of its place."""
+        """The caller's name, the archive's own, or one made of its place.  The archive's own is none of this node's."""
         if self._reference and number == 0:
             return Reference.parse(self._reference)
-        if ":" in name or "/" in name:
-            return Reference.parse(name)
-        return Reference(BUILT_IN, f"loaded/{name.lower() or f'image-{number}'}", "latest")
+        if ":" not in name and "/" not in name:
+            return Reference.parse(f"{BUILT_IN}/loaded/{name.lower() or f'image-{number}'}")
+        found = Reference.parse(name)
+        if found.registry == BUILT_IN:
+            raise InvalidSpec(
+                "The archive calls its image one that is built on this node.",
+                hint="Give it another name.",
+                field="image",
+            )
+        return found

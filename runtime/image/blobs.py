@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,16 +17,21 @@ from runtime.image.room import disk_full, out_of_space
 
 CHUNK = 1 << 18
 MANIFEST_LIMIT = 8 << 20
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def is_digest(text: object) -> bool:
+    return isinstance(text, str) and DIGEST.fullmatch(text) is not None
 
 
 class Blobs:
     def __init__(self, home: Home) -> None:
         self.root = home.images
-        self._folder = self.root / "blobs" / "sha256"
+        self.folder = self.root / "blobs" / "sha256"
         self.ingest = self.root / "ingest"
 
     def prepare(self) -> None:
-        for folder in (self._folder, self.ingest):
+        for folder in (self.folder, self.ingest, self.root / "origins"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout = self.root / "oci-layout"
         if not layout.exists():
@@ -32,18 +39,49 @@ class Blobs:
 
     def path(self, digest: str) -> Path:
         """Raises ImageCorrupt for what is not a sha256 digest (it would name a file elsewhere)."""
-        algorithm, _, hexadecimal = digest.partition(":")
-        if algorithm != "sha256" or len(hexadecimal) != 64 or not set(hexadecimal) <= set("0123456789abcdef"):
+        if not is_digest(digest):
             raise ImageCorrupt(
                 "The image names content by something that is not a sha256 digest.", hint="Use another image."
             )
-        return self._folder / hexadecimal
+        return self.folder / digest.removeprefix("sha256:")
+
+    def part(self, digest: str, registry: str) -> Path:
+        """Of a download from this registry: a slow or lying one must not hold up who gets the blob elsewhere."""
+        return self.ingest / f"{self.path(digest).name}.{hashlib.sha256(registry.encode()).hexdigest()[:12]}.part"
 
     def has(self, digest: str) -> bool:
         return self.path(digest).exists()
 
     def digests(self) -> tuple[str, ...]:
-        return tuple(f"sha256:{entry.name}" for entry in self._folder.iterdir() if not entry.name.startswith("."))
+        return tuple(f"sha256:{entry.name}" for entry in self.folder.iterdir() if not entry.name.startswith("."))
+
+    # where it came from ----------------------------------------------------------------------------------
+
+    def _origins(self, digest: str) -> Path:
+        return self.root / "origins" / self.path(digest).name
+
+    def came_from(self, digest: str, registry: str) -> bool:
+        """Whether this registry has served the blob: only then may an image of it use the one that is here.
+
+        Else a registry could name content that another tenant pulled from elsewhere and that it never had.
+        """
+        try:
+            return self.has(digest) and registry in self._origins(digest).read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            return False
+
+    def arrived(self, digest: str, file: Path, registry: str) -> None:
+        """``file``, whole, verified and on disk, becomes the blob; the caller holds the blob's lock."""
+        origins = self._origins(digest)
+        known = origins.read_text(encoding="utf-8").split() if origins.exists() else []
+        os.replace(file, self.path(digest))
+        atomic_write(origins, " ".join(sorted({*known, registry})).encode())
+
+    def remove(self, digest: str) -> None:
+        self._origins(digest).unlink(missing_ok=True)
+        self.path(digest).unlink(missing_ok=True)
+
+    # content ---------------------------------------------------------------------------------------------
 
     def json(self, digest: str) -> dict[str, Any]:
         """Raises NotFound, ImageCorrupt."""
@@ -65,7 +103,7 @@ class Blobs:
 
     def copy_in(self, source: BinaryIO, digest: str | None = None) -> tuple[str, int]:
         """Store a stream; returns digest and size.  Raises ImageCorrupt when it is not what ``digest`` says, OutOfSpace."""
-        temporary = self.ingest / f"{os.getpid()}.{id(source)}.part"
+        temporary = self.ingest / f"{os.getpid()}.{secrets.token_hex(4)}.copy"
         try:
             with temporary.open("wb") as target:
                 actual, size = hash_into(iter(lambda: source.read(CHUNK), b""), target)

@@ -10,23 +10,25 @@ import datetime as dt
 import logging
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from runtime.api import Image, Progress, Step, no_progress
-from runtime.errors import EngineFault, HostUnfit, ImageUnavailable, NotFound
+from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, ImageUnavailable, NotFound
 from runtime.home import Home
 from runtime.image import layers
+from runtime.image.collection import BUILD
 from runtime.image.recipe import Recipe
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import ImageStore
+from runtime.kernel.tree import remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +160,12 @@ def _system(store: ImageStore, home: Home, bottom: Image, progress: Progress) ->
             ]
             if shutil.which("mmdebstrap") is None:
                 raise HostUnfit("mmdebstrap is missing.", hint="Install the package mmdebstrap.")
-            _run([*command, "--format=tar", _codename(), str(target), str(sources)], {}, progress, "minimal system")
+            _run(
+                [*command, "--format=tar", _codename(), str(target), str(sources)],
+                {"TMPDIR": str(place)},
+                progress,
+                "minimal system",
+            )
             with target.open("rb") as layer:
                 rows: list[tuple[BinaryIO | str, str]] = [
                     (bottom.layers[0].digest, "busybox"), (layer, "minimal system by mmdebstrap"),
@@ -233,13 +240,13 @@ def _resolver() -> str:
 
 @contextmanager
 def _workplace(store: ImageStore) -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="build.", dir=store.blobs.ingest))
+    place = Path(tempfile.mkdtemp(prefix=f"{BUILD}{os.getpid()}.", dir=store.blobs.ingest))
     try:
         yield place
     except OSError as error:
         raise (out_of_space() if disk_full(error) else error) from None
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_tree(place)
 
 
 # ------------------------------------------------------------------------------------------------ running
@@ -249,29 +256,50 @@ _STATUS = re.compile(r"(?:dl|pm)status:[^:]*:([0-9.]+):(.*)")
 
 def _run(command: list[str], environment: dict[str, str], progress: Progress, title: str) -> None:
     """Run a build's command, telling how far it is; its last words explain a failure."""
-    words: list[str] = []
     path = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
     with subprocess.Popen(
         command, env={"PATH": path, "LC_ALL": "C.UTF-8", **environment}, stdin=subprocess.DEVNULL, text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, cwd="/",
     ) as child:  # fmt: skip
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(BUILD_DEADLINE_S, end)
+        timer.daemon = True
+        timer.start()
         try:
-            for line in child.stdout or ():
-                status = _STATUS.match(line)
-                if status:
-                    progress(Step("build", int(float(status[1])), 100, f"{title}: {status[2].strip()}"[:150]))
-                else:
-                    words = [*words[-20:], line.strip()]
-                    if line.startswith("I: "):
-                        progress(Step("build", 0, None, f"{title}: {line[3:].strip()}"[:150]))
+            words = _follow(child.stdout or (), progress, title)
         except BaseException:
             child.kill()
             raise
+        finally:
+            timer.cancel()
+    if late.is_set():
+        raise DeadlineExceeded(
+            "Building the image took too long.", hint="Check the node's package sources and network."
+        )
     if child.returncode != 0:
-        raise _failure(words, shlex.join(command[:1]))
+        raise _failure(words, title)
 
 
-def _failure(words: list[str], tool: str) -> Exception:
+def _follow(lines: Iterable[str], progress: Progress, title: str) -> list[str]:
+    """Tells how far it is; returns the last words."""
+    words: list[str] = []
+    for line in lines:
+        status = _STATUS.match(line)
+        if status:
+            progress(Step("build", int(float(status[1])), 100, f"{title}: {status[2].strip()}"[:150]))
+            continue
+        words = [*words[-20:], line.strip()]
+        if line.startswith("I: "):
+            progress(Step("build", 0, None, f"{title}: {line[3:].strip()}"[:150]))
+    return words
+
+
+def _failure(words: list[str], title: str) -> Exception:
     text = "\n".join(words)
     if re.search(r"No space left on device|not enough free space", text, re.IGNORECASE):
         return out_of_space()
@@ -282,6 +310,8 @@ def _failure(words: list[str], tool: str) -> Exception:
             "The packages that the image is made of could not be fetched.",
             hint="Check the node's package sources and network with apt-get update, then try again.",
         )
-    logger.warning("a build failed in %s; its last words:\n%s", tool, text)
+    logger.warning("the build of %s failed; its last words:\n%s", title, text)
     last = next((line for line in reversed(words) if line.startswith("E:")), words[-1] if words else "no reason given")
-    return EngineFault(f"Building the image failed in {tool}: {last[:200]}", hint="Try again; the node's log has more.")
+    return EngineFault(
+        f"Building the image of {title} failed: {last[:200]}", hint="Try again; the node's log has more."
+    )

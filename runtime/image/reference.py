@@ -11,6 +11,7 @@ from runtime.errors import InvalidSpec
 BUILT_IN = "slipway.local"
 """The pseudo-registry of images built on this node."""
 DOCKER_HUB = "docker.io"
+DOCKER_HUB_ALIASES = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 LENGTH = 400
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -24,6 +25,15 @@ _HOST = re.compile(
 
 def default_registry() -> str:
     return os.environ.get("SLIPWAY_DEFAULT_REGISTRY") or DOCKER_HUB
+
+
+def registry_host(text: str) -> str:
+    """A registry's host name as references have it: in lower case, Docker Hub by one name.  Empty for what is none."""
+    host = text.lower()
+    port = host.rpartition(":")[2] if ":" in host and not host.endswith("]") else "1"
+    if not _HOST.fullmatch(host) or not 1 <= int(port) <= 65535:
+        return ""
+    return DOCKER_HUB if host in DOCKER_HUB_ALIASES else host
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +58,12 @@ class Reference:
             host, path = registry or default_registry(), rest
         name, colon, tag = path.rpartition(":") if ":" in path.rsplit("/", 1)[-1] else (path, "", "")
         if colon and not _TAG.fullmatch(tag):
-            raise _bad(text, f"{tag!r} is not a tag")
+            raise _bad(text, "what follows ':' is not a tag")
         if not _REPOSITORY.fullmatch(name):
-            raise _bad(
-                text, f"{name!r} is not a repository name; use lower-case letters, digits, '.', '_', '-' and '/'"
-            )
-        if not _HOST.fullmatch(host):
-            raise _bad(text, f"{host!r} is not a registry's host name")
+            raise _bad(text, "a repository's name has lower-case letters, digits, '.', '_', '-' and '/' only")
+        host = registry_host(host)
+        if not host:
+            raise _bad(text, "what comes before the first '/' is not a registry's host name")
         if host == DOCKER_HUB and "/" not in name:
             name = f"library/{name}"
         return cls(host, name, tag or ("" if digest else "latest"), digest)

@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
-from urllib.parse import urlsplit
 
 import httpx
 
 from runtime.api import Credentials
-from runtime.errors import ImageCorrupt, ImageDenied, ImageFault, ImageUnavailable, NotFound
+from runtime.errors import ImageCorrupt, ImageDenied, ImageFault, NotFound
 from runtime.image.blobs import MANIFEST_LIMIT
+from runtime.image.reach import Reach
 from runtime.image.reference import DOCKER_HUB, Reference
+from runtime.image.transport import Transport, unavailable
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-TIMEOUT = httpx.Timeout(30, connect=10)
-TRIES = 3
-PAUSE_S = 0.5
-LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 DOCKER_HUB_ENDPOINT = "registry-1.docker.io"
-_CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+TOKEN_LIMIT = 1 << 20
+SLOWEST = 1 << 10
+"""Bytes a second."""
+SLOW_FOR_S = 60.0
+_CHALLENGE = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s",]+))')
+_COUNTRY_SUFFIX = re.compile(r"[a-z]{1,3}\.[a-z]{2}")
+"""Of a country that hands out names one level down, such as co.uk: no site's own domain."""
 
 
-def _unavailable(registry: str, why: str) -> ImageUnavailable:
-    return ImageUnavailable(
-        f"The registry {registry} {why}.",
-        hint="Check its address, and that it runs, then try again.",
-        registry=registry,
-    )
+def may_sign_in_at(registry: str, realm: str) -> bool:
+    """Whether a registry's password may go to this host: the registry itself, its parent domain, or another name in that."""
+    parent = registry.partition(".")[2]
+    if realm == registry:
+        return True
+    if "." not in parent or _COUNTRY_SUFFIX.fullmatch(parent) or parent.rpartition(".")[2].isdigit():
+        return False
+    return realm == parent or realm.endswith(f".{parent}")
 
 
 class RegistryClient:
-    """For one repository.  Close it after use.  ``insecure`` allows plain HTTP; a loopback registry may always use it."""
+    """For one repository.  Close it after use.  ``insecure`` allows plain HTTP; a loopback registry may always use it.
 
-    def __init__(self, reference: Reference, credentials: Credentials | None, *, insecure: bool) -> None:
+    ``confined`` and ``containers``: see :mod:`runtime.image.reach`.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        *,
+        insecure: bool,
+        confined: bool = False,
+        containers: str = "10.89.0.0/16",
+    ) -> None:
         self._reference = reference
         self._credentials = credentials
         self._registry = reference.registry
-        host = DOCKER_HUB_ENDPOINT if self._registry == DOCKER_HUB else self._registry
-        name = host.rsplit(":", 1)[0] if not host.startswith("[") else host[: host.index("]") + 1]
-        self._schemes = ["https", "http"] if insecure or name in LOOPBACK else ["https"]
-        self._host = host
+        self._host = DOCKER_HUB_ENDPOINT if self._registry == DOCKER_HUB else self._registry
+        self._name = httpx.URL(f"https://{self._host}").host
+        self._schemes = ["https", "http"] if insecure or self._name in LOOPBACK else ["https"]
         self._authorization = ""
-        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=True, max_redirects=5, trust_env=True)
+        self._transport = Transport(
+            self._registry, Reach(self._registry, self._host, confined=confined, containers=containers)
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._transport.close()
 
     # what is asked for -----------------------------------------------------------------------------------
 
@@ -60,40 +79,60 @@ class RegistryClient:
         """By tag or digest, at most 8 MiB.  Raises NotFound, ImageDenied, ImageUnavailable, ImageCorrupt."""
         accept = {"Accept": ", ".join((*INDEXES, *MANIFESTS))}
         with self._get(f"manifests/{selector}", accept) as response:
-            content = b""
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > MANIFEST_LIMIT:
-                    raise ImageCorrupt("The image's manifest is too large.", hint="Use another image.")
-            return content
+            if response.status_code == httpx.codes.NOT_FOUND:
+                raise NotFound(
+                    f"The registry {self._registry} has no image {self._reference.repository}:{selector[:80]}.",
+                    hint="Check the name and the tag.",
+                    field="image",
+                )
+            self._check(response)
+            content = self._transport.content(response, MANIFEST_LIMIT)
+        if content is None:
+            raise ImageCorrupt("The image's manifest is too large.", hint="Use another image.")
+        return content
 
     @contextmanager
-    def blob(self, digest: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Where the answer begins (0 when the registry cannot resume), and its chunks."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+    def blob(self, digest: str, offset: int) -> Iterator[tuple[int, int | None, Iterator[bytes]]]:
+        """Where the answer begins (0 when the registry cannot resume), how long the whole blob is if it says, and the chunks."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         with self._get(f"blobs/{digest}", headers) as response:
+            if response.status_code in {httpx.codes.NOT_FOUND, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE}:
+                raise ImageCorrupt(
+                    f"The registry {self._registry} lacks a part of the image.",
+                    hint="The image must be pushed anew.",
+                    registry=self._registry,
+                )
+            self._check(response)
             begins = offset if response.status_code == httpx.codes.PARTIAL_CONTENT else 0
-            yield begins, self._chunks(response)
+            said = response.headers.get("Content-Length", "")
+            yield begins, begins + int(said) if said.isdigit() else None, self._chunks(response)
 
     def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
+        """As they come.  One slower than :data:`SLOWEST` is given up."""
+        since, got = time.monotonic(), 0
         try:
-            yield from response.iter_raw(1 << 18)
-        except httpx.HTTPError as error:
-            raise _unavailable(self._registry, f"broke off the download ({type(error).__name__})") from None
+            for chunk in response.iter_raw():
+                yield chunk
+                got += len(chunk)
+                if (now := time.monotonic()) - since >= SLOW_FOR_S:
+                    if got < SLOWEST * SLOW_FOR_S:
+                        raise unavailable(self._registry, "sends too slowly")
+                    since, got = now, 0
+        except httpx.HTTPError:
+            raise unavailable(self._registry, "broke off the download") from None
 
     # how it is asked -------------------------------------------------------------------------------------
 
     @contextmanager
     def _get(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         url = f"/v2/{self._reference.repository}/{path}"
-        response = self._patiently(lambda: self._send(url, headers))
+        response = self._transport.patiently(lambda: self._send(url, headers))
         try:
-            if response.status_code == httpx.codes.UNAUTHORIZED:
+            if response.status_code == httpx.codes.UNAUTHORIZED and response.url.host == self._name:
                 challenge = response.headers.get("WWW-Authenticate", "")
                 response.close()
                 self._authenticate(challenge)
-                response = self._patiently(lambda: self._send(url, headers))
-            self._check(response)
+                response = self._transport.patiently(lambda: self._send(url, headers))
             yield response
         finally:
             response.close()
@@ -103,8 +142,7 @@ class RegistryClient:
         sent = {**headers, **({"Authorization": self._authorization} if self._authorization else {})}
         for number, scheme in enumerate(self._schemes):
             try:
-                request = self._client.build_request("GET", f"{scheme}://{self._host}{url}", headers=sent)
-                response = self._client.send(request, stream=True)
+                response = self._transport.get(f"{scheme}://{self._host}{url}", sent)
             except (httpx.ConnectError, httpx.RemoteProtocolError):
                 if number + 1 == len(self._schemes):
                     raise
@@ -113,36 +151,14 @@ class RegistryClient:
             return response
         raise AssertionError("a client has at least one scheme")
 
-    def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        """Again, with pauses, while the failure looks like a passing one."""
-        for attempt in range(TRIES):
-            last = attempt + 1 == TRIES
-            try:
-                response = send()
-            except httpx.ConnectError:
-                raise _unavailable(self._registry, "cannot be reached") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if last:
-                    raise _unavailable(self._registry, f"does not answer properly ({type(error).__name__})") from None
-            else:
-                if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR or last:
-                    return response
-                response.close()
-            time.sleep(PAUSE_S * 2**attempt)
-        raise AssertionError("the last try returns or raises")
-
     def _check(self, response: httpx.Response) -> None:
         status = response.status_code
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise self._denied()
-        if status == httpx.codes.NOT_FOUND:
-            raise NotFound(
-                f"The registry {self._registry} has no image {self._reference.repository}:{self._reference.selector[:80]}.",
-                hint="Check the name and the tag.",
-                field="image",
-            )
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            raise unavailable(self._registry, "has been asked too often for now")
         if status not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
-            raise _unavailable(self._registry, f"answered with an error (HTTP {status})")
+            raise unavailable(self._registry, f"answered with an error (HTTP {status})")
 
     def _denied(self) -> ImageFault:
         if self._credentials:
@@ -160,30 +176,62 @@ class RegistryClient:
     # authentication --------------------------------------------------------------------------------------
 
     def _authenticate(self, challenge: str) -> None:
-        """Basic at once; for Bearer a token from the realm that the registry names."""
-        kind, _, rest = challenge.partition(" ")
-        if kind.lower() == "basic":
+        """For Bearer a token from the realm that the registry names; else Basic at once."""
+        _, bearer, rest = challenge.partition("Bearer ") if "Bearer " in challenge else challenge.partition("bearer ")
+        if bearer:
+            found = {name.lower(): quoted or plain for name, quoted, plain in _CHALLENGE.findall(rest)}
+            self._authorization = f"Bearer {self._token(found)}"
+        elif challenge.lower().startswith("basic"):
             if self._credentials is None:
                 raise self._denied()
-            self._authorization = httpx.BasicAuth(self._credentials.username, self._credentials.password)._auth_header  # noqa: SLF001 -- its public way in needs a request
-            return
-        if kind.lower() != "bearer":
-            raise _unavailable(self._registry, "asks for a kind of sign-in that is not supported")
-        self._authorization = f"Bearer {self._token(dict(_CHALLENGE.findall(rest)))}"
+            self._authorization = _basic(self._credentials)
+        else:
+            raise unavailable(self._registry, "asks for a kind of sign-in that is not supported")
 
     def _token(self, parameters: dict[str, str]) -> str:
-        realm = parameters.get("realm", "")
-        if urlsplit(realm).scheme not in {"https", *self._schemes}:
-            raise _unavailable(self._registry, "names a sign-in address that is not safe")
-        query: dict[str, str] = {key: parameters[key] for key in ("service", "scope") if key in parameters}
-        credentials = self._credentials
-        auth = httpx.BasicAuth(credentials.username, credentials.password) if credentials else None
+        """For this repository, whatever the registry would have us ask for.  The password goes to its own site only."""
         try:
-            response = self._client.get(realm, params=query, auth=auth or httpx.USE_CLIENT_DEFAULT)
-            body = response.json() if response.status_code == httpx.codes.OK else {}
-        except (httpx.HTTPError, ValueError):
-            raise _unavailable(self._registry, "cannot sign us in: its token service does not answer") from None
-        token = body.get("token") or body.get("access_token") if isinstance(body, dict) else None
-        if not token:
+            realm = httpx.URL(parameters.get("realm", ""))
+        except httpx.InvalidURL:
+            realm = httpx.URL("")
+        if realm.scheme != "https" and not (realm.scheme in self._schemes and realm.host == self._name):
+            raise unavailable(self._registry, "names a sign-in address that is not safe")
+        headers = {}
+        if self._credentials:
+            if not may_sign_in_at(self._name, realm.host):
+                raise ImageDenied(
+                    f"The registry {self._registry} wants the sign-in at another site, {realm.host}; no password was sent there.",
+                    hint="Use the registry without credentials, or another registry.",
+                    registry=self._registry,
+                )
+            headers["Authorization"] = _basic(self._credentials)
+        query = {"scope": f"repository:{self._reference.repository}:pull"}
+        if "service" in parameters:
+            query["service"] = parameters["service"]
+        return self._ask_for_token(str(realm), query, headers)
+
+    def _ask_for_token(self, realm: str, query: dict[str, str], headers: dict[str, str]) -> str:
+        try:
+            response = self._transport.get(realm, headers, query)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise unavailable(self._registry, "cannot sign us in: its token service does not answer") from None
+        try:
+            content = self._transport.content(response, TOKEN_LIMIT)
+        finally:
+            response.close()
+        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise unavailable(self._registry, "cannot sign us in: its token service does not answer")
+        try:
+            body = json.loads(content or b"") if response.status_code == httpx.codes.OK else {}
+        except (ValueError, RecursionError):
+            body = {}
+        token = (body.get("token") or body.get("access_token")) if isinstance(body, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise self._denied()
-        return str(token)
+        return token
+
+
+def _basic(credentials: Credentials) -> str:
+    request = httpx.Request("GET", "https://none.invalid")
+    signed = next(httpx.BasicAuth(credentials.username, credentials.password).auth_flow(request))
+    return str(signed.headers["Authorization"])

@@ -6,13 +6,13 @@ content by digest that the next try finds or :meth:`ImageStore.gc` removes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
-import shutil
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,10 +27,14 @@ from runtime.errors import (
     RuntimeFault,
 )
 from runtime.home import Home, atomic_write
-from runtime.image.blobs import Blobs
+from runtime.image.blobs import Blobs, parse_json
+from runtime.image.collection import Collection
+from runtime.image.config import check_fields
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import disk_full, out_of_space
+from runtime.image.unpack import diff_id as diff_id_of
 from runtime.image.unpack import unpack
+from runtime.kernel.tree import remove_tree
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
 CONTENT_LOCK = "image-content"
@@ -45,8 +49,9 @@ def architecture() -> str:
 
 
 class ImageStore:
-    def __init__(self, home: Home, in_use: Callable[[], AbstractSet[str]] = frozenset) -> None:
-        """``in_use``: ids of the images that containers are made of.  They stay, also when no reference names them any more."""
+    """``in_use``: ids of the images that containers have; these stay whole even when their last name is another image's now."""
+
+    def __init__(self, home: Home, in_use: Callable[[], Iterable[str]] = tuple) -> None:
         self._home = home
         self._in_use = in_use
         self.blobs = Blobs(home)
@@ -54,6 +59,7 @@ class ImageStore:
         self._layers = home.images / "layers"
         self._layers.mkdir(mode=0o700, exist_ok=True)
         self._cache: dict[str, Image] = {}
+        self._collection = Collection(home, self.blobs)
 
     # references ------------------------------------------------------------------------------------------
 
@@ -80,9 +86,14 @@ class ImageStore:
     # images ----------------------------------------------------------------------------------------------
 
     def resolve(self, text: str) -> str:
-        """Id of an image that is here.  A name without a registry means a built-in image first.  Raises NotFound, InvalidSpec."""
+        """Id of an image that is here.  A name without a registry means a built-in image first.  Raises NotFound, InvalidSpec.
+
+        An id is enough for an image without a name, as long as a container keeps it here.
+        """
         table = self.references()
-        if text in table.values() or (text.startswith("sha256:") and text in self._in_use()):
+        if text in table.values():
+            return text
+        if text.startswith("sha256:") and text in self._in_use() and self.blobs.has(text):
             return text
         if text.startswith("sha256:"):
             raise NotFound("The image is not on this node.", hint="Pull it first.", field="image")
@@ -96,7 +107,10 @@ class ImageStore:
         known = self._cache.get(id)
         if known is None:
             known = self._cache[id] = self._read(id)
-        return known
+        return replace(known, references=self._names(id))
+
+    def _names(self, id: str) -> tuple[str, ...]:
+        return tuple(sorted(name for name, target in self.references().items() if target == id))
 
     def images(self) -> tuple[Image, ...]:
         return tuple(self._read(id) for id in sorted(set(self.references().values())))
@@ -117,7 +131,7 @@ class ImageStore:
         )
         return Image(
             id=id,
-            references=tuple(sorted(name for name, target in self.references().items() if target == id)),
+            references=self._names(id),
             architecture=str(config.get("architecture", "")),
             os=str(config.get("os", "")),
             size=sum(layer.size for layer in layers),
@@ -136,8 +150,9 @@ class ImageStore:
     # adding ----------------------------------------------------------------------------------------------
 
     def check_config(self, config: Mapping[str, Any], layers: int) -> list[str]:
-        """Returns the diff_ids.  Raises ImageUnsuitable (another platform), ImageCorrupt."""
-        diff_ids = (config.get("rootfs") or {}).get("diff_ids")
+        """Returns the diff_ids.  Raises ImageUnsuitable (another platform), ImageCorrupt (a field of the wrong kind)."""
+        rootfs = config.get("rootfs")
+        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if (
             not isinstance(diff_ids, list)
             or len(diff_ids) != layers
@@ -146,6 +161,7 @@ class ImageStore:
             raise ImageCorrupt(
                 "The image's configuration does not fit its layers.", hint="The image must be pushed anew."
             )
+        check_fields(config)
         wanted = architecture()
         if config.get("architecture") != wanted or config.get("os") != "linux":
             raise ImageUnsuitable(
@@ -156,36 +172,53 @@ class ImageStore:
         return diff_ids
 
     def ensure_layer(self, digest: str, diff_id: str) -> None:
-        """Unpack a layer whose blob is here.  Processes that want the same layer wait for one.  Raises as unpack does."""
+        """Unpack a layer whose blob is here.  Processes that want the same layer wait for one.  Raises as unpack does.
+
+        A layer that is unpacked already is this image's only if its own blob unpacks to it: whoever knows no more of a layer
+        than its diff_id gets nothing by naming it.
+        """
         target = self._layer(diff_id).parent
-        if target.exists():
+        proof = target / "from" / self.blobs.path(digest).name
+        if proof.exists():
             return
         with self._home.lock(f"layer-{target.name[:32]}", timeout_s=1800):
-            if target.exists():
-                return
-            temporary = self.blobs.ingest / f"{target.name}.fs"
-            shutil.rmtree(temporary, ignore_errors=True)
             try:
-                (temporary / "fs").mkdir(parents=True)
-                (temporary / "fs").chmod(0o755)  # whatever the umask: it is the root folder of containers
-                with self.blobs.path(digest).open("rb") as source:
-                    actual, _ = unpack(source, temporary / "fs")
-                if actual != diff_id:
-                    raise ImageCorrupt(
-                        "A layer of the image is not what its configuration says.",
-                        hint="The image must be pushed anew.",
-                    )
-                os.sync()
-                os.rename(temporary, target)
+                if target.exists():
+                    self._prove(digest, diff_id, proof)
+                else:
+                    self._unpack(digest, diff_id, target)
             except OSError as error:
                 raise (out_of_space() if disk_full(error) else error) from None
             finally:
-                shutil.rmtree(temporary, ignore_errors=True)
                 self._home.forget_lock(f"layer-{target.name[:32]}")
+
+    def _prove(self, digest: str, diff_id: str, proof: Path) -> None:
+        with self.blobs.path(digest).open("rb") as source:
+            if diff_id_of(source) != diff_id:
+                raise _another_layer()
+        proof.parent.mkdir(exist_ok=True)
+        proof.touch()
+
+    def _unpack(self, digest: str, diff_id: str, target: Path) -> None:
+        temporary = self.blobs.ingest / f"{target.name}.fs"
+        remove_tree(temporary)
+        try:
+            (temporary / "from").mkdir(parents=True)
+            (temporary / "from" / self.blobs.path(digest).name).touch()
+            (temporary / "fs").mkdir()
+            (temporary / "fs").chmod(0o755)  # whatever the umask: it is the root folder of containers
+            with self.blobs.path(digest).open("rb") as source:
+                actual, _ = unpack(source, temporary / "fs")
+            if actual != diff_id:
+                raise _another_layer()
+            os.sync()
+            os.rename(temporary, target)
+        finally:
+            remove_tree(temporary)
 
     def adopt(self, manifest: bytes, reference: Reference, progress: Progress = no_progress) -> Image:
         """Unpack the layers of a manifest whose blobs are all here, then give it its reference."""
-        parsed = json.loads(manifest)
+        parsed = parse_json(manifest)
         config = self.blobs.json(parsed["config"]["digest"])
         diff_ids = self.check_config(config, len(parsed["layers"]))
         for number, (layer, diff_id) in enumerate(zip(parsed["layers"], diff_ids, strict=True)):
@@ -203,14 +236,16 @@ class ImageStore:
         *,
         credentials: Credentials | None = None,
         insecure: bool = False,
+        confined: bool = False,
         progress: Progress = no_progress,
     ) -> Image:
         """See :meth:`runtime.api.Engine.pull`."""
         from runtime.image.pull import pull
 
+        wanted = Reference.parse(reference)
         try:
-            return pull(self, Reference.parse(reference), credentials=credentials, insecure=insecure, progress=progress)
-        except ImageUnavailable:
+            return pull(self, wanted, credentials=credentials, insecure=insecure, confined=confined, progress=progress)
+        except (ImageUnavailable, DeadlineExceeded):
             raise  # what has come so far is what the next try goes on from
         except RuntimeFault:
             self.gc()
@@ -285,41 +320,51 @@ class ImageStore:
         self.gc()
 
     def gc(self) -> tuple[str, ...]:
-        """Remove content that no referenced image has; returns what went.
+        """Remove content that no referenced image and no container's image has; returns what went.
 
         Whoever adds an image holds :meth:`adding`; while somebody does, nothing is removed and the next call does it.
         """
         try:
             with self._home.lock(CONTENT_LOCK, timeout_s=1):
-                return self._gc()
+                gone = self._collection.bury(self._kept())
         except DeadlineExceeded:
-            return ()
+            gone = ()
+        self._collection.empty_graves()
+        return gone
 
-    def blob_lock(self, digest: str) -> AbstractContextManager[None]:
-        """Two pulls of the same blob download it once."""
-        return self._home.lock(f"blob-{self.blobs.path(digest).name[:32]}", timeout_s=1800)
+    def sweep(self) -> tuple[str, ...]:
+        """Remove what a crash left of unpacking, building, writing and removing; what is being done now is left alone."""
+        return self._collection.sweep()
+
+    @property
+    def containers(self) -> str:
+        """The block of the containers' subnets."""
+        return self._home.subnets
+
+    def blob_lock(self, part: str) -> AbstractContextManager[None]:
+        """Two pulls of the same blob from the same registry download it once."""
+        return self._home.lock(f"blob-{part[:77]}", timeout_s=1800)
 
     def adding(self) -> AbstractContextManager[None]:
         """Held while content is here that no reference names yet."""
         return self._home.lock(CONTENT_LOCK, timeout_s=60, shared=True)
 
-    def _gc(self) -> tuple[str, ...]:
+    def _kept(self) -> set[str]:
+        """Digests of the blobs, and diff_ids of the layers, of every image that has a name or a container."""
         keep: set[str] = set()
-        for id in set(self.references().values()) | self._in_use():
-            manifest = self.blobs.json(id)
-            config = self.blobs.json(manifest["config"]["digest"])
-            keep |= {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}
-            keep |= set(config["rootfs"]["diff_ids"])
-        gone = [digest for digest in self.blobs.digests() if digest not in keep]
-        for part in self.blobs.ingest.glob("*.part"):
-            part.unlink()
-        for digest in gone:
-            self.blobs.path(digest).unlink(missing_ok=True)
-        for folder in list(self._layers.iterdir()):
-            if f"sha256:{folder.name}" not in keep:
-                shutil.rmtree(folder)
-                gone.append(f"layer {folder.name}")
-        return tuple(gone)
+        for id in {*self.references().values(), *self._in_use()}:
+            with contextlib.suppress(NotFound):  # lost by other hands: nothing of it can be kept
+                manifest = self.blobs.json(id)
+                config = self.blobs.json(manifest["config"]["digest"])
+                keep |= {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}
+                keep |= set(config["rootfs"]["diff_ids"])
+        return keep
+
+
+def _another_layer() -> ImageCorrupt:
+    return ImageCorrupt(
+        "A layer of the image is not what its configuration says.", hint="The image must be pushed anew."
+    )
 
 
 def _spellings(text: str) -> set[str]:

@@ -221,7 +221,7 @@ def test_a_layer_that_fails_ends_the_others_at_once(engine: Engine, home: Home, 
     with door(shop) as slow:
         slow.slow_s = 0.02
         before = traces(home)
-        with pytest.raises(Exception, match=r"has no image|answered with an error|ended the download"):
+        with pytest.raises(Exception, match=r"lacks a part|answered with an error|ended the download"):
             engine.pull(f"{slow.address}/holed")
         assert slow.passed < 8 << 20
     for part in parts(home):

@@ -76,10 +76,11 @@ class FakeEngine:
         *,
         credentials: Credentials | None = None,
         insecure: bool = False,
+        confined: bool = False,
         progress: Progress = no_progress,
     ) -> Image:
         """Every name exists, but for what contains ``missing``, ``denied``, ``corrupt`` or ``otherarch``."""
-        del credentials, insecure
+        del credentials, insecure, confined
         parsed = Reference.parse(reference)
         self.misbehaviour.act("pull")
         for number in range(1, 4):

@@ -65,7 +65,7 @@ class NativeEngine:
         self._lifecycle = Lifecycle(home, self.store, self._networks)
         self._records = self._lifecycle.records
         self._removal = Removal(home, self._lifecycle)
-        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks)
+        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store)
         self._sampler = Sampler(home)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,9 +79,12 @@ class NativeEngine:
         *,
         credentials: Credentials | None = None,
         insecure: bool = False,
+        confined: bool = False,
         progress: Progress = no_progress,
     ) -> Image:
-        return self.store.pull(reference, credentials=credentials, insecure=insecure, progress=progress)
+        return self.store.pull(
+            reference, credentials=credentials, insecure=insecure, confined=confined, progress=progress
+        )
 
     def load(
         self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
@@ -100,19 +103,16 @@ class NativeEngine:
     def remove_image(self, reference: str) -> None:
         self.store.remove(reference, in_use=self._user_of)
 
-    def _images_in_use(self) -> set[str]:
-        found = set()
-        for id in self._records.ids():
-            with contextlib.suppress(NotFound):
-                found.add(self._records.spec(id).image)
-        return found
-
     def _user_of(self, image: str) -> str | None:
+        return next((id for id, used in self._images_of_containers() if used == image), None)
+
+    def _images_of_containers(self) -> Iterator[tuple[str, str]]:
         for id in self._records.ids():
             with contextlib.suppress(NotFound):  # removed in this moment
-                if self._records.spec(id).image == image:
-                    return id
-        return None
+                yield id, self._records.spec(id).image
+
+    def _images_in_use(self) -> set[str]:
+        return {image for _, image in self._images_of_containers()}
 
     # create, start ---------------------------------------------------------------------------------------
 
@@ -243,6 +243,8 @@ class NativeEngine:
             failpoint("remove.marked")
             self._removal.finish(spec)
         self._records.reserve.fill()
+        if spec.image not in self.store.references().values():
+            self.store.gc()  # the container was all that kept it
 
     @told()
     def settle(self, id: str) -> ContainerStatus:

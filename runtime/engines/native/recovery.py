@@ -12,6 +12,7 @@ from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
 from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
+from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, link
 from runtime.network.attach import TenantNetworks
 
@@ -22,11 +23,14 @@ RUN_FOLDERS = (("runc", "runtime"), ("lower", "mount"), ("bundle", "mount"), ("c
 
 
 class Recovery:
-    def __init__(self, home: Home, lifecycle: Lifecycle, removal: Removal, networks: TenantNetworks) -> None:
+    def __init__(
+        self, home: Home, lifecycle: Lifecycle, removal: Removal, networks: TenantNetworks, images: ImageStore
+    ) -> None:
         self._home = home
         self._lifecycle = lifecycle
         self._removal = removal
         self._networks = networks
+        self._images = images
         self._records = lifecycle.records
 
     def reconcile(self) -> Reconciliation:
@@ -71,6 +75,7 @@ class Recovery:
         A container in the making holds its id's lock, so each id is looked at again under its lock before anything goes.
         """
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
+        swept += self._images.sweep()
         for folder in (self._home.final, self._home.tenants, self._home.images, self._home.run / "endpoints"):
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
         swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
