@@ -115,12 +115,11 @@ class LaunchForm:
     def request(self, tenant: Tenant) -> LaunchRequest | None:
         """None when something is wrong; ``errors`` says what."""
         item = self.item
-        host = self.image.split("/", 1)[0]
         found = LaunchRequest(
             name=self.name,
             recipe=item.recipe if item else "",
             image="" if item and item.recipe else self.image,
-            registry=(item.registry if item else None) or selectors.registry_of(tenant, host),
+            registry=(item.registry if item else None) or selectors.registry_for(tenant, self.image),
             command=self.command,
             environment={row.name: row.value for row in self.variables},
             ports=tuple(self._ports()),

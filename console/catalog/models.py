@@ -26,6 +26,8 @@ class Registry(models.Model):
     password_encrypted = models.BinaryField(default=bytes, blank=True)
     """Fernet; see :mod:`console.core.secrets`.  Never rendered, never logged."""
     insecure = models.BooleanField(default=False)
+    trusted = models.BooleanField(default=False)
+    """An admin added it: it may lie on the node itself, where a tenant's own registries must not lead."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()

@@ -16,7 +16,9 @@ from console.core.errors import Missing
 from console.operations import selectors as operations
 from console.operations.models import Operation
 from console.workloads.models import Image
+from runtime.errors import InvalidSpec
 from runtime.image.recipe import Recipe, recipe, recipes
+from runtime.image.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,14 @@ def registry(tenant: Tenant, id: str) -> Registry:
 def registry_of(tenant: Tenant, host: str) -> Registry | None:
     """Whose credentials a reference to this host uses: the tenant's own before everybody's."""
     return registries(tenant).filter(host=host).order_by(F("tenant_id").desc(nulls_last=True)).first()
+
+
+def registry_for(tenant: Tenant, image: str) -> Registry | None:
+    """Of an image reference as a person types it: without a host it is the default registry's."""
+    try:
+        return registry_of(tenant, Reference.parse(image).registry)
+    except InvalidSpec:
+        return None
 
 
 def items(tenant: Tenant) -> tuple[CatalogItem, ...]:

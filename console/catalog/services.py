@@ -20,22 +20,22 @@ from console.operations.models import Operation
 from console.workloads.models import Image
 from runtime.errors import InvalidSpec
 from runtime.image.recipe import recipes
-from runtime.image.reference import Reference
+from runtime.image.reference import BUILT_IN, Reference, registry_host
 
 if TYPE_CHECKING:
     from django.db.models import Field
-
-HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?")
 
 
 @transaction.atomic
 def add_registry(
     *, tenant: Tenant, actor: User, host: str, name: str, username: str = "", password: str = "", insecure: bool = False
 ) -> Registry:
-    """The password is stored encrypted and shown to nobody.  Raises Missing, NotAllowed, Invalid."""
+    """The password is stored encrypted and shown to nobody.  Only an admin's may lie on the node itself.
+
+    Raises Missing, NotAllowed, Invalid.
+    """
     require(actor, tenant, Role.OWNER)
-    if not HOST.fullmatch(host):
-        raise Invalid("host", _("Write the registry's host name, with its port if need be, and nothing else."))
+    host = _host(host, actor)
     _fits(Registry, host=host, name=name, username=username)
     if bool(username) != bool(password):
         raise Invalid("password", _("Give both a user name and a password, or neither."))
@@ -47,12 +47,26 @@ def add_registry(
                 name=name or host[:80],
                 username=username,
                 insecure=insecure,
+                trusted=actor.is_superuser,
                 password_encrypted=secrets.encrypt(password) if password else b"",
             )
     except IntegrityError:
         raise Invalid("host", _("This registry is in the list already.")) from None
     audit("registry.add", actor=actor, tenant=tenant, target=row.id, host=host)
     return row
+
+
+def _host(text: str, actor: User) -> str:
+    """As references have it.  A name that only turns out to lead to the node is refused when it is pulled from."""
+    host = registry_host(text)
+    if not host:
+        raise Invalid("host", _("Write the registry's host name, with its port if need be, and nothing else."))
+    if host == BUILT_IN:
+        raise Invalid("host", _("This name is the node's own, for its built-in applications."))
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if not actor.is_superuser and (name == "localhost" or re.fullmatch(r"127\.[0-9.]+|\[::1\]|0\.0\.0\.0", name)):
+        raise Invalid("host", _("This address is the node itself: only an admin can add a registry there."))
+    return host
 
 
 @transaction.atomic

@@ -16,6 +16,7 @@ from console.core import secrets
 from console.workloads.models import Image as ImageRow
 from runtime.api import Credentials, Engine, Image, Progress
 from runtime.image.recipe import find
+from runtime.image.reference import Reference
 
 
 def built_in(engine: Engine, slug: str, progress: Progress) -> Image:
@@ -28,12 +29,23 @@ def built_in(engine: Engine, slug: str, progress: Progress) -> Image:
 def pulled(
     engine: Engine, tenant: Tenant | None, reference: str, registry: Registry | None, progress: Progress
 ) -> Image:
-    """Asks the registry each time: its yes to this tenant is what makes the image the tenant's."""
+    """Asks the registry each time: its yes to this tenant is what makes the image the tenant's.
+
+    Only a registry that the node's admin chose (the default one, everybody's, one that an admin added) may lie on the node.
+    """
     credentials = None
     if registry is not None and registry.username:
         credentials = Credentials(registry.username, secrets.decrypt(bytes(registry.password_encrypted)))
+    if registry is None:
+        trusted = Reference.parse(reference).registry == settings.DEFAULT_REGISTRY
+    else:
+        trusted = registry.trusted or registry.tenant_id is None
     image = engine.pull(
-        reference, credentials=credentials, insecure=bool(registry and registry.insecure), progress=progress
+        reference,
+        credentials=credentials,
+        insecure=bool(registry and registry.insecure),
+        confined=not trusted,
+        progress=progress,
     )
     record(tenant, reference, image)
     return image

@@ -27,7 +27,7 @@ from console.workloads.models import Container, ContainerEvent, PublishedPort
 from runtime.api import ContainerSpec, ContainerStatus, Limits, Port, State
 from runtime.errors import InvalidSpec, RuntimeFault
 from runtime.image.recipe import Recipe, recipe
-from runtime.image.reference import Reference
+from runtime.image.reference import BUILT_IN, Reference
 from runtime.validation import (
     ENVIRONMENT_NAME,
     LEAST_CPU_MILLIS,
@@ -95,10 +95,12 @@ def _check_image(_tenant: Tenant, request: LaunchRequest) -> None:
             raise Invalid("image", _("There is no such application in the catalog."))
         return
     try:
-        Reference.parse(request.image)
+        built_in = Reference.parse(request.image).registry == BUILT_IN
     except InvalidSpec as fault:
         said = person(fault)
         raise Invalid("image", f"{said.message} {said.hint}") from None
+    if built_in:
+        raise Invalid("image", _("Built-in applications are launched from the catalog."))
 
 
 def words(command: str) -> list[str]:

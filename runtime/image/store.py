@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -341,9 +341,15 @@ class ImageStore:
         """The block of the containers' subnets."""
         return self._home.subnets
 
-    def blob_lock(self, part: str) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def blob_lock(self, part: str) -> Iterator[None]:
         """Two pulls of the same blob from the same registry download it once."""
-        return self._home.lock(f"blob-{part[:77]}", timeout_s=1800)
+        name = f"blob-{part.removesuffix('.part')}"
+        with self._home.lock(name, timeout_s=1800):
+            try:
+                yield
+            finally:
+                self._home.forget_lock(name)
 
     def adding(self) -> AbstractContextManager[None]:
         """Held while content is here that no reference names yet."""

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from console.accounts.models import AuditEvent, Tenant, User
+from console.accounts.models import AuditEvent, Membership, Role, Tenant, User
 from console.catalog import selectors, services
 from console.catalog.models import Registry, Repository
 from console.core import secrets
@@ -73,6 +73,11 @@ def test_a_form_that_is_refused_comes_back_without_its_password(owner: User) -> 
         ({"host": "user:secret@registry.example.org"}, "host"),
         ({"host": "registry.example.org:port"}, "host"),
         ({"host": f"{'a' * 255}.example.org"}, "host"),
+        ({"host": "registry.example.org:65536"}, "host"),
+        ({"host": "slipway.local"}, "host"),
+        ({"host": "localhost:5000"}, "host"),
+        ({"host": "127.0.0.1:5000"}, "host"),
+        ({"host": "[::1]:5000"}, "host"),
         ({"name": "n" * 81}, "name"),
         ({"username": "robot"}, "password"),
         ({"password": SECRET}, "password"),
@@ -152,10 +157,14 @@ class Asked:
 
     credentials: list[Credentials | None] = field(default_factory=list)
     insecure: list[bool] = field(default_factory=list)
+    confined: list[bool] = field(default_factory=list)
 
-    def pull(self, _reference: str, *, credentials: Credentials | None, insecure: bool, **_: object) -> None:
+    def pull(
+        self, _reference: str, *, credentials: Credentials | None, insecure: bool, confined: bool, **_: object
+    ) -> None:
         self.credentials.append(credentials)
         self.insecure.append(insecure)
+        self.confined.append(confined)
         raise InterruptedError
 
 
@@ -166,6 +175,46 @@ def test_the_engine_gets_the_credentials_in_clear_and_shows_none(tenant: Tenant,
     assert engine.credentials == [Credentials("robot", SECRET)]
     assert engine.insecure == [False]
     assert SECRET not in repr(engine.credentials)
+
+
+def test_only_what_the_nodes_admin_chose_may_lie_on_the_node(
+    tenant: Tenant, owner: User, admin: User, registry: Registry, settings: object
+) -> None:
+    """The engine is told whether a tenant's own choice leads it."""
+    Membership.objects.create(user=admin, tenant=tenant, role=Role.OWNER)
+    by_admin = services.add_registry(tenant=tenant, actor=admin, host="localhost:5000", name="On the node")
+    shared = Registry.objects.create(tenant=None, host="all.example.org", name="Everybody's")
+    settings.DEFAULT_REGISTRY = "127.0.0.1:5001"  # type: ignore[attr-defined]
+    engine = Asked()
+    for one, reference in (
+        (registry, f"{HOST}/app"),
+        (None, "127.0.0.1:6379/app"),
+        (by_admin, "localhost:5000/app"),
+        (shared, "all.example.org/app"),
+        (None, "127.0.0.1:5001/app"),
+    ):
+        with pytest.raises(InterruptedError):
+            images.pulled(engine, tenant, reference, one, no_progress)  # type: ignore[arg-type]
+    assert engine.confined == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("host", "image"),
+    [("docker.io", "nginx"), ("index.docker.io", "team/app:1"), ("Registry.Example.org", "registry.EXAMPLE.org/app")],
+)
+def test_a_reference_finds_its_registrys_credentials_however_it_is_written(
+    tenant: Tenant, owner: User, host: str, image: str
+) -> None:
+    made = services.add_registry(tenant=tenant, actor=owner, host=host, name="", username="robot", password=SECRET)
+    assert selectors.registry_for(tenant, image) == made
+
+
+def test_a_built_in_image_is_not_launched_by_its_name(owner: User) -> None:
+    """Else whoever answers to that name in the network would be asked for it."""
+    typed = {"name": "x", "image": "slipway.local/nginx", "memory": "64", "cpu": "1", "pids": "64"}
+    answer = signed_in(owner).post("/catalog/launch/", typed)
+    assert answer.status_code == 422
+    assert set(answer.context["form"].errors) == {"image"}
 
 
 def test_a_tenants_own_registry_goes_before_everybodys(tenant: Tenant, outsider: User, registry: Registry) -> None:
