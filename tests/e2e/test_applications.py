@@ -10,7 +10,8 @@ import pytest
 
 from tests.stack import Stack
 
-SECRET = "a-test-password"
+SECRET = "a \"test\" \\ 'password' $HOME"
+"""With what shells and configuration files take for their own."""
 
 
 def _client(command: list[str], environment: dict[str, str] | None = None, within_s: float = 60) -> str:
