@@ -270,6 +270,7 @@ SENTENCES = (
     _("supervisor lost"),
     _("it is empty, too long, or has spaces around it"),
     _("what follows '@' is not a sha256 digest"),
+<<<<<<< HEAD
     _("%(host)s is not a registry's host name"),
     _("%(name)s is not a repository name; use lower-case letters, digits, '.', '_', '-' and '/'"),
     _("%(tag)s is not a tag"),
@@ -299,3 +300,55 @@ SENTENCES = (
     _("The kernel does not let the cgroup controller %(controller)s be used for containers: %(why)s."),
     _("The kernel offers no cgroup controller %(controller)s to containers."),
 )
+=======
+    _("There is no such application in the catalog."),
+    _("The image does not have the command, or the interpreter or library that the command needs."),
+    _("The command is not a program of this node's architecture, or a script without '#!'."),
+    _("The container exists already."),
+    _("Choose another command or user."),
+    _("Choose a directory of the image."),
+    _("The container could not be started: %(why)s"),
+    _("out of memory"),
+    _("supervisor lost"),
+    _("The container is gone from the node without a trace."),
+)
+_PLACE = re.compile(r"%\((\w+)\)s")
+
+
+def in_the_readers_language(sentence: str) -> str:
+    """A message, a hint, or the one followed by the other.  English where the catalog does not have it."""
+    if not sentence or (get_language() or "en").startswith("en"):
+        return sentence
+    whole = gettext(sentence)
+    if whole != sentence:
+        return whole
+    for hint in _hints():
+        if sentence.endswith(f". {hint}"):
+            return in_the_readers_language(sentence.removesuffix(f" {hint}")) + gettext(hint)
+    for known, shape in _shapes():
+        found = shape.fullmatch(sentence)
+        if found:
+            return gettext(known) % {name: in_the_readers_language(value) for name, value in found.groupdict().items()}
+    return sentence
+
+
+@functools.cache
+def _hints() -> tuple[str, ...]:
+    return tuple(
+        sorted((one for one in SENTENCES if one.endswith(".") and not _PLACE.search(one)), key=len, reverse=True)
+    )
+
+
+@functools.cache
+def _shapes() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Those with values, the most telling first: the one with the most words of its own."""
+    found = sorted((one for one in SENTENCES if _PLACE.search(one)), key=lambda one: -len(_PLACE.sub("", one)))
+    return tuple((one, _shape(one)) for one in found)
+
+
+def _shape(sentence: str) -> re.Pattern[str]:
+    pieces = _PLACE.split(sentence)
+    return re.compile(
+        "".join(f"(?P<{text}>.+?)" if place % 2 else re.escape(text) for place, text in enumerate(pieces)), re.DOTALL
+    )
+>>>>>>> ec468fe (A failure's reason reads in the reader's language wherever it is shown; a container that dug deeper than any path is removed)

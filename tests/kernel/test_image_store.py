@@ -24,6 +24,7 @@ from tests import archives
 from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, LAYER, MANIFEST, Registry, busybox, digest, layer, registry
 from tests.traces import traces
+from tests.unit.test_tree import deep
 
 pytestmark = pytest.mark.root
 
@@ -384,3 +385,11 @@ def test_an_archive_cannot_name_itself_a_built_in_image(engine: Engine, tmp_path
     assert caught.value.field == "image"
     assert engine.images() == ()
     assert engine.load(honest, reference="slipway.local/own:1")[0].references == ("slipway.local/own:1",)
+
+
+def test_a_container_that_dug_deeper_than_any_path_is_removed(engine: NativeEngine, home: Home, shop: Registry) -> None:
+    image = engine.pull(shop.put("app", busybox()))
+    engine.create(spec(image.id))
+    deep(home.container("ckept") / "upper", 2500)
+    engine.remove("ckept", force=True)
+    assert list(home.containers.iterdir()) == []
