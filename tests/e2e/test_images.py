@@ -83,13 +83,9 @@ def _notice(page: str) -> str:
 
 
 def gone(session: Session, stack: Stack, container: str) -> None:
+    """Removed: it is on the list no more, and its name is free."""
     session.remove(container)
-    deadline = time.monotonic() + 60
-    while 'data-operation-state="succeeded"' not in session.client.get(f"/containers/{container}/").text:
-        if session.client.get(f"/containers/{container}/status/").status_code == 404:
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    stack._until(lambda: container not in session.client.get("/containers/").text, 60, f"removed: {container}")
 
 
 def _denied(shop: Registry) -> str:
