@@ -71,7 +71,6 @@ SENTENCES = (
     _("A container that is %(state)s cannot become %(wanted)s."),
     _("A container uses the image."),
     _("A container with this id exists with another configuration."),
-    _("A layer of the image has the entry %(entry)s, which leads out of the container."),
     _("A layer of the image has the entry %(entry)s, which %(what)s."),
     _("goes through a broken link"),
     _("goes through something that is not a folder"),
@@ -80,7 +79,6 @@ SENTENCES = (
     _("links to what is not in its layer"),
     _("replaces a folder by something else"),
     _("A layer of the image is damaged."),
-    _("A layer of the image is damaged: %(what)s."),
     _("A layer of the image is not what its configuration says."),
     _("A layer of the image is too large to unpack."),
     _("A part of the image is missing."),
@@ -91,7 +89,6 @@ SENTENCES = (
     _("All %(number)s subnets of %(block)s belong to tenants already."),
     _("Another operation has held %(what)s for more than %(seconds)s seconds."),
     _("Begin it with '/'."),
-    _("Building the image failed in %(tool)s: %(why)s"),
     _("Check its address, and that it runs, then try again."),
     _("Check the command, or leave it empty to run the image's own."),
     _("Check the command."),
@@ -270,10 +267,6 @@ SENTENCES = (
     _("supervisor lost"),
     _("it is empty, too long, or has spaces around it"),
     _("what follows '@' is not a sha256 digest"),
-<<<<<<< HEAD
-    _("%(host)s is not a registry's host name"),
-    _("%(name)s is not a repository name; use lower-case letters, digits, '.', '_', '-' and '/'"),
-    _("%(tag)s is not a tag"),
     _("%(name)s is not a name for an environment variable."),
     _("%(number)s is not a port."),
     _("%(name)s is not a valid name."),
@@ -289,66 +282,53 @@ SENTENCES = (
     _("The worker was lost again and again while it worked on this."),
     _("Look at the node's log, then try again."),
     _("This socket is the web process's."),
-    _("The kernel offers no cgroup controller %(names)s to containers."),
-    _("Boot without cgroup_disable= and let nothing else hold the controllers."),
-    _("The kernel does not let the cgroup controller %(name)s be used for containers: %(why)s."),
-    _("Run Slipway where the top cgroup holds no processes of its own, or in a cgroup that is delegated to it."),
     _("The ticket is %(why)s."),
     _("The request is not one line of JSON with a ticket."),
-    _("Boot without cgroup_disable= and let nothing else hold the controllers."),
-    _("Run Slipway where the top cgroup holds no processes of its own, or in a cgroup that is delegated to it."),
     _("The kernel does not let the cgroup controller %(controller)s be used for containers: %(why)s."),
     _("The kernel offers no cgroup controller %(controller)s to containers."),
+    _("Building the image of %(title)s failed: %(why)s"),
+    _("Building the image took too long."),
+    _("Images of slipway.local are built on this node, not pulled."),
+    _("The archive calls its image one that is built on this node."),
+    _("The archive holds no image."),
+    _("The archive is too large to load."),
+    _("The archive's description of the image is too large."),
+    _("The image did not arrive within an hour."),
+    _("The image has more layers than can be mounted."),
+    _("The image's configuration has a %(field)s of the wrong kind."),
+    _("The image's configuration has characters that no program can be given."),
+    _("The image's configuration is too large."),
+    _("The node's disk does not take the image."),
+    _("The registry %(registry)s cannot be found: its name has no address."),
+    _("The registry %(registry)s lacks a part of the image."),
+    _("The registry %(registry)s leads to an address inside the node or its site."),
+    _("The registry %(registry)s lies on the node itself, where tenants reach nothing."),
+    _("The registry %(registry)s wants the sign-in at another site, %(realm)s; no password was sent there."),
+    _("What the registry has by that name is no image for containers: it holds %(kind)s."),
+    _("Ask an admin to add it."),
+    _("Check the node's package sources and network."),
+    _("Choose it from the catalog."),
+    _("Do not use this registry."),
+    _("Give it another name."),
+    _("Look at the node's disk and its log."),
+    _("Try again: what has come is kept."),
+    _("Use the registry without credentials, or another registry."),
+    _("a repository's name has lower-case letters, digits, '.', '_', '-' and '/' only"),
+    _("broke off the download"),
+    _("cannot be stored"),
+    _("does not answer in time"),
+    _("does not answer properly"),
+    _("does not speak HTTPS; allow plain HTTP if that is meant"),
+    _("has a certificate that this node does not trust"),
+    _("has an extended attribute that cannot be stored"),
+    _("has been asked too often for now"),
+    _("hides nothing that can be named"),
+    _("is a sparse file, which layers must not have"),
+    _("leads out of the container"),
+    _("no platform"),
+    _("sends too slowly"),
+    _("sends us from one address to another without end"),
+    _("sends us on to an address that is not safe"),
+    _("what comes before the first '/' is not a registry's host name"),
+    _("what follows ':' is not a tag"),
 )
-=======
-    _("There is no such application in the catalog."),
-    _("The image does not have the command, or the interpreter or library that the command needs."),
-    _("The command is not a program of this node's architecture, or a script without '#!'."),
-    _("The container exists already."),
-    _("Choose another command or user."),
-    _("Choose a directory of the image."),
-    _("The container could not be started: %(why)s"),
-    _("out of memory"),
-    _("supervisor lost"),
-    _("The container is gone from the node without a trace."),
-)
-_PLACE = re.compile(r"%\((\w+)\)s")
-
-
-def in_the_readers_language(sentence: str) -> str:
-    """A message, a hint, or the one followed by the other.  English where the catalog does not have it."""
-    if not sentence or (get_language() or "en").startswith("en"):
-        return sentence
-    whole = gettext(sentence)
-    if whole != sentence:
-        return whole
-    for hint in _hints():
-        if sentence.endswith(f". {hint}"):
-            return in_the_readers_language(sentence.removesuffix(f" {hint}")) + gettext(hint)
-    for known, shape in _shapes():
-        found = shape.fullmatch(sentence)
-        if found:
-            return gettext(known) % {name: in_the_readers_language(value) for name, value in found.groupdict().items()}
-    return sentence
-
-
-@functools.cache
-def _hints() -> tuple[str, ...]:
-    return tuple(
-        sorted((one for one in SENTENCES if one.endswith(".") and not _PLACE.search(one)), key=len, reverse=True)
-    )
-
-
-@functools.cache
-def _shapes() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Those with values, the most telling first: the one with the most words of its own."""
-    found = sorted((one for one in SENTENCES if _PLACE.search(one)), key=lambda one: -len(_PLACE.sub("", one)))
-    return tuple((one, _shape(one)) for one in found)
-
-
-def _shape(sentence: str) -> re.Pattern[str]:
-    pieces = _PLACE.split(sentence)
-    return re.compile(
-        "".join(f"(?P<{text}>.+?)" if place % 2 else re.escape(text) for place, text in enumerate(pieces)), re.DOTALL
-    )
->>>>>>> ec468fe (A failure's reason reads in the reader's language wherever it is shown; a container that dug deeper than any path is removed)

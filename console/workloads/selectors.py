@@ -12,11 +12,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant, User
 from console.accounts.selectors import quota
 from console.core.errors import Missing
-<<<<<<< HEAD
 from console.core.sentences import told
-=======
-from console.core.sentences import in_the_readers_language
->>>>>>> ec468fe (A failure's reason reads in the reader's language wherever it is shown; a container that dug deeper than any path is removed)
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent, Image, PublishedPort
 
@@ -133,11 +129,7 @@ def needs_attention(tenant: Tenant) -> list[Attention]:
     day = timezone.now() - timedelta(days=1)
     mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
     for row in mine.filter(state=Container.State.FAILED)[:10]:
-<<<<<<< HEAD
         found.append(Attention(row, told(row.reason) or _("The last operation failed."), "danger"))
-=======
-        found.append(Attention(row, in_the_readers_language(row.reason) or _("The last operation failed."), "danger"))
->>>>>>> ec468fe (A failure's reason reads in the reader's language wherever it is shown; a container that dug deeper than any path is removed)
     for row in mine.filter(state=Container.State.EXITED, finished_at__gte=day).exclude(wanted="stopped")[:10]:
         if row.oom_killed:
             found.append(Attention(row, _("It ran out of memory: raise its limit and start it again."), "danger"))

@@ -6,7 +6,7 @@ Everything after relies on it: the bundle, the console's rows, lists.  So a host
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime.errors import ImageCorrupt
@@ -19,19 +19,27 @@ TABLES = ("ExposedPorts", "Volumes", "Labels")
 
 def check_fields(config: Mapping[str, Any]) -> None:
     """Raises ImageCorrupt that names the first field of the wrong kind."""
-    inner = config.get("config")
-    _is(inner is None or isinstance(inner, dict), "config")
-    for name in TEXTS:
-        _is(isinstance((inner or {}).get(name) or "", str), name)
-    for name in LISTS:
-        rows = (inner or {}).get(name) or []
-        _is(isinstance(rows, list) and all(isinstance(row, str) for row in rows), name)
-    for name in TABLES:
-        _is(isinstance((inner or {}).get(name) or {}, dict), name)
-    history = config.get("history") or []
-    _is(isinstance(history, list) and all(isinstance(row, dict) for row in history), "history")
-    _is(isinstance(config.get("created") or "", str), "created")
+    for field in _wrong(config):
+        raise ImageCorrupt(f"The image's configuration has a {field!r} of the wrong kind.", hint=PUSHED_ANEW)
     _check_characters(config)
+
+
+def _wrong(config: Mapping[str, Any]) -> Iterator[str]:
+    inner = config.get("config") or {}
+    if not isinstance(inner, dict):
+        yield "config"
+        return
+    yield from (name for name in TEXTS if not isinstance(inner.get(name) or "", str))
+    yield from (name for name in LISTS if not _all(inner.get(name), str))
+    yield from (name for name in TABLES if not isinstance(inner.get(name) or {}, dict))
+    if not _all(config.get("history"), dict):
+        yield "history"
+    if not isinstance(config.get("created") or "", str):
+        yield "created"
+
+
+def _all(rows: object, kind: type) -> bool:
+    return not rows or (isinstance(rows, list) and all(isinstance(row, kind) for row in rows))
 
 
 def _check_characters(config: Mapping[str, Any]) -> None:
@@ -47,8 +55,3 @@ def _check_characters(config: Mapping[str, Any]) -> None:
 
 def _bad_characters() -> ImageCorrupt:
     return ImageCorrupt("The image's configuration has characters that no program can be given.", hint=PUSHED_ANEW)
-
-
-def _is(right: bool, field: str) -> None:
-    if not right:
-        raise ImageCorrupt(f"The image's configuration has a {field!r} of the wrong kind.", hint=PUSHED_ANEW)

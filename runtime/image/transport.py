@@ -105,7 +105,7 @@ class Transport:
             try:
                 response = send()
             except httpx.ConnectError as error:
-                raise unavailable(self._registry, _why_no_connection(error)) from None
+                raise _no_connection(self._registry, error) from None
             except httpx.TimeoutException:
                 if last:
                     raise unavailable(self._registry, "does not answer in time") from None
@@ -135,10 +135,10 @@ class Transport:
         return bytes(held)
 
 
-def _why_no_connection(error: httpx.ConnectError) -> str:
+def _no_connection(registry: str, error: httpx.ConnectError) -> ImageUnavailable:
     said = str(error)
     if "CERTIFICATE" in said:
-        return "has a certificate that this node does not trust"
+        return unavailable(registry, "has a certificate that this node does not trust")
     if "SSL" in said or "TLS" in said:
-        return "does not speak HTTPS; allow plain HTTP if that is meant"
-    return "cannot be reached"
+        return unavailable(registry, "does not speak HTTPS; allow plain HTTP if that is meant")
+    return unavailable(registry, "cannot be reached")

@@ -16,6 +16,8 @@ from runtime.engines.native.oci import _MEANINGS
 
 SOURCE = Path(runtime.__file__).parent
 NOT_FOR_THE_CONSOLE = ("cli",)
+FINISHED_ELSEWHERE = ("unavailable", "bad_entry")
+"""Functions that other modules call with the end of a sentence."""
 FAULTS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.RuntimeFault)}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -23,9 +25,11 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def sentences() -> set[str]:
     found = {message.replace("{what!r}", "{}") for _, _, message, _, _ in _MEANINGS}
     found |= {hint for _, _, _, hint, _ in _MEANINGS}
-    for path in SOURCE.rglob("*.py"):
-        if path.relative_to(SOURCE).parts[0] not in NOT_FOR_THE_CONSOLE:
-            found |= set(_of_module(ast.parse(path.read_text(encoding="utf-8")), _names_of_faults()))
+    paths = [path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] not in NOT_FOR_THE_CONSOLE]
+    modules = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    everywhere = ast.Module(body=[node for module in modules for node in module.body], type_ignores=[])
+    for module in modules:
+        found |= set(_of_module(module, _names_of_faults(), everywhere))
     return found - {"", "{}"}
 
 
@@ -41,13 +45,13 @@ def _names_of_faults() -> set[str]:
     return names
 
 
-def _of_module(module: ast.Module, faults: set[str]) -> Iterator[str]:
+def _of_module(module: ast.Module, faults: set[str], everywhere: ast.Module) -> Iterator[str]:
     functions = [node for node in ast.walk(module) if isinstance(node, Function)]
     for function in functions:
         for call in _calls(function, faults):
             texts = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "hint")]
             for text in texts:
-                yield from _expanded(text, function, module)
+                yield from _expanded(text, function, everywhere if function.name in FINISHED_ELSEWHERE else module)
     for keyword in (node for node in ast.walk(module) if isinstance(node, ast.keyword) and node.arg == "reason"):
         yield from _shapes(keyword.value)
 
