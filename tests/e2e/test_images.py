@@ -31,6 +31,8 @@ def whole(running: Stack) -> Stack:
     """No build goes on in the background that would make traces of its own."""
     for name in BUILT_IN:
         running.wait_for_image(name)
+    ingest = running.home.images / "ingest"
+    running._until(lambda: not list(ingest.iterdir()), 60, "clean after the last build")
     return running
 
 
@@ -136,7 +138,7 @@ def test_a_bad_image_is_a_sentence_on_the_page_and_leaves_nothing(
     before = traces(whole.home)
     try:
         values = {"command": "no-such-command"} if case == "no such command" else {}
-        container = container_of(demo, reference, "culprit", **values)
+        container = container_of(demo, reference, case.replace(" ", "-"), **values)
         english, chinese = failed(demo, container)
     finally:
         shop.login = None
@@ -158,7 +160,7 @@ def test_a_registry_that_is_down_is_said_so(whole: Stack, admin: Session, demo: 
         address = f"127.0.0.1:{held.getsockname()[1]}"
         _add(admin, address)
         before = traces(whole.home)
-        container = container_of(demo, f"{address}/any", "culprit")
+        container = container_of(demo, f"{address}/any", "nobody-there")
         english, chinese = failed(demo, container)
     assert "cannot be reached" in english
     assert "无法连接" in chinese
@@ -170,7 +172,7 @@ def test_a_tenants_own_reference_into_the_node_is_refused(whole: Stack, demo: Se
     """Nobody with the node's say has added it; the service behind the address is not asked."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         service.settimeout(0)
-        container = container_of(demo, f"127.0.0.1:{service.getsockname()[1]}/any", "culprit")
+        container = container_of(demo, f"127.0.0.1:{service.getsockname()[1]}/any", "inwards")
         english, chinese = failed(demo, container)
         with pytest.raises(BlockingIOError):
             service.accept()
