@@ -30,6 +30,7 @@ PAGES = [
     "/catalog/registries/",
 ]
 ADMIN = ["/admin/tenants/", "/admin/users/", "/admin/usage/", "/audit/?all"]
+LIKE = "/catalog/launch/?like="
 PARTS = [
     "",
     "?tab=logs",
@@ -198,3 +199,22 @@ def test_scripts_come_only_from_our_own_files(member: User) -> None:
     script = next(part for part in policy.split("; ") if part.startswith("script-src"))
     assert "unsafe" not in script
     assert "default-src 'none'" in policy
+
+
+def test_launching_like_another_shows_what_it_was_launched_with_to_its_members_alone(
+    client: Client, tenant: Tenant, member: User, viewer: User, outsider: User
+) -> None:
+    other = Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="registry.example.org/a:1", memory_bytes=96 * 2**20, cpu_millis=250,
+        pids=7, command=["sh", "-c", "echo 'a b'"], environment={"TOKEN": "not-for-all"}, state="failed",
+    )  # fmt: skip
+    client.force_login(member)
+    page = html.unescape(client.get(LIKE + other.id).content.decode())
+    for value in ("web-2", "registry.example.org/a:1", "96", "0.25", "7", "not-for-all"):
+        assert f'value="{value}"' in page
+    assert """sh -c 'echo '"'"'a b'"'"''""" in page
+    for refused, code in ((viewer, 403), (outsider, 404)):
+        client.force_login(refused)
+        answer = client.get(LIKE + other.id)
+        assert answer.status_code == code
+        assert "not-for-all" not in answer.content.decode()
