@@ -72,7 +72,16 @@ class LaunchRequest:
 def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
     """Field -> sentence for everything that is wrong with the request itself; quotas are checked by launch."""
     problems: dict[str, str] = {}
-    for test in (_check_name, _check_image, _check_command, _check_environment, _check_ports, _check_limits):
+    for test in (
+        _check_name,
+        _check_image,
+        _check_command,
+        _check_environment,
+        _check_ports,
+        _check_memory,
+        _check_cpu,
+        _check_pids,
+    ):
         try:
             test(tenant, request)
         except Invalid as refused:
@@ -155,16 +164,22 @@ def _port_owner(port: PortRequest) -> PublishedPort | None:
     return taken.first()
 
 
-def _check_limits(_tenant: Tenant, request: LaunchRequest) -> None:
+def _check_memory(_tenant: Tenant, request: LaunchRequest) -> None:
     known = recipe(request.recipe)
     least = max(LEAST_MEMORY, known.memory_needed if known else 0)
-    cpus = os.cpu_count() or 1
     if request.memory_bytes < least:
         raise Invalid("memory", _("This image needs at least %(mib)d MiB of memory.") % {"mib": least // MIB})
     if request.memory_bytes > node_memory():
         raise Invalid("memory", _("The node has only %(mib)d MiB of memory.") % {"mib": node_memory() // MIB})
+
+
+def _check_cpu(_tenant: Tenant, request: LaunchRequest) -> None:
+    cpus = os.cpu_count() or 1
     if not LEAST_CPU_MILLIS <= request.cpu_millis <= cpus * 1000:
         raise Invalid("cpu", _("Choose from 0.01 to %(cpus)d vCPU: the node has no more.") % {"cpus": cpus})
+
+
+def _check_pids(_tenant: Tenant, request: LaunchRequest) -> None:
     if not 1 <= request.pids <= MOST_PIDS:
         raise Invalid("pids", _("Choose from 1 to %(most)d processes.") % {"most": MOST_PIDS})
 

@@ -72,6 +72,29 @@ async def test_a_download_of_nothing_that_is_there_is_refused(agent: FakeEngine)
         await asyncio.to_thread(client.log_lines, User(pk=1), Container(id="cnobody"))
 
 
+@pytest.mark.parametrize("at", ["2026-01-02T03:04:05.123456789+08:00", "no-time"])
+async def test_a_reader_far_behind_in_time_skips_to_what_is_new(agent: FakeEngine, at: str) -> None:
+    """A megabyte of old lines is no backlog in bytes; whoever follows wants what happens now, and is told what was left out."""
+    async with client.opened("logs", "cfirst", 1, {"tail": 0, "follow": True}) as connection:
+        await asyncio.sleep(0.2)
+        with agent.log_file("cfirst").open("ab") as log:
+            log.write(b"".join(f"{at} stdout F old {number}\n".encode() for number in range(20_000)))
+        old: list[str] = []
+        dropped = 0
+        async with asyncio.timeout(20):
+            while len(old) + (20_000 if dropped else 0) < 20_000:
+                kind, payload = await frames.read_frame(connection.reader)
+                if kind == frames.CONTROL:
+                    dropped += frames.parse_line(payload)["dropped"]
+                else:
+                    old += [row[2] for row in json.loads(payload)]
+            agent._say("cfirst", "now")
+            while "now" not in (row := json.loads((await frames.read_frame(connection.reader))[1])[-1][2]):
+                old.append(row)
+        assert old[:1000] == [f"old {number}" for number in range(1000)]
+        assert bool(dropped) is at.startswith("2026")
+
+
 async def test_a_followed_log_goes_on(agent: FakeEngine) -> None:
     async with client.opened("logs", "cfirst", 1, {"tail": 0, "follow": True}) as connection:
         await asyncio.sleep(0.2)

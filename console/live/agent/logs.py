@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -15,6 +17,10 @@ DEFAULT_LINES = 500
 POLL_S = 0.1
 BATCH_LINES = 500
 BEHIND_BYTES = 4 << 20
+LATE_S = 3.0
+LATE_BYTES = 64 << 10
+"""So much unread while what is shown is older than LATE_S: the reader does not keep up, and old lines are not what it wants."""
+FRESH_BYTES = 128 << 10
 LINE_LIMIT = 16_384
 
 Row = list[str | bool]
@@ -23,6 +29,13 @@ Row = list[str | bool]
 def _rows(raw: list[bytes]) -> list[Row]:
     parsed = (parse(line) for line in raw)
     return [[line.at, line.stream, line.text[:LINE_LIMIT], line.partial] for line in parsed if line is not None]
+
+
+def _late(rows: list[Row]) -> bool:
+    try:
+        return bool(rows) and time.time() - datetime.fromisoformat(str(rows[-1][0])).timestamp() > LATE_S
+    except ValueError:  # not a time
+        return False
 
 
 async def _send(writer: asyncio.StreamWriter, rows: list[Row]) -> None:
@@ -55,10 +68,11 @@ async def stream_logs(
         left = asyncio.ensure_future(reader.read(1))
         try:
             while args.get("follow") and not left.done():
-                raw = await asyncio.to_thread(log.fresh)
-                if log.behind() > BEHIND_BYTES:
+                raw = await asyncio.to_thread(log.fresh, FRESH_BYTES)
+                rows = _rows(raw)
+                await _send(writer, rows)
+                if log.behind() > (LATE_BYTES if _late(rows) else BEHIND_BYTES):
                     writer.write(frames.control(dropped=log.skip_to_end()))
-                await _send(writer, _rows(raw))
                 if not raw:
                     await asyncio.wait([left], timeout=POLL_S)
         finally:

@@ -1,5 +1,6 @@
 // A container's log: the tail, then what comes, at most MOST lines on the page, one insertion a frame however fast it comes.
 import { address } from 'slipway/socket'
+import { size } from 'slipway/format'
 import { Finder } from 'slipway/log-search'
 
 const MOST = 10000
@@ -129,7 +130,7 @@ class Log {
       const message = JSON.parse(data)
       if (message.type === 'open') this.wait = 1000
       if (message.type === 'lines') this.lines(message.lines)
-      if (message.type === 'control' && message.dropped) this.note(this.section.dataset.dropped.replace('{n}', message.dropped))
+      if (message.type === 'control' && message.dropped) this.note(this.section.dataset.dropped.replace('{n}', size(message.dropped)))
       if (message.type === 'error' && message.message !== this.told) { this.told = message.message; this.note(message.message) }
     }
     socket.onclose = ({ code }) => {
