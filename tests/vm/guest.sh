@@ -14,7 +14,7 @@ while IFS=' ' read -r runtime arguments; do
     done
     chmod a+x /usr/bin/$runtime /usr/sbin/$runtime 2>/dev/null
     echo "guest: $runtime: pytest $arguments"
-    eval "python3 -m pytest --basetemp=/var/tmp/$runtime --junitxml=/results/$runtime.xml $arguments" </dev/null
+    eval "timeout --signal INT --kill-after 60 $RUN_DEADLINE_S python3 -m pytest --basetemp=/var/tmp/$runtime --junitxml=/results/$runtime.xml $arguments" </dev/null
     echo $? >/results/$runtime.code
 done <selections
 tar -cf /dev/disk/by-id/virtio-results -C /results .
