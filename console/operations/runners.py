@@ -9,9 +9,12 @@ import logging
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils import timezone
 
 from console.metering import services as metering
+from console.metering.collector import Collector, cgroup_version
+from console.operations import engine as engines
 from console.operations import images
 from console.operations.models import Operation
 from console.workloads import services as workloads
@@ -45,7 +48,7 @@ def launch(operation: Operation, engine: Engine, progress: Progress) -> None:
     except Exception:
         _undo(container, engine)
         raise
-    workloads.observe(status, actor=operation.actor)
+    _started(operation, status, engine)
 
 
 def _made_earlier(container: Container, engine: Engine) -> ContainerStatus | None:
@@ -92,7 +95,18 @@ def start(operation: Operation, engine: Engine, progress: Progress) -> None:
     else:
         engine.settle(container.id)
         settle_bills(engine, container.id)  # the bill of one start is closed before the next begins
-        workloads.observe(engine.start(container.id, progress=progress), actor=operation.actor)
+        _started(operation, engine.start(container.id, progress=progress), engine)
+
+
+def _started(operation: Operation, status: ContainerStatus, engine: Engine) -> None:
+    """The truth of a start, and the first reading of its epoch."""
+    workloads.observe(status, actor=operation.actor)
+    collector = node_collector(engine)
+    try:
+        collector.collect([status.id])
+        collector.deliver()
+    except (OSError, RuntimeFault, DatabaseError) as fault:
+        log.warning("the first reading of %s: %s; the next one covers it", status.id, fault)
 
 
 def stop(operation: Operation, engine: Engine, progress: Progress) -> None:
@@ -122,10 +136,15 @@ def remove(operation: Operation, engine: Engine, progress: Progress) -> None:
     workloads.removed(container, actor=operation.actor)
 
 
+def node_collector(engine: Engine) -> Collector:
+    return Collector(engine, engines.home().state)
+
+
 def settle_bills(engine: Engine, container: str | None = None) -> None:
-    """Final readings into the database, and only then forgotten by the engine."""
+    """What the spool has and then the final readings into the database, and only then forgotten by the node."""
+    node_collector(engine).deliver()
     for reading in engine.final_readings(container):
-        if metering.ingest_final(reading):
+        if metering.ingest_final(reading, cgroup=cgroup_version()):
             engine.acknowledge(reading)
 
 
@@ -135,6 +154,7 @@ def settle_all_bills(engine: Engine) -> None:
     running = {one.id: one.epoch for one in engine.list() if one.state is State.RUNNING}
     settle_bills(engine)
     metering.close_lost(settings.NODE, running, as_of)
+    metering.charge_allocations(as_of)
 
 
 def build(operation: Operation, engine: Engine, progress: Progress) -> None:

@@ -379,11 +379,14 @@ def _publish(container: Container, ports: Iterable[Port]) -> None:
             same = {"protocol": row.protocol, "host_address": row.host_address, "host_port": port.host_port}
             PublishedPort.objects.filter(**same, released_at__isnull=True).update(host_port=None)
             PublishedPort.objects.filter(pk=row.pk).update(host_port=port.host_port)
+    if container.started_at is not None:
+        metering.hold_ports(container, container.ports.filter(host_port__isnull=False).count(), container.started_at)
 
 
 def _exited(container: Container, actor: User | None) -> None:
     """A port that the engine chose is free again; one that the person chose stays the container's."""
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    metering.release_ports(container, container.finished_at or timezone.now())
     kind = ContainerEvent.Kind.OOM if container.oom_killed else ContainerEvent.Kind.EXITED
     data = {"exit_code": container.exit_code, "reason": container.reason}
     ContainerEvent.objects.create(container=container, kind=kind, actor=actor, data=data)
@@ -409,6 +412,7 @@ def removed(container: Container, *, actor: User | None) -> None:
     gone = Container.objects.filter(pk=container.pk, removed_at__isnull=True)
     if gone.update(state=Container.State.REMOVED, removed_at=now, address=None):
         container.ports.filter(released_at__isnull=True).update(released_at=now)
+        metering.release_ports(container, now)
         ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.REMOVED, actor=actor)
         announce(container.tenant_id, "container", container.id, state=Container.State.REMOVED)
 
@@ -432,6 +436,7 @@ def _lost(container: Container) -> None:
         state=Container.State.FAILED, reason=reason, address=None, finished_at=timezone.now()
     )
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    metering.release_ports(container, timezone.now())
     ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.LOST)
     announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
 

@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from console.live.agent.sampling import Sampling
-from console.metering import services as metering
-from console.operations.runners import settle_bills
+from console.metering.collector import seconds_to_next
+from console.operations.runners import node_collector, settle_bills
 from console.workloads import services as workloads
 from runtime.api import Engine, State
 from runtime.errors import NotFound, RuntimeFault
@@ -29,6 +29,7 @@ class Truth:
     def __init__(self, engine: Engine, sampling: Sampling, exits: Path) -> None:
         self._engine = engine
         self._sampling = sampling
+        self._collector = node_collector(engine)
         self._watch = ExitWatch(exits)
         self._pending: asyncio.Queue[str] = asyncio.Queue()
 
@@ -89,15 +90,18 @@ class Truth:
         settle_bills(self._engine)
 
     async def meter(self) -> None:
-        """Readings each minute and near each full hour; a failure loses nothing, for the next difference covers it."""
+        """Readings each minute and around each full hour, durable on the node; the database may be away for days."""
         while True:
-            now = time.time()
-            await asyncio.sleep(min(METER_EVERY_S, 3600 - now % 3600 + 0.05))
-            await self._guarded(self._read)
+            await asyncio.sleep(seconds_to_next(time.time(), METER_EVERY_S))
+            await self._guarded(self._collect)
+            await self._guarded(self._deliver)
 
-    def _read(self) -> None:
-        close_old_connections()
+    def _collect(self) -> None:
         try:
-            metering.read(self._engine.counters())
+            self._collector.collect()
         except RuntimeFault as fault:
             log.warning("metering: %s", fault)
+
+    def _deliver(self) -> None:
+        close_old_connections()
+        self._collector.deliver()

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
-from console.metering.selectors import UsageRow, usage
+from console.metering.selectors.usage import UsageRow, usage
 
 COLUMNS = (
     "tenant", "container_id", "container_name", "image", "period_start", "period_end", "vcpu_seconds", "vcpu_limit_seconds",

@@ -9,11 +9,14 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, Min, QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncMonth
 
 from console.accounts.models import Tenant
 from console.metering.models import Meter, Quality, UsageRecord
+from console.metering.months import month_of
+from console.metering.selectors.tails import tails
+from console.metering.splitting import HOUR
 from console.workloads.models import Container
 
 By = Literal["hour", "day", "month", "total"]
@@ -28,7 +31,8 @@ COUNTERS = {Meter.CPU, Meter.BLOCK_READ, Meter.BLOCK_WRITE, Meter.NET_RX, Meter.
 class UsageRow:
     """One container in one window.  Exact but for memory_used, which is an integral of samples.
 
-    None: the kernel did not say, which is not a zero.  ``quality`` is then ``incomplete``, as it is where a part is missing.
+    None: the kernel did not say, which is not a zero.  ``quality`` is then ``incomplete``, as it is where a part is missing;
+    it is ``estimated`` where a difference that reaches over the window's edge was divided by time.
     """
 
     tenant: str
@@ -53,7 +57,10 @@ def _records(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Que
 
 
 def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By) -> Iterator[UsageRow]:
-    """By window, tenant and container, streaming.  ``tenant`` None: everybody's, for admins."""
+    """By window, tenant and container, streaming.  ``tenant`` None: everybody's, for admins.
+
+    Of running containers what they used since their last stored reading is in it.
+    """
     window: dict[str, Any] = {}
     if by in {"day", "month"}:
         window["at"] = (TruncDay if by == "day" else TruncMonth)("window", tzinfo=dt.UTC)
@@ -63,18 +70,53 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
     elif window:
         keys.insert(0, "at")
     hours = [*keys, "meter", "quality"] if by == "hour" else [*keys, "window", "meter", "quality"]
-    sums = _records(tenant, start, end).annotate(**window).values(*hours).annotate(sum=Sum("quantity"))
-    rows = sums.order_by(*hours).iterator(chunk_size=2000)
-    names = {}
-    for key, group in groupby(rows, key=lambda row: tuple(row[name] for name in keys)):
+    sums = _records(tenant, start, end).annotate(**window).values(*hours)
+    rows = sums.annotate(sum=Sum("quantity"), first=Min("starts_at"), last=Max("ends_at")).order_by(*hours)
+    since = _since(tenant, start, end, by)
+    names: dict[str, tuple[str, str]] = {}
+
+    def row(key: tuple[Any, ...], group: list[dict[str, Any]]) -> UsageRow:
+        at = key[0] if len(key) > 2 else None
         container = key[-1]
         if container not in names:
             names[container] = Container.objects.values_list("name", "image_reference").get(pk=container)
-        yield _row(key[0] if len(keys) > 2 else None, key[-2], container, names[container], list(group))
+        edges = (start, end) if at is None else (at, _after(at, by))
+        return _row(at, key[-2], container, names[container], group, edges)
+
+    for key, group in groupby(rows.iterator(chunk_size=2000), key=lambda found: tuple(found[name] for name in keys)):
+        yield row(key, [*group, *since.pop(key, ())])
+    for key, left in since.items():
+        yield row(key, left)
+
+
+def _since(
+    tenant: Tenant | None, start: dt.datetime, end: dt.datetime, by: By
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The tails of running containers as rows like the database's, by the key of their group."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for tail in tails(tenant, start, end):
+        window = {"hour": tail.window, "day": tail.window.replace(hour=0), "month": month_of(tail.window)[0]}.get(by)
+        key = (tail.tenant, tail.container_id) if window is None else (window, tail.tenant, tail.container_id)
+        found.setdefault(key, []).extend(
+            {"meter": meter, "quality": Quality.EXACT, "sum": quantity, "first": None, "last": None}
+            for meter, quantity in tail.quantities.items()
+        )
+    return found
+
+
+def _after(window: dt.datetime, by: By) -> dt.datetime:
+    if by == "hour":
+        return window + HOUR
+    return window + dt.timedelta(days=1) if by == "day" else month_of(window)[1]
 
 
 def _row(
-    window: dt.datetime | None, tenant: str, container: str, names: tuple[str, str], group: list[dict[str, Any]]
+    window: dt.datetime | None,
+    tenant: str,
+    container: str,
+    names: tuple[str, str],
+    group: list[dict[str, Any]],
+    edges: tuple[dt.datetime, dt.datetime],
 ) -> UsageRow:
     sums: dict[str, int] = {}
     for row in group:
@@ -96,11 +138,14 @@ def _row(
         net_tx_bytes=sums.get(Meter.NET_TX),
         block_read_bytes=sums.get(Meter.BLOCK_READ),
         block_write_bytes=sums.get(Meter.BLOCK_WRITE),
-        quality=_quality(group, sums),
+        quality=_quality(group, sums, edges),
     )
 
 
-def _quality(group: list[dict[str, Any]], sums: Mapping[str, int]) -> str:
+def _quality(group: list[dict[str, Any]], sums: Mapping[str, int], edges: tuple[dt.datetime, dt.datetime]) -> str:
     """Of the counters; a part that is missing, or a meter that the kernel did not give, makes the row incomplete."""
-    gaps = any(row["quality"] == Quality.MISSING for row in group)
-    return "incomplete" if gaps or COUNTERS - sums.keys() else str(Quality.EXACT)
+    if COUNTERS - sums.keys() or any(row["quality"] == Quality.MISSING for row in group):
+        return "incomplete"
+    divided = [row for row in group if row["quality"] == Quality.ESTIMATED]
+    at_edge = any(row["first"] <= edges[0] or row["last"] >= edges[1] for row in divided)
+    return str(Quality.ESTIMATED if at_edge else Quality.EXACT)

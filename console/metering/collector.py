@@ -1,0 +1,85 @@
+"""The node's side: counters into the spool, the spool into the database.  Run by root's processes, the agent and the worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from console.metering import services
+from console.metering.observations import Observation, decode, encode, look
+from console.metering.spool import Spool
+from runtime.api import ContainerStatus, Counters, Engine, State
+
+log = logging.getLogger(__name__)
+BEFORE_THE_HOUR_S = 0.5
+AFTER_THE_HOUR_S = 0.05
+
+
+def seconds_to_next(now: float, every_s: float) -> float:
+    """Until the next look: each ``every_s``, and a moment before and after each full hour."""
+    into_hour = now % 3600
+    before, after = 3600 - BEFORE_THE_HOUR_S - into_hour, 3600 + AFTER_THE_HOUR_S - into_hour
+    return min(every_s, before if before > 0 else after)
+
+
+class Collector:
+    def __init__(self, engine: Engine, home: Path) -> None:
+        """``home``: HOME/runtime, where the spool lies beside the final readings."""
+        self._engine = engine
+        self._spool = Spool(home / "spool")
+        self._strangers = Spool(home / "strangers")
+
+    def collect(self, containers: Iterable[str] | None = None) -> int:
+        """A look at each running container (or those named), durable on the node; returns at how many."""
+        statuses = self._running(containers)
+        counters = self._engine.counters(list(statuses))
+        still = self._running(statuses)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        version = cgroup_version()
+        found = [
+            _observation(status, counters[id], boot, version)
+            for id, status in statuses.items()
+            if id in counters and id in still and still[id].epoch == status.epoch
+        ]
+        self._spool.append([encode(one) for one in found])
+        return len(found)
+
+    def deliver(self) -> int:
+        """What the spool has, into the database; returns how many looks.  What no row knows is kept aside."""
+        return self._spool.drain(self._take)
+
+    def pending_bytes(self) -> int:
+        return self._spool.pending_bytes()
+
+    def _take(self, found: list[dict[str, Any]]) -> None:
+        strangers = services.take(decode(one) for one in found)
+        if strangers:
+            names = ", ".join(sorted({one.container for one in strangers}))
+            log.error("readings of %s, which no row knows, cannot be billed and are kept", names)
+            self._strangers.append([encode(one) for one in strangers])
+
+    def _running(self, containers: Iterable[str] | None) -> dict[str, ContainerStatus]:
+        wanted = None if containers is None else set(containers)
+        return {
+            status.id: status
+            for status in self._engine.list()
+            if status.state is State.RUNNING
+            and status.started_at is not None
+            and (wanted is None or status.id in wanted)
+        }
+
+
+def cgroup_version() -> int:
+    """2 only where the unified hierarchy is the one at the root."""
+    return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+
+
+def _observation(status: ContainerStatus, counters: Counters, boot: str, version: int) -> Observation:
+    assert status.started_at is not None
+    seen = look(counters)
+    return Observation(
+        status.id, status.epoch, round(status.started_at * 1_000_000), boot, version, seen.at_us, seen.ns, seen.values,
+        seen.gauge,
+    )  # fmt: skip

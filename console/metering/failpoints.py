@@ -1,0 +1,16 @@
+"""Named points between the steps of metering at which a test can have this process die as by kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = (
+    "spool.written", "spool.synced", "ingest.stored", "drain.taken", "drain.moved", "final.ingested", "close.rated",
+    "close.frozen",
+)  # fmt: skip
+
+
+def failpoint(name: str) -> None:
+    if os.environ.get("SLIPWAY_FAILPOINT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)

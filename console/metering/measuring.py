@@ -1,0 +1,256 @@
+"""Looks at an epoch's counters into stored readings and charges.  Pure: integers in, integers out; it knows no database.
+
+The first look at an epoch is measured against zero at its start, each later one against the mark that the meter is charged up
+to.  So the charges of a meter sum to its last value, whichever looks were lost in between.  Intervals are measured by boot time,
+which no change of the clock bends; wall time places them, and never goes back within an epoch, so no two charges overlap.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from console.metering.models.usage import Meter, Quality
+from console.metering.splitting import hour_of
+
+COUNTERS: Mapping[Meter, str] = {
+    Meter.CPU: "cpu_ns",
+    Meter.BLOCK_READ: "block_read_bytes",
+    Meter.BLOCK_WRITE: "block_write_bytes",
+    Meter.NET_RX: "net_rx_bytes",
+    Meter.NET_TX: "net_tx_bytes",
+}
+"""Meter -> its field of ``runtime.api.Counters``."""
+GAUGE = "memory_bytes"
+KIB = 1024
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MICROSECOND = dt.timedelta(microseconds=1)
+CLOCK_TOLERANCE_US = 1_000_000
+GONE = -1
+"""The boot time of an end that nobody read."""
+UNAVAILABLE, ANOMALY, GAP = "unavailable", "anomaly", "gap"
+LONGEST_GAP_US = 3_600_000_000
+"""Between two gauges: memory over a longer time is nobody's to say, and is missing."""
+
+
+def moment(us: int) -> dt.datetime:
+    return EPOCH + us * MICROSECOND
+
+
+def microseconds(at: dt.datetime) -> int:
+    return (at - EPOCH) // MICROSECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to where a meter is charged."""
+
+    value: int
+    at_us: int
+    """Placed: never before an earlier mark's."""
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look.  ``values`` are counters by meter, None where the kernel does not say; ``gauge`` is memory in bytes."""
+
+    at_us: int
+    ns: int
+    values: Mapping[str, int | None]
+    gauge: int | None
+    stored: bool = False
+    known: tuple[int, int] | None = None
+    """The last gauge that was known and its boot time."""
+    integral: int = 0
+    """Of the gauge in KiB-microseconds, since the last stored reading of memory."""
+    gap: bool = False
+    """The gauge before this one is too old to integrate from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A reading to store."""
+
+    meter: Meter
+    sequence: int
+    at_us: int
+    ns: int
+    value: int | None
+    final: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    meter: Meter
+    quantity: int
+    start: Mark
+    end: Mark
+    quality: Quality
+    stepped: bool
+    """The clock was set in between: where the quantity belongs is an estimate."""
+
+
+@dataclass(slots=True)
+class Measure:
+    """One epoch.  ``look`` and ``end`` collect into ``said`` and ``charges``; the rest is the state to keep."""
+
+    started_us: int
+    rates: Mapping[Meter, int]
+    """Limits: so much of the meter's unit each microsecond."""
+    started_ns: int | None = None
+    """Boot time of the start; known from the first look on."""
+    sequence: int = 0
+    marks: dict[str, Mark] = field(default_factory=dict)
+    latest: Seen | None = None
+    said: list[Said] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
+
+    def look(self, seen: Seen) -> bool:
+        """False: not after the last one, so a replay, and nothing changes."""
+        if self.latest is not None and seen.ns <= self.latest.ns:
+            return False
+        before = self.latest
+        seen = self._integrated(seen)
+        if before is None:
+            self._store(seen)
+        elif self._odd(before, seen) or hour_of(moment(before.at_us)) != hour_of(moment(seen.at_us)):
+            self._store_latest()
+            self._store(self._integrated(_bare(seen)))
+        else:
+            self.latest = seen
+        return True
+
+    def finish(self, seen: Seen) -> None:
+        """The final reading; a meter that it does not give is missing from its mark on."""
+        if self.latest is not None and seen.ns < self.latest.ns:
+            seen = Seen(seen.at_us, self.latest.ns, seen.values, seen.gauge)
+        crossed = self.latest is not None and hour_of(moment(self.latest.at_us)) != hour_of(moment(seen.at_us))
+        if self.latest is not None and (crossed or self._odd(self.latest, self._integrated(seen))):
+            self._store_latest()
+        self._store(self._integrated(seen), final=True)
+        self._declare_missing(max(seen.at_us, self._placed()))
+
+    def lose(self, end_us: int) -> None:
+        """No final reading will come: charged up to the last look, missing from there to ``end_us``."""
+        self._store_latest()
+        self._declare_missing(max(end_us, self._placed()))
+
+    def _odd(self, before: Seen, seen: Seen) -> bool:
+        """A counter that went back, or a meter that fell silent or speaks again: both looks are stored."""
+        if seen.gap:
+            return True
+        for meter in COUNTERS:
+            was, now = before.values.get(meter), seen.values.get(meter)
+            charged = self.marks[meter].value if meter in self.marks else 0
+            if (was is None) != (now is None) or (now is not None and now < max(was or 0, charged)):
+                return True
+        return False
+
+    def _integrated(self, seen: Seen) -> Seen:
+        """With the integral of memory by trapezoids: the mean of two gauges times the time between them."""
+        before = self.latest
+        start_ns = self._start_ns(seen)
+        known = before.known if before is not None else (0, start_ns)
+        integral = before.integral if before is not None else 0
+        gap = False
+        if seen.gauge is not None:
+            gauge, ns = known if known is not None else (seen.gauge, seen.ns)
+            elapsed_us = max(0, seen.ns // 1000 - ns // 1000)
+            gap = elapsed_us > LONGEST_GAP_US
+            integral += 0 if gap else (gauge + seen.gauge) // KIB * elapsed_us // 2
+            known = (seen.gauge, seen.ns)
+        return Seen(seen.at_us, seen.ns, seen.values, seen.gauge, False, known, integral, gap)
+
+    def _store_latest(self) -> None:
+        if self.latest is not None and not self.latest.stored:
+            self._store(self.latest)
+
+    def _store(self, seen: Seen, *, final: bool = False) -> None:
+        self.sequence += 1
+        at_us = max(seen.at_us, self._placed())
+
+        def say(meter: Meter, value: int | None, reason: str = "") -> None:
+            self.said.append(Said(meter, self.sequence, seen.at_us, seen.ns, value, final, reason))
+
+        for meter in COUNTERS:
+            value, mark = seen.values.get(meter), self._mark(meter, seen)
+            if value is None:
+                say(meter, None, UNAVAILABLE)
+            elif value < mark.value:
+                say(meter, value, ANOMALY)  # the mark stays: nothing is charged twice
+            else:
+                say(meter, value)
+                self._charge(meter, value - mark.value, mark, Mark(value, at_us, seen.ns), Quality.EXACT)
+        for meter, rate in self.rates.items():
+            mark = self._mark(meter, seen)
+            elapsed_us = max(0, seen.ns // 1000 - mark.ns // 1000)  # so that the parts sum to the whole
+            self._charge(meter, rate * elapsed_us, mark, Mark(0, at_us, seen.ns), Quality.EXACT)
+        integral = seen.integral
+        if seen.gauge is None:
+            say(Meter.MEMORY_USED, None, UNAVAILABLE)
+        else:
+            say(Meter.MEMORY_USED, None if seen.gap else integral, GAP if seen.gap else "")
+            mark, quality = self._mark(Meter.MEMORY_USED, seen), Quality.MISSING if seen.gap else Quality.INTEGRATED
+            self._charge(Meter.MEMORY_USED, 0 if seen.gap else integral, mark, Mark(0, at_us, seen.ns), quality)
+            integral = 0
+        self.latest = Seen(seen.at_us, seen.ns, seen.values, seen.gauge, True, seen.known, integral)
+
+    def _charge(self, meter: Meter, quantity: int, mark: Mark, now: Mark, quality: Quality) -> None:
+        wall, boot = now.at_us - mark.at_us, (now.ns - mark.ns) // 1000
+        stepped = abs(wall - boot) > CLOCK_TOLERANCE_US
+        self.charges.append(Charge(meter, quantity, mark, now, quality, stepped))
+        self.marks[meter] = now
+
+    def _declare_missing(self, end_us: int) -> None:
+        for meter in (*COUNTERS, *self.rates, Meter.MEMORY_USED):
+            mark = self.marks.get(meter) or Mark(0, self.started_us, 0)
+            if mark.at_us < end_us or meter not in self.marks:
+                end = Mark(mark.value, max(end_us, mark.at_us), GONE)
+                self.charges.append(Charge(meter, 0, mark, end, Quality.MISSING, False))
+
+    def _mark(self, meter: Meter, seen: Seen) -> Mark:
+        return self.marks.get(meter) or Mark(0, self.started_us, self._start_ns(seen))
+
+    def _start_ns(self, seen: Seen) -> int:
+        """The boot time of the epoch's beginning, from the wall clock's distance, which is all that there is of it."""
+        if self.started_ns is None:
+            self.started_ns = seen.ns - max(0, seen.at_us - self.started_us) * 1000
+        return self.started_ns
+
+    def _placed(self) -> int:
+        return max((mark.at_us for mark in self.marks.values()), default=self.started_us)
+
+
+def _bare(seen: Seen) -> Seen:
+    return Seen(seen.at_us, seen.ns, seen.values, seen.gauge)
+
+
+# ------------------------------------------------------------------------------------------------ as JSON
+
+
+def marks_json(marks: Mapping[str, Mark]) -> dict[str, list[int]]:
+    return {str(meter): [mark.value, mark.at_us, mark.ns] for meter, mark in marks.items()}
+
+
+def marks_of(found: Mapping[str, list[int]]) -> dict[str, Mark]:
+    return {meter: Mark(*mark) for meter, mark in found.items()}
+
+
+def seen_json(seen: Seen | None) -> dict[str, Any]:
+    if seen is None:
+        return {}
+    values = {str(meter): value for meter, value in seen.values.items()}
+    return {"at": seen.at_us, "ns": seen.ns, "values": values, "gauge": seen.gauge, "stored": seen.stored,
+            "known": seen.known, "integral": seen.integral}  # fmt: skip
+
+
+def seen_of(found: Mapping[str, Any]) -> Seen | None:
+    if not found:
+        return None
+    known = found["known"]
+    return Seen(found["at"], found["ns"], found["values"], found["gauge"], found["stored"],
+                None if known is None else (known[0], known[1]), found["integral"])  # fmt: skip

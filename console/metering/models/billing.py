@@ -1,0 +1,140 @@
+"""Periods, ratings, credits and invoices.
+
+A period's states::
+
+    open --end has passed--> closing --rated, invoiced, frozen--> closed
+
+Nothing is written into a closed one; what comes later is a correction in the tenant's next open period.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+
+from console.core.models import TenantManager
+from console.metering.models.decimals import ExactDecimalField
+from console.metering.models.usage import Meter, Resource
+
+
+class Period(models.Model):
+    """One calendar month, UTC, of one tenant."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        CLOSING = "closing", "closing"
+        CLOSED = "closed", "closed"
+
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    """Not included."""
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    run = models.OneToOneField("metering.RatingRun", null=True, on_delete=models.PROTECT, related_name="current_of")
+    """The rating that counts; null before the first."""
+    closed_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "starts_at"], name="one_period_a_month")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.starts_at:%Y-%m}"
+
+
+class RatingRun(models.Model):
+    """One rating of a period; the period points at the one that counts."""
+
+    period = models.ForeignKey(Period, on_delete=models.CASCADE, related_name="runs")
+    created_at = models.DateTimeField(auto_now_add=True)
+    lines_count = models.PositiveIntegerField(default=0)
+    total = ExactDecimalField(default="0")
+    sha256 = models.CharField(max_length=64, blank=True)
+    """Of its lines in order: the same inputs rate to the same."""
+    currency = models.CharField(max_length=3, blank=True)
+
+    def __str__(self) -> str:
+        return f"run {self.pk} of {self.period_id}"
+
+
+class RatedLine(models.Model):
+    """What an hour of a resource costs on one meter, in one tier.  ``unit price x pricing quantity = cost``, exactly."""
+
+    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="lines")
+    number = models.PositiveIntegerField()
+    """Order in the run, from 1."""
+    id_text = models.CharField(max_length=64)
+    """sha256 of period, hour, resource, SKU, tier and class: the same in every run."""
+    resource = models.ForeignKey(Resource, on_delete=models.PROTECT)
+    window = models.DateTimeField()
+    meter = models.CharField(max_length=16, choices=Meter.choices)
+    sku = models.CharField(max_length=40)
+    book = models.ForeignKey("metering.PriceBook", null=True, on_delete=models.PROTECT, related_name="+")
+    list_book = models.ForeignKey("metering.PriceBook", null=True, on_delete=models.PROTECT, related_name="+")
+    tier = models.CharField(max_length=16)
+    """``included``, or the number of the tier from 0, of the contract and of the list: ``0/1``."""
+    unit = models.CharField(max_length=24)
+    quantity = ExactDecimalField()
+    """In base units of the meter."""
+    pricing_quantity = ExactDecimalField()
+    list_unit_price = ExactDecimalField()
+    unit_price = ExactDecimalField()
+    list_cost = ExactDecimalField()
+    cost = ExactDecimalField()
+    correction = models.BooleanField(default=False)
+    """Of a period that was closed before the usage was known."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_line_a_number")]
+
+    def __str__(self) -> str:
+        return f"{self.sku} {self.cost}"
+
+
+class Credit(models.Model):
+    """Lowers the invoice of a period.  Append-only."""
+
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT)
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="credits")
+    key = models.CharField(max_length=64)
+    """The asker's own: twice is once."""
+    amount = ExactDecimalField()
+    """Positive, in the period's currency."""
+    reason = models.CharField(max_length=200)
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "key"], name="one_credit_a_key")]
+
+    def __str__(self) -> str:
+        return f"credit {self.amount} of {self.tenant_id}"
+
+
+class Invoice(models.Model):
+    """``charges - credits + adjustment = payable``; made once, when the period closes."""
+
+    period = models.OneToOneField(Period, on_delete=models.PROTECT, related_name="invoice")
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT)
+    number = models.CharField(max_length=64, unique=True)
+    currency = models.CharField(max_length=3)
+    charges = ExactDecimalField()
+    credits = ExactDecimalField()
+    adjustment = ExactDecimalField()
+    """What rounding half-even to the currency's smallest unit added; less than one such unit."""
+    payable = ExactDecimalField()
+    issued_at = models.DateTimeField()
+    manifest = models.TextField()
+    """Canonical JSON; ``sha256`` is its hash and is in the manifest of the tenant's next invoice."""
+    sha256 = models.CharField(max_length=64)
+    previous_sha256 = models.CharField(max_length=64, blank=True)
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    def __str__(self) -> str:
+        return self.number

@@ -1,0 +1,53 @@
+"""What running containers have used since their last stored reading: for the screen, until the next one makes records of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from console.accounts.models import Tenant
+from console.metering.measuring import COUNTERS, KIB, Mark, marks_of, moment, seen_of
+from console.metering.models import Meter, MeterEpoch
+from console.metering.splitting import hour_of
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    tenant: str
+    """Slug."""
+    container_id: str
+    window: dt.datetime
+    """The UTC hour; a tail lies in one, for a look past the hour stores a reading."""
+    quantities: dict[str, int]
+    """By meter, in its base unit."""
+
+
+def tails(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[Tail]:
+    """Of the epochs that run, where the tail lies in ``[start, end)``."""
+    found = MeterEpoch.objects.filter(ended_at__isnull=True).exclude(latest={})
+    if tenant is not None:
+        found = found.filter(tenant=tenant)
+    for epoch in found.select_related("tenant").iterator(chunk_size=500):
+        seen = seen_of(epoch.latest)
+        if seen is None or seen.stored:
+            continue
+        window = hour_of(moment(seen.at_us))
+        if start <= window < end:
+            yield Tail(epoch.tenant.slug, epoch.container_id, window, _quantities(epoch))
+
+
+def _quantities(epoch: MeterEpoch) -> dict[str, int]:
+    seen, marks = seen_of(epoch.latest), marks_of(epoch.marks)
+    assert seen is not None
+    found: dict[str, int] = {}
+    for meter in COUNTERS:
+        value = seen.values.get(meter)
+        if value is not None:
+            found[meter] = max(0, value - marks.get(meter, Mark(0, 0, 0)).value)
+    for limit, rate in ((Meter.CPU_LIMIT, epoch.cpu_millis), (Meter.MEMORY_LIMIT, epoch.memory_bytes // KIB)):
+        if limit in marks:
+            found[limit] = rate * max(0, seen.ns // 1000 - marks[limit].ns // 1000)
+    if seen.gauge is not None:
+        found[Meter.MEMORY_USED] = seen.integral
+    return found

@@ -1,0 +1,21 @@
+"""Writes: epochs and their readings, allocations, prices, periods and credits.  Every call may come twice."""
+
+from __future__ import annotations
+
+from console.metering.services.allocations import charge as charge_allocations
+from console.metering.services.allocations import hold, release
+from console.metering.services.epochs import begin, close_lost, ingest_final, read, take
+from console.metering.services.ports import hold_ports, release_ports
+
+__all__ = [
+    "begin",
+    "charge_allocations",
+    "close_lost",
+    "hold",
+    "hold_ports",
+    "ingest_final",
+    "read",
+    "release",
+    "release_ports",
+    "take",
+]

@@ -1,0 +1,84 @@
+"""What is held over time and known exactly from events: ports, volumes.  Every call may come twice."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+
+from django.db import transaction
+
+from console.metering.measuring import Charge, Mark, microseconds
+from console.metering.models import Allocation, Meter, Quality, Resource, UsageRecord
+from console.metering.services import records, resources
+from console.metering.services.months import Months
+
+
+@transaction.atomic
+def hold(resource: Resource, meter: Meter, amount: int, at: dt.datetime) -> Allocation:
+    """From ``at`` on.  Held already with this amount: as it is; with another: that one ends here."""
+    found = _open(resource.identity, meter)
+    if found is not None and (found.amount, found.resource_id) == (amount, resource.pk):
+        return found
+    if found is not None:
+        _end(found, at)
+        at = max(at, found.charged_to)
+    resources.store([resource])
+    key = f"{resource.identity}|{meter}|{microseconds(at)}"
+    return Allocation.objects.create(
+        id=hashlib.sha256(key.encode()).hexdigest(),
+        tenant_id=resource.tenant_id,
+        resource=resource,
+        identity=resource.identity,
+        meter=meter,
+        amount=amount,
+        started_at=at,
+        charged_to=at,
+    )
+
+
+@transaction.atomic
+def release(identity: str, meter: Meter, at: dt.datetime) -> None:
+    """Held until ``at``.  Not held: does nothing."""
+    found = _open(identity, meter)
+    if found is not None:
+        _end(found, at)
+
+
+@transaction.atomic
+def charge(as_of: dt.datetime) -> int:
+    """Record what is held, up to the full hour before ``as_of``; returns how many allocations had something."""
+    hour = as_of.replace(minute=0, second=0, microsecond=0)
+    due = Allocation.objects.select_for_update(of=("self",)).select_related("resource")
+    found = list(due.filter(ended_at__isnull=True, charged_to__lt=hour).order_by("pk"))
+    months = Months()
+    for allocation in found:
+        _charge(allocation, hour, months)
+    return len(found)
+
+
+def _open(identity: str, meter: Meter) -> Allocation | None:
+    found = Allocation.objects.select_for_update(of=("self",)).select_related("resource")
+    return found.filter(identity=identity, meter=meter, ended_at__isnull=True).first()
+
+
+def _end(allocation: Allocation, at: dt.datetime) -> None:
+    allocation.ended_at = max(at, allocation.charged_to)
+    allocation.save(update_fields=["ended_at"])
+    _charge(allocation, allocation.ended_at, Months())
+
+
+def _charge(allocation: Allocation, until: dt.datetime, months: Months) -> None:
+    start, end = microseconds(allocation.charged_to), microseconds(until)
+    if end <= start:
+        return
+    held = Charge(
+        Meter(allocation.meter),
+        allocation.amount * (end - start),
+        Mark(0, start, 0),
+        Mark(0, end, 0),
+        Quality.EXACT,
+        False,
+    )
+    UsageRecord.objects.bulk_create(records.of_allocation(allocation, held, months))
+    allocation.charged_to = until
+    allocation.save(update_fields=["charged_to"])

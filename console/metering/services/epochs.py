@@ -1,0 +1,246 @@
+"""Epochs and their readings.  Every call may come twice, and out of a crash; the sums stay the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+
+from django.db import connection, transaction
+
+from console.metering.failpoints import failpoint
+from console.metering.measuring import (
+    ANOMALY,
+    KIB,
+    Measure,
+    Seen,
+    marks_json,
+    marks_of,
+    microseconds,
+    moment,
+    seen_json,
+    seen_of,
+)
+from console.metering.models import Meter, MeterEpoch, Reading, Resource, UsageRecord
+from console.metering.observations import SOURCES, Observation, look
+from console.metering.services import records, resources
+from console.metering.services.months import Months
+from console.workloads.models import Container
+from runtime.api import ContainerStatus, Counters, FinalReading
+
+log = logging.getLogger(__name__)
+SETTLED_AFTER = dt.timedelta(minutes=1)
+AT_ONCE = 500
+STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns", "marks", "latest", "boot_id")
+END_FIELDS = ("ended_at", "lost", "end_reason", "cgroup_inode")
+
+
+@transaction.atomic
+def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
+    """The epoch of a start.  Begun already: returned as it is.  Raises ValueError for a status that has not started."""
+    if status.started_at is None:
+        raise ValueError(f"{status.id} has no start to meter from")
+    return _epoch(container, status.epoch, round(status.started_at * 1_000_000))
+
+
+def epoch_id(container: str, number: int) -> str:
+    """The same start has the same id, in whichever database it is taken in."""
+    return "e" + hashlib.sha256(f"{container}#{number}".encode()).hexdigest()[:24]
+
+
+def _epoch(container: Container, number: int, started_us: int, **limits: int) -> MeterEpoch:
+    epoch, _ = MeterEpoch.objects.get_or_create(
+        container=container,
+        number=number,
+        defaults={
+            "id": epoch_id(container.pk, number),
+            "tenant_id": container.tenant_id,
+            "node": container.node,
+            "started_at": moment(started_us),
+            "memory_bytes": container.memory_bytes,
+            "cpu_millis": container.cpu_millis,
+            **limits,
+        },
+    )
+    return epoch
+
+
+def read(readings: Mapping[str, Counters]) -> None:
+    """A look at each running container, each taken for that of its newest open epoch."""
+    wanted = MeterEpoch.objects.filter(container__in=list(readings), ended_at__isnull=True)
+    newest = {epoch.container_id: epoch for epoch in wanted.order_by("number")}
+    take(_observed(epoch, look(readings[id])) for id, epoch in newest.items())
+
+
+def _observed(epoch: MeterEpoch, seen: Seen) -> Observation:
+    started_us = microseconds(epoch.started_at)
+    return Observation(
+        epoch.container_id, epoch.number, started_us, epoch.boot_id, 0, seen.at_us, seen.ns, seen.values, seen.gauge
+    )
+
+
+def take(observations: Iterable[Observation]) -> list[Observation]:
+    """Into the database, in transactions of whole epochs.  Returns those of containers that no row knows.
+
+    In whatever order they come they are taken by boot time; one that is not after the last of its epoch changes nothing, nor
+    does one whose epoch has ended.
+    """
+    by_start: dict[tuple[str, int], list[Observation]] = {}
+    for one in observations:
+        by_start.setdefault((one.container, one.epoch), []).append(one)
+    strangers: list[Observation] = []
+    starts = sorted(by_start)
+    for first in range(0, len(starts), AT_ONCE):
+        strangers += _take({start: by_start[start] for start in starts[first : first + AT_ONCE]})
+    return strangers
+
+
+@transaction.atomic
+def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observation]:
+    ids = {container for container, _ in by_start}
+    epochs = {
+        (epoch.container_id, epoch.number): epoch
+        for epoch in MeterEpoch.objects.select_for_update().filter(container__in=ids, ended_at__isnull=True)
+    }
+    containers: dict[str, Container] = Container.objects.select_related("tenant").in_bulk(ids)
+    entry = _Entry()
+    strangers: list[Observation] = []
+    for start, looks in by_start.items():
+        container = containers.get(start[0])
+        if container is None:
+            strangers += looks
+            continue
+        epoch = epochs.get(start) or _epoch(container, start[1], looks[0].started_us)
+        if epoch.ended_at is None:
+            _look(epoch, container, sorted(looks, key=lambda one: one.ns), entry)
+    entry.store()
+    failpoint("ingest.stored")
+    return strangers
+
+
+def _look(epoch: MeterEpoch, container: Container, looks: list[Observation], entry: _Entry) -> None:
+    measure = _measure(epoch)
+    taken = [measure.look(one.seen) for one in looks]
+    if any(taken):
+        epoch.boot_id = epoch.boot_id or looks[-1].boot_id
+        entry.add(epoch, container, measure, looks[-1].cgroup)
+
+
+@transaction.atomic
+def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
+    """Ends the epoch.  Ended already: does nothing.  False: no row knows the container, so the reading must be kept."""
+    container = Container.objects.select_related("tenant").filter(pk=reading.container).first()
+    if container is None:
+        log.error("a final reading of %s, which no row knows, cannot be billed and is kept", reading.container)
+        return False
+    limits = {"memory_bytes": reading.limits.memory_bytes, "cpu_millis": reading.limits.cpu_millis}
+    _epoch(container, reading.epoch, round(reading.started_at * 1_000_000), **limits)
+    epoch = MeterEpoch.objects.select_for_update().get(container=container, number=reading.epoch)
+    if epoch.ended_at is not None:
+        return True
+    measure = _measure(epoch)
+    measure.finish(look(reading.counters))
+    epoch.ended_at, epoch.end_reason = moment(round(reading.finished_at * 1_000_000)), "exited"
+    epoch.boot_id, epoch.cgroup_inode = reading.boot_id, reading.cgroup_inode
+    entry = _Entry()
+    entry.add(epoch, container, measure, cgroup)
+    entry.store(*END_FIELDS)
+    failpoint("final.ingested")
+    return True
+
+
+@transaction.atomic
+def close_lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> int:
+    """End the epochs of ``node`` that do not run and whose final readings will never come; returns how many.
+
+    ``running``: container -> its epoch, as the engine said at ``as_of``, before its final readings were taken in; what
+    started later than a minute before that is left for the next time.  Such an epoch is charged up to its last look;
+    from there to the end that the container's row knows, each meter is missing.
+    """
+    started = MeterEpoch.objects.select_for_update().filter(started_at__lt=as_of - SETTLED_AFTER)
+    lost = [
+        epoch
+        for epoch in started.filter(node=node, ended_at__isnull=True)
+        if running.get(epoch.container_id) != epoch.number
+    ]
+    entry = _Entry()
+    for epoch in lost:
+        container = Container.objects.select_related("tenant").get(pk=epoch.container_id)
+        measure = _measure(epoch)
+        seen = measure.latest
+        last = moment(seen.at_us) if seen is not None else epoch.started_at
+        epoch.ended_at = max(last, container.finished_at or last)
+        epoch.lost, epoch.end_reason = True, "lost"
+        measure.lose(microseconds(epoch.ended_at))
+        entry.add(epoch, container, measure, 0)
+        log.error("the final reading of %s is lost; nothing is charged after %s", epoch, last)
+    entry.store(*END_FIELDS)
+    return len(lost)
+
+
+def _measure(epoch: MeterEpoch) -> Measure:
+    return Measure(
+        started_us=microseconds(epoch.started_at),
+        rates={Meter.CPU_LIMIT: epoch.cpu_millis, Meter.MEMORY_LIMIT: epoch.memory_bytes // KIB},
+        started_ns=epoch.started_boottime_ns,
+        sequence=epoch.sequence,
+        marks=marks_of(epoch.marks),
+        latest=seen_of(epoch.latest),
+    )
+
+
+class _Entry:
+    """What one transaction stores."""
+
+    def __init__(self) -> None:
+        self._epochs: list[MeterEpoch] = []
+        self._readings: list[Reading] = []
+        self._records: list[UsageRecord] = []
+        self._resources: dict[str, Resource] = {}
+        self._months = Months()
+
+    def add(self, epoch: MeterEpoch, container: Container, measure: Measure, cgroup: int) -> None:
+        self._epochs.append(epoch)
+        epoch.sequence, epoch.started_boottime_ns = measure.sequence, measure.started_ns
+        epoch.marks, epoch.latest = marks_json(measure.marks), seen_json(measure.latest)
+        if measure.said:
+            epoch.read_at, epoch.read_boottime_ns = moment(measure.said[-1].at_us), measure.said[-1].ns
+        self._readings += _readings(epoch, measure, SOURCES.get(cgroup, {}))
+        if measure.charges:
+            resource = resources.of_container(container)
+            resource = self._resources.setdefault(resource.pk, resource)
+            self._records += records.of_epoch(epoch, measure.charges, resource, self._months)
+
+    def store(self, *more: str) -> None:
+        resources.store(self._resources.values())
+        Reading.objects.bulk_create(self._readings, batch_size=500)
+        UsageRecord.objects.bulk_create(self._records, batch_size=500)
+        _update(self._epochs, (*STATE_FIELDS, *more))
+
+
+def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -> list[Reading]:
+    for one in measure.said:
+        if one.reason == ANOMALY:
+            log.error("meter %s of %s went back to %d; nothing is charged for it", one.meter, epoch, one.value)
+    return [
+        Reading(
+            epoch=epoch, meter=one.meter, sequence=one.sequence, at=moment(one.at_us), boottime_ns=one.ns, value=one.value,
+            final=one.final, source=sources.get(one.meter, ""), reason=one.reason,
+        )
+        for one in measure.said
+    ]  # fmt: skip
+
+
+def _update(epochs: list[MeterEpoch], fields: tuple[str, ...]) -> None:
+    """One prepared statement for all: a tenth of the time of ``bulk_update``."""
+    table = MeterEpoch._meta  # noqa: SLF001 -- Django's documented API
+    columns = [column for column in table.concrete_fields if column.name in fields]
+    names = ", ".join(f"{connection.ops.quote_name(str(column.column))} = %s" for column in columns)
+    statement = f"UPDATE {connection.ops.quote_name(table.db_table)} SET {names} WHERE id = %s"  # noqa: S608 -- our own names
+    rows = [
+        [*(column.get_db_prep_save(getattr(epoch, column.attname), connection) for column in columns), epoch.pk]
+        for epoch in epochs
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, rows)
