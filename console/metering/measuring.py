@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from console.metering.models.usage import Meter, Quality
@@ -51,6 +51,8 @@ class Mark:
     at_us: int
     """Placed: never before an earlier mark's."""
     ns: int
+    sequence: int = 0
+    """Of the reading; 0 for the epoch's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Said:
     meter: Meter
     sequence: int
     at_us: int
+    placed_us: int
     ns: int
     value: int | None
     final: bool
@@ -172,9 +175,10 @@ class Measure:
     def _store(self, seen: Seen, *, final: bool = False) -> None:
         self.sequence += 1
         at_us = max(seen.at_us, self._placed())
+        here = Mark(0, at_us, seen.ns, self.sequence)
 
         def say(meter: Meter, value: int | None, reason: str = "") -> None:
-            self.said.append(Said(meter, self.sequence, seen.at_us, seen.ns, value, final, reason))
+            self.said.append(Said(meter, self.sequence, seen.at_us, at_us, seen.ns, value, final, reason))
 
         for meter in COUNTERS:
             value, mark = seen.values.get(meter), self._mark(meter, seen)
@@ -184,18 +188,18 @@ class Measure:
                 say(meter, value, ANOMALY)  # the mark stays: nothing is charged twice
             else:
                 say(meter, value)
-                self._charge(meter, value - mark.value, mark, Mark(value, at_us, seen.ns), Quality.EXACT)
+                self._charge(meter, value - mark.value, mark, replace(here, value=value), Quality.EXACT)
         for meter, rate in self.rates.items():
             mark = self._mark(meter, seen)
             elapsed_us = max(0, seen.ns // 1000 - mark.ns // 1000)  # so that the parts sum to the whole
-            self._charge(meter, rate * elapsed_us, mark, Mark(0, at_us, seen.ns), Quality.EXACT)
+            self._charge(meter, rate * elapsed_us, mark, here, Quality.EXACT)
         integral = seen.integral
         if seen.gauge is None:
             say(Meter.MEMORY_USED, None, UNAVAILABLE)
         else:
             say(Meter.MEMORY_USED, None if seen.gap else integral, GAP if seen.gap else "")
             mark, quality = self._mark(Meter.MEMORY_USED, seen), Quality.MISSING if seen.gap else Quality.INTEGRATED
-            self._charge(Meter.MEMORY_USED, 0 if seen.gap else integral, mark, Mark(0, at_us, seen.ns), quality)
+            self._charge(Meter.MEMORY_USED, 0 if seen.gap else integral, mark, here, quality)
             integral = 0
         self.latest = Seen(seen.at_us, seen.ns, seen.values, seen.gauge, True, seen.known, integral)
 
@@ -209,7 +213,7 @@ class Measure:
         for meter in (*COUNTERS, *self.rates, Meter.MEMORY_USED):
             mark = self.marks.get(meter) or Mark(0, self.started_us, 0)
             if mark.at_us < end_us or meter not in self.marks:
-                end = Mark(mark.value, max(end_us, mark.at_us), GONE)
+                end = Mark(mark.value, max(end_us, mark.at_us), GONE, mark.sequence)
                 self.charges.append(Charge(meter, 0, mark, end, Quality.MISSING, False))
 
     def _mark(self, meter: Meter, seen: Seen) -> Mark:
@@ -233,7 +237,7 @@ def _bare(seen: Seen) -> Seen:
 
 
 def marks_json(marks: Mapping[str, Mark]) -> dict[str, list[int]]:
-    return {str(meter): [mark.value, mark.at_us, mark.ns] for meter, mark in marks.items()}
+    return {str(meter): [mark.value, mark.at_us, mark.ns, mark.sequence] for meter, mark in marks.items()}
 
 
 def marks_of(found: Mapping[str, list[int]]) -> dict[str, Mark]:

@@ -52,11 +52,11 @@ def mark(apps, _editor):
     for epoch in MeterEpoch.objects.filter(ended_at=None, read_at__isnull=False, read_boottime_ns__isnull=False):
         at, ns = microseconds(epoch.read_at), epoch.read_boottime_ns
         counted = epoch.counted
-        epoch.marks = {meter: [counted.get(meter, 0), at, ns] for meter in (*COUNTERS, "cpu_limit", "memory_limit")
+        epoch.marks = {meter: [counted.get(meter, 0), at, ns, epoch.sequence] for meter in (*COUNTERS, "cpu_limit", "memory_limit")
                        if meter in counted or meter.endswith("_limit")}
         gauge = counted.get("memory_used")
         if gauge is not None:
-            epoch.marks["memory_used"] = [0, at, ns]
+            epoch.marks["memory_used"] = [0, at, ns, epoch.sequence]
         epoch.latest = {
             "at": at, "ns": ns, "values": {meter: counted.get(meter) for meter in COUNTERS}, "gauge": gauge, "stored": True,
             "known": [gauge or 0, ns], "integral": 0,

@@ -16,7 +16,7 @@ from django.db import models
 
 from console.core.models import TenantManager
 from console.metering.models.decimals import ExactDecimalField
-from console.metering.models.usage import Meter, Resource
+from console.metering.models.usage import Meter, Quality, Resource
 
 
 class Period(models.Model):
@@ -66,8 +66,6 @@ class RatedLine(models.Model):
     run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="lines")
     number = models.PositiveIntegerField()
     """Order in the run, from 1."""
-    id_text = models.CharField(max_length=64)
-    """sha256 of period, hour, resource, SKU, tier and class: the same in every run."""
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT)
     window = models.DateTimeField()
     meter = models.CharField(max_length=16, choices=Meter.choices)
@@ -80,10 +78,13 @@ class RatedLine(models.Model):
     quantity = ExactDecimalField()
     """In base units of the meter."""
     pricing_quantity = ExactDecimalField()
-    list_unit_price = ExactDecimalField()
-    unit_price = ExactDecimalField()
+    list_unit_price = ExactDecimalField(null=True)
+    """Null, as the next, for a correction, which may be of several tiers."""
+    unit_price = ExactDecimalField(null=True)
     list_cost = ExactDecimalField()
     cost = ExactDecimalField()
+    quality = models.CharField(max_length=12, choices=Quality.choices)
+    """The least of its records'."""
     correction = models.BooleanField(default=False)
     """Of a period that was closed before the usage was known."""
 

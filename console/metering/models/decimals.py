@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 if TYPE_CHECKING:
-    _Text = models.CharField[Any, Any]
+    _Text = models.Field[Any, Any]
 else:
     _Text = models.CharField
 
@@ -23,6 +23,10 @@ def plain(value: Decimal) -> str:
 
 class ExactDecimalField(_Text):
     """A Decimal in Python, its digits in the database.  Sums are made in Python."""
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Decimal | str | int
+        _pyi_private_get_type: Decimal
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 96)

@@ -93,7 +93,7 @@ class MeterEpoch(models.Model):
     """Of the last stored reading."""
     read_boottime_ns = models.BigIntegerField(null=True)
     marks = models.JSONField(default=dict)
-    """Meter -> ``[value, microseconds since 1970, boottime ns]``: up to where it is charged; see ``measuring``."""
+    """Meter -> ``[value, microseconds since 1970, boottime ns, sequence]``: up to where it is charged; see ``measuring``."""
     latest = models.JSONField(default=dict)
     """The last look at the counters, stored as a reading or not; see ``measuring.Seen``."""
     memory_bytes = models.BigIntegerField()
@@ -118,6 +118,8 @@ class Reading(models.Model):
     meter = models.CharField(max_length=16, choices=Meter.choices)
     sequence = models.PositiveIntegerField()
     at = models.DateTimeField()
+    placed_at = models.DateTimeField(null=True)
+    """Where the clock had been set back: the latest time that the epoch had reached, at which its usage is placed."""
     boottime_ns = models.BigIntegerField()
     value = models.BigIntegerField(null=True)
     """Null: the kernel does not say; ``reason`` tells why."""
@@ -177,6 +179,9 @@ class UsageRecord(models.Model):
     ends_at = models.DateTimeField()
     quantity = models.BigIntegerField()
     quality = models.CharField(max_length=12, choices=Quality.choices)
+    from_sequence = models.PositiveIntegerField(null=True)
+    """The readings whose difference it is (a part of); 0 for the epoch's start.  Null where it is no difference of two."""
+    to_sequence = models.PositiveIntegerField(null=True)
     billed_in = models.ForeignKey("metering.Period", on_delete=models.PROTECT, related_name="records")
     """The period of its hour or, when that was closed before the record came, the one open then."""
 

@@ -225,7 +225,8 @@ def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -
             log.error("meter %s of %s went back to %d; nothing is charged for it", one.meter, epoch, one.value)
     return [
         Reading(
-            epoch=epoch, meter=one.meter, sequence=one.sequence, at=moment(one.at_us), boottime_ns=one.ns, value=one.value,
+            epoch=epoch, meter=one.meter, sequence=one.sequence, at=moment(one.at_us),
+            placed_at=None if one.placed_us == one.at_us else moment(one.placed_us), boottime_ns=one.ns, value=one.value,
             final=one.final, source=sources.get(one.meter, ""), reason=one.reason,
         )
         for one in measure.said

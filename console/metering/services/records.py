@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from console.metering.measuring import COUNTERS, Charge, Mark, moment
+from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
 from console.metering.models import Allocation, MeterEpoch, Quality, Resource, UsageRecord
 from console.metering.services.months import Months
 from console.metering.splitting import split
@@ -51,6 +51,8 @@ def _records(
             ends_at=part.ends_at,
             quantity=part.quantity,
             quality=quality,
+            from_sequence=None if epoch is None else charge.start.sequence,
+            to_sequence=None if epoch is None or charge.end.ns == GONE else charge.end.sequence,
             billed_in=months.period(resource.tenant_id, part.window),
         )
 

@@ -1,0 +1,40 @@
+"""Records summed to what is rated: an hour of one resource on one meter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from django.db.models import QuerySet, Sum
+
+from console.metering.models import Period, Quality, UsageRecord
+from console.metering.rating import Used
+
+AT_ONCE = 2000
+
+
+def used(period: Period) -> Iterator[Used]:
+    """The period's own hours, by hour, resource and meter."""
+    records = UsageRecord.objects.filter(billed_in=period, window__gte=period.starts_at, window__lt=period.ends_at)
+    return summed(records)
+
+
+def summed(records: QuerySet[UsageRecord]) -> Iterator[Used]:
+    """Of each hour, resource and meter one, in that order, streaming."""
+    keys = ("window", "resource_id", "meter", "quality")
+    ordered = records.values(*keys).annotate(sum=Sum("quantity")).order_by(*keys)
+    for (window, resource), hour in groupby(
+        ordered.iterator(chunk_size=AT_ONCE), key=lambda row: (row["window"], row["resource_id"])
+    ):
+        meters: dict[str, tuple[int, list[str]]] = {}
+        for row in hour:
+            quantity, qualities = meters.get(row["meter"], (0, []))
+            meters[row["meter"]] = quantity + row["sum"], [*qualities, row["quality"]]
+        for meter in sorted(meters):
+            quantity, qualities = meters[meter]
+            yield Used(window, resource, meter, quantity, least(qualities))
+
+
+def least(qualities: Iterable[str]) -> str:
+    order = [Quality.EXACT, Quality.INTEGRATED, Quality.ESTIMATED, Quality.MISSING]
+    return str(max(qualities, key=lambda one: order.index(Quality(one))))

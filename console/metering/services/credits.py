@@ -1,0 +1,42 @@
+"""Credits: what lowers a tenant's next invoice, said once and never changed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant, User
+from console.core.errors import Invalid, NotAllowed
+from console.metering.currencies import DIGITS, rounded
+from console.metering.models import Credit, Period
+from console.metering.selectors.prices import Prices
+
+
+@transaction.atomic
+def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User | None = None) -> Credit:
+    """``key`` given already: that credit as it is.  Raises Invalid, and NotAllowed for a period that is no longer open."""
+    period = Period.objects.select_for_update().get(pk=period_id)
+    known = Credit.objects.filter(tenant=period.tenant_id, key=key).first()
+    if known is not None:
+        return known
+    if period.state != Period.State.OPEN:
+        raise NotAllowed(_("This period is closed: give the credit in the next one."))
+    currency = Prices(period.tenant_id).currency
+    if currency not in DIGITS:
+        raise Invalid("amount", _("Publish a price book first: without one there is no currency."))
+    if not amount.is_finite() or amount <= 0 or amount != rounded(amount, currency):
+        raise Invalid(
+            "amount", _("A credit is more than 0 and in whole smallest units of %(currency)s.") % {"currency": currency}
+        )
+    if not reason.strip():
+        raise Invalid("reason", _("Say what the credit is for: it is on the invoice."))
+    return Credit.objects.create(
+        tenant=Tenant.objects.get(pk=period.tenant_id),
+        period=period,
+        key=key,
+        amount=amount,
+        reason=reason,
+        actor=actor,
+    )

@@ -1,0 +1,140 @@
+"""Closing: a period that has ended is rated for good, invoiced once and frozen."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+from decimal import Decimal
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from console.core.errors import NotAllowed
+from console.metering.currencies import rounded
+from console.metering.evidence import STREAMS, digest, instant
+from console.metering.failpoints import failpoint
+from console.metering.measuring import microseconds, seen_of
+from console.metering.models import Allocation, Invoice, MeterEpoch, Period
+from console.metering.models.decimals import plain
+from console.metering.services import allocations
+from console.metering.services.rating import rate_period
+from console.metering.units import total
+
+log = logging.getLogger(__name__)
+
+
+def close(period_id: int, as_of: dt.datetime) -> Invoice:
+    """Closed already: its invoice.  Raises NotAllowed, with the reason, where it cannot be closed yet.
+
+    A crash in between leaves it ``closing``, and the next call finishes it; the sum is the same, for nothing is added to it.
+    """
+    allocations.charge(as_of)
+    found = _claim(period_id, as_of)
+    if found is not None:
+        return found
+    rate_period(period_id)
+    failpoint("close.rated")
+    invoice = _freeze(period_id, as_of)
+    failpoint("close.frozen")
+    return invoice
+
+
+def close_due(as_of: dt.datetime) -> list[Invoice]:
+    """Every period that can be closed, in order; one that cannot yet says why in the log and waits."""
+    made = []
+    due = Period.objects.exclude(state=Period.State.CLOSED).filter(ends_at__lte=as_of)
+    for period in due.order_by("starts_at", "tenant"):
+        try:
+            made.append(close(period.pk, as_of))
+        except NotAllowed as refused:
+            log.warning("%s stays open: %s", period, refused.message)
+    return made
+
+
+@transaction.atomic
+def _claim(period_id: int, as_of: dt.datetime) -> Invoice | None:
+    period = Period.objects.select_for_update().get(pk=period_id)
+    if period.state == Period.State.CLOSED:
+        return period.invoice
+    if as_of < period.ends_at:
+        raise NotAllowed(_("This period has not ended yet."))
+    if Period.objects.filter(tenant=period.tenant_id, starts_at__lt=period.starts_at).exclude(
+        state=Period.State.CLOSED
+    ):
+        raise NotAllowed(_("An earlier period is still open. Periods are closed in order."))
+    _refuse_unread(period)
+    period.state = Period.State.CLOSING
+    period.save(update_fields=["state"])
+    return None
+
+
+def _refuse_unread(period: Period) -> None:
+    """Everything that ran in it has been read past its end."""
+    end = microseconds(period.ends_at)
+    running = MeterEpoch.objects.filter(
+        tenant=period.tenant_id, started_at__lt=period.ends_at, ended_at__isnull=True
+    ).select_related("container")
+    waiting = []
+    for epoch in running.iterator(chunk_size=500):
+        seen = seen_of(epoch.latest)
+        if seen is None or seen.at_us < end:
+            waiting.append(epoch.container.name)
+    if waiting:
+        names = ", ".join(sorted(set(waiting))[:5])
+        raise NotAllowed(_("These containers have not been read since it ended: %(names)s.") % {"names": names})
+    if Allocation.objects.filter(
+        tenant=period.tenant_id, ended_at__isnull=True, charged_to__lt=period.ends_at
+    ).exists():
+        raise NotAllowed(_("Something that is held over time has not been charged up to its end yet."))
+
+
+@transaction.atomic
+def _freeze(period_id: int, as_of: dt.datetime) -> Invoice:
+    period = Period.objects.select_for_update(of=("self",)).select_related("run", "tenant").get(pk=period_id)
+    if period.state == Period.State.CLOSED:
+        return period.invoice
+    assert period.run is not None
+    currency = period.run.currency
+    charges, credits_sum = period.run.total, total(*(credit.amount for credit in period.credits.all()))
+    due = total(charges, -credits_sum)
+    payable = rounded(due, currency) if currency else Decimal(0)
+    before = Invoice.objects.filter(tenant=period.tenant_id).order_by("-period__starts_at").first()
+    invoice = Invoice(
+        period=period,
+        tenant=period.tenant,
+        number=f"{period.starts_at:%Y-%m}-{period.tenant_id}",
+        currency=currency,
+        charges=charges,
+        credits=credits_sum,
+        adjustment=total(payable, -due),
+        payable=payable,
+        issued_at=as_of,
+        previous_sha256="" if before is None else before.sha256,
+    )
+    invoice.manifest = json.dumps(_manifest(period, invoice), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    invoice.sha256 = hashlib.sha256(invoice.manifest.encode()).hexdigest()
+    invoice.save(force_insert=True)
+    period.state, period.closed_at = Period.State.CLOSED, as_of
+    period.save(update_fields=["state", "closed_at"])
+    return invoice
+
+
+def _manifest(period: Period, invoice: Invoice) -> dict[str, object]:
+    return {
+        "format": "slipway-bill-1",
+        "tenant": {"id": period.tenant_id, "slug": period.tenant.slug, "name": period.tenant.name},
+        "period": {"start": instant(period.starts_at), "end": instant(period.ends_at)},
+        "invoice": {
+            "number": invoice.number,
+            "currency": invoice.currency,
+            "charges": plain(invoice.charges),
+            "credits": plain(invoice.credits),
+            "adjustment": plain(invoice.adjustment),
+            "payable": plain(invoice.payable),
+            "issued_at": instant(invoice.issued_at),
+        },
+        "streams": {name: digest(source(period)) for name, source in STREAMS.items()},
+        "previous": invoice.previous_sha256,
+    }
