@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from launcher import down, manage, testing, up
+from launcher import down, manage, testing, up, verify_bill
 from launcher.doctor import doctor
 from launcher.interruption import Interruption, from_signals
 from launcher.output import Output
@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
     verb("doctor", "Check this machine, with the fix for what is wrong.")
     one = verb("manage", "Django's manage.py, in the right environment and as the right user.", add_help=False)
     one.add_argument("arguments", nargs=argparse.REMAINDER)
+    one = verb("verify-bill", "Recompute an exported bill from its readings and prices, and name every difference.")
+    one.add_argument("folder", help="Of the export.")
+    one.add_argument("--with", dest="earlier", action="append", default=[], metavar="FOLDER",
+                     help="Export of an earlier period, which corrections rest on. May be given again.")  # fmt: skip
+    one.add_argument("--sha256", default="", help="The invoice's hash, as the console shows it.")
     one = verb("bench", "Run a bench: launch, density, ...")
     one.add_argument("name", nargs="?", default="")
     one.add_argument("--json", action="store_true", help="One JSON object instead of a table.")
@@ -89,6 +94,9 @@ def _verbs(chosen: argparse.Namespace, rest: Sequence[str], output: Output) -> M
         "down": lambda settings: down.down(settings, output, yes=chosen.yes),
         "doctor": lambda settings: doctor(settings, output),
         "manage": lambda settings: manage.manage(settings, [*chosen.arguments, *rest]),
+        "verify-bill": lambda _settings: verify_bill.main(
+            [chosen.folder, "--sha256", chosen.sha256, *(word for one in chosen.earlier for word in ("--with", one))]
+        ),
         "bench": lambda settings: testing.bench(
             settings, output, chosen.name, as_json=chosen.json, quick=chosen.quick, arguments=rest
         ),

@@ -17,6 +17,7 @@ from django.db.models import Max, Min, Q
 
 from console.metering.models import Allocation, MeterEpoch, Period, PriceBook, RatedLine, Reading, Resource, UsageRecord
 from console.metering.models.decimals import plain
+from console.metering.selectors.bills import Bill
 from console.metering.selectors.prices import Prices
 from console.metering.services.prices import as_data
 
@@ -154,6 +155,27 @@ STREAMS: Mapping[str, Source] = {
     "prices": prices,
     "credits": credits_given,
 }
+
+
+def manifest(period: Period, bill: Bill, issued_at: dt.datetime | None, previous: str) -> str:
+    """Canonical JSON of what a bill rests on.  Of a closed period it was made once, see ``Invoice.manifest``."""
+    data = {
+        "format": "slipway-bill-1",
+        "tenant": {"id": period.tenant_id, "slug": period.tenant.slug, "name": bill.tenant_name},
+        "period": {"start": instant(period.starts_at), "end": instant(period.ends_at), "state": bill.state},
+        "invoice": {
+            "number": bill.number,
+            "currency": bill.currency,
+            "charges": plain(bill.charges),
+            "credits": plain(bill.credits),
+            "adjustment": plain(bill.adjustment),
+            "payable": plain(bill.payable),
+            "issued_at": instant(issued_at),
+        },
+        "streams": {name: digest(source(period)) for name, source in STREAMS.items()},
+        "previous": previous,
+    }
+    return line(data)
 
 
 def digest(found: Iterator[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import logging
 from decimal import Decimal
 
@@ -13,11 +12,11 @@ from django.utils.translation import gettext as _
 
 from console.core.errors import NotAllowed
 from console.metering.currencies import rounded
-from console.metering.evidence import STREAMS, digest, instant
+from console.metering.evidence import manifest
 from console.metering.failpoints import failpoint
 from console.metering.measuring import microseconds, seen_of
 from console.metering.models import Allocation, Invoice, MeterEpoch, Period
-from console.metering.models.decimals import plain
+from console.metering.selectors.bills import Bill
 from console.metering.services import allocations
 from console.metering.services.rating import rate_period
 from console.metering.units import total
@@ -101,40 +100,37 @@ def _freeze(period_id: int, as_of: dt.datetime) -> Invoice:
     due = total(charges, -credits_sum)
     payable = rounded(due, currency) if currency else Decimal(0)
     before = Invoice.objects.filter(tenant=period.tenant_id).order_by("-period__starts_at").first()
-    invoice = Invoice(
-        period=period,
-        tenant=period.tenant,
+    found = Bill(
+        tenant_id=period.tenant_id,
+        tenant_name=period.tenant.name,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        state=Period.State.CLOSED,
         number=f"{period.starts_at:%Y-%m}-{period.tenant_id}",
         currency=currency,
         charges=charges,
         credits=credits_sum,
         adjustment=total(payable, -due),
         payable=payable,
-        issued_at=as_of,
-        previous_sha256="" if before is None else before.sha256,
+        rated_at=None,
     )
-    invoice.manifest = json.dumps(_manifest(period, invoice), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    invoice.sha256 = hashlib.sha256(invoice.manifest.encode()).hexdigest()
+    previous = "" if before is None else before.sha256
+    text = manifest(period, found, as_of, previous)
+    invoice = Invoice(
+        period=period,
+        tenant=period.tenant,
+        number=found.number,
+        currency=currency,
+        charges=charges,
+        credits=credits_sum,
+        adjustment=found.adjustment,
+        payable=payable,
+        issued_at=as_of,
+        manifest=text,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        previous_sha256=previous,
+    )
     invoice.save(force_insert=True)
     period.state, period.closed_at = Period.State.CLOSED, as_of
     period.save(update_fields=["state", "closed_at"])
     return invoice
-
-
-def _manifest(period: Period, invoice: Invoice) -> dict[str, object]:
-    return {
-        "format": "slipway-bill-1",
-        "tenant": {"id": period.tenant_id, "slug": period.tenant.slug, "name": period.tenant.name},
-        "period": {"start": instant(period.starts_at), "end": instant(period.ends_at)},
-        "invoice": {
-            "number": invoice.number,
-            "currency": invoice.currency,
-            "charges": plain(invoice.charges),
-            "credits": plain(invoice.credits),
-            "adjustment": plain(invoice.adjustment),
-            "payable": plain(invoice.payable),
-            "issued_at": instant(invoice.issued_at),
-        },
-        "streams": {name: digest(source(period)) for name, source in STREAMS.items()},
-        "previous": invoice.previous_sha256,
-    }

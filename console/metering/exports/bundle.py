@@ -1,0 +1,107 @@
+"""Everything of a period in one folder: FOCUS, what it rests on, and the program that recomputes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from console.metering.evidence import STREAMS, manifest
+from console.metering.exports import parquet
+from console.metering.exports.focus import csv_chunks
+from console.metering.exports.schema import metadata, price_list
+from console.metering.models import Invoice, Period
+from console.metering.selectors.bills import bill
+
+Progress = Callable[[str, int], None]
+"""File, and how many of its lines are written."""
+EVERY = 10_000
+READ_ME = """\
+One month of one tenant of a Slipway.
+
+focus-1.2.csv, focus-1.3.csv, .parquet   the charges, as FOCUS (https://focus.finops.org) has them; times are UTC, ends not included
+focus-*-schema.json                      their columns
+price-list.csv                           the prices
+bill.json                                the invoice's manifest: sums, the hash of each file below, the hash of the invoice before
+readings.jsonl                           what the kernel's counters said; null: they did not, and "reason" says why
+epochs.jsonl                             the lives of the containers that were read
+allocations.jsonl                        what was held over time
+records.jsonl                            differences of readings, divided at the hours
+lines.jsonl                              what each hour cost
+prices.jsonl, credits.jsonl, resources.jsonl
+manifest.json                            the hash of each file
+
+python3 verify_bill.py .                 recomputes all of it, and names every difference
+"""
+
+
+def write(
+    period: Period, folder: Path, progress: Progress = lambda _file, _lines: None
+) -> dict[str, dict[str, object]]:
+    """Makes ``folder``, whole or not at all; returns its files with their hashes.  The same period makes the same bytes.
+
+    Raises FileExistsError where there is something by that name.
+    """
+    if folder.exists():
+        raise FileExistsError(folder)
+    making = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    making.mkdir(parents=True, mode=0o700)
+    try:
+        _fill(period, making, progress)
+        files = {path.name: _hashed(path) for path in sorted(making.iterdir())}
+        _store(
+            making / "manifest.json",
+            iter([json.dumps({"format": "slipway-export-1", "files": files}, indent=1) + "\n"]),
+        )
+        os.rename(making, folder)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return files
+
+
+def _fill(period: Period, folder: Path, progress: Progress) -> None:
+    _store(folder / "bill.json", iter([manifest_of(period) + "\n"]))
+    for name, source in STREAMS.items():
+        _store(folder / f"{name}.jsonl", (f"{one}\n" for one in source(period)), progress)
+    for version in ("1.2", "1.3"):
+        _store(folder / f"focus-{version}.csv", csv_chunks(period, version), progress)
+        progress(f"focus-{version}.parquet", parquet.write(period, version, folder / f"focus-{version}.parquet"))
+        _store(folder / f"focus-{version}-schema.json", iter([metadata(version)]))
+    _store(folder / "price-list.csv", price_list(period))
+    _store(folder / "README.txt", iter([READ_ME]))
+    shutil.copyfile(Path(settings.SOURCE) / "launcher/verify_bill.py", folder / "verify_bill.py")
+
+
+def manifest_of(period: Period) -> str:
+    """The invoice's; of an open period what it would be now, without a number and without rounding."""
+    invoice = Invoice.objects.filter(period=period).first()
+    if invoice is not None:
+        return invoice.manifest
+    before = Invoice.objects.filter(tenant=period.tenant_id, period__starts_at__lt=period.starts_at)
+    last = before.order_by("-period__starts_at").first()
+    return manifest(period, bill(period), None, "" if last is None else last.sha256)
+
+
+def _store(path: Path, chunks: Iterator[str], progress: Progress = lambda _file, _lines: None) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        for count, chunk in enumerate(chunks, 1):
+            handle.write(chunk)
+            if count % EVERY == 0:
+                progress(path.name, count)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _hashed(path: Path) -> dict[str, object]:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return {"sha256": digest.hexdigest(), "bytes": path.stat().st_size}

@@ -1,0 +1,504 @@
+#!/usr/bin/env python3
+"""Recomputes a bill from the readings and the prices it rests on, and names every difference.
+
+It stands alone: Python 3.11, its standard library, and the folder of an export.  It shares no code with what made the bill.
+
+    python3 verify_bill.py FOLDER [--with FOLDER-OF-AN-EARLIER-PERIOD ...] [--sha256 HASH-OF-THE-INVOICE]
+
+Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime as dt
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+Data = dict[str, Any]
+EXACT = Context(prec=400, traps=[Inexact])
+WIDE = Context(prec=400)
+HOUR_US = 3_600_000_000
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # noqa: UP017 -- as a person without this project's tools reads it
+COUNTERS = ("cpu", "block_read", "block_write", "net_rx", "net_tx")
+LIMITS = ("cpu_limit", "memory_limit")
+STREAMS = ("resources", "epochs", "allocations", "readings", "records", "lines", "prices", "credits")
+QUALITIES = ("exact", "integrated", "estimated", "missing")
+NO_DIGITS = frozenset(
+    ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"]
+)
+THREE_DIGITS = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+
+
+def us(text: str) -> int:
+    """Microseconds since 1970."""
+    return (dt.datetime.fromisoformat(text.replace("Z", "+00:00")) - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def hour(at_us: int) -> str:
+    return (EPOCH + dt.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%HZ")
+
+
+def plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in {"-0", ""} else text
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass
+class Bundle:
+    folder: Path
+    bill: Data
+    streams: dict[str, list[Data]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Bundle:
+        """Raises OSError and ValueError for what is no export."""
+        found = cls(folder, json.loads((folder / "bill.json").read_text(encoding="utf-8")))
+        for name in STREAMS:
+            with (folder / f"{name}.jsonl").open(encoding="utf-8") as handle:
+                found.streams[name] = [json.loads(line) for line in handle]
+        return found
+
+    @property
+    def start(self) -> int:
+        return us(self.bill["period"]["start"])
+
+    @property
+    def end(self) -> int:
+        return us(self.bill["period"]["end"])
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256((self.folder / "bill.json").read_bytes().rstrip(b"\n")).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def check_files(bundle: Bundle) -> Iterator[str]:
+    manifest = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))
+    listed = manifest["files"]
+    there = {path.name for path in bundle.folder.iterdir()} - {"manifest.json"}
+    for name in sorted(there - set(listed)):
+        yield f"manifest: {name} is not listed"
+    for name, said in sorted(listed.items()):
+        if name not in there:
+            yield f"manifest: {name} is listed and missing"
+        elif sha256(bundle.folder / name) != said["sha256"]:
+            yield f"manifest: {name} was changed: its hash is not the listed one"
+    for name in STREAMS:
+        path, said = bundle.folder / f"{name}.jsonl", bundle.bill["streams"][name]
+        if (sha256(path), len(bundle.streams[name])) != (said["sha256"], said["lines"]):
+            yield f"bill: {name}.jsonl is not what the invoice was made from"
+
+
+def check_prices(bundle: Bundle) -> Iterator[str]:
+    for one in bundle.streams["prices"]:
+        text = json.dumps(one["book"], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        if hashlib.sha256(text.encode()).hexdigest() != one["sha256"]:
+            yield f"prices: {one['name']} is not the book that was published: its hash differs"
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+@dataclass(frozen=True)
+class Point:
+    """A reading as an end of an interval."""
+
+    at_us: int
+    ns: int
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Interval:
+    meter: str
+    start: int
+    """Sequences."""
+    end: int
+
+
+def split(quantity: int, start: int, end: int) -> list[tuple[int, int, int, int]]:
+    """(hour, from, to, part): by time with largest remainder, so that the parts sum to the quantity."""
+    if end <= start:
+        return [(start - start % HOUR_US, start, start, quantity)]
+    pieces = []
+    at = start - start % HOUR_US
+    while at < end:
+        pieces.append((at, max(start, at), min(end, at + HOUR_US)))
+        at += HOUR_US
+    shares = [divmod(quantity * (stop - first), end - start) for _, first, stop in pieces]
+    left = quantity - sum(share for share, _ in shares)
+    favoured = set(sorted(range(len(pieces)), key=lambda n: (-shares[n][1], n))[:left])
+    return [(*piece, shares[n][0] + (n in favoured)) for n, piece in enumerate(pieces)]
+
+
+class Life:
+    """One epoch: its readings, and the records that they must have made."""
+
+    def __init__(self, epoch: Data, readings: Iterable[Data]) -> None:
+        self.epoch = epoch
+        self.readings: dict[tuple[str, int], Data] = {}
+        self.repeated = [
+            f"readings: {epoch['id']} has two of {one['meter']} numbered {one['sequence']}"
+            for one in readings
+            if self.readings.setdefault((one["meter"], one["sequence"]), one) is not one
+        ]
+        self.sequences = sorted({sequence for _, sequence in self.readings})
+
+    def intervals(self, meter: str, base: int) -> Iterator[Interval]:
+        """From each reading that counts to the next one, behind ``base``."""
+        counted = [base]
+        for sequence in self.sequences:
+            if sequence <= base:
+                continue
+            if meter in LIMITS:
+                counted.append(sequence)
+                continue
+            one = self.readings.get((meter, sequence))
+            if one is not None and (one["reason"] == "gap" or (one["value"] is not None and not one["reason"])):
+                counted.append(sequence)
+        for start, end in pairwise(counted):
+            yield Interval(meter, start, end)
+
+    def base(self, meter: str, start: int) -> int:
+        """Where the meter's first interval begins: the epoch's own beginning, or the first reading here that counts."""
+        if us(self.epoch["started_at"]) >= start or 1 in self.sequences:
+            return 0
+        first = next(self.intervals(meter, self.sequences[0] - 1), None) if self.sequences else None
+        return 0 if first is None else first.end
+
+    def point(self, meter: str, sequence: int) -> Point:
+        """Raises KeyError: the reading is not there."""
+        if sequence == 0:
+            return Point(us(self.epoch["started_at"]), self.epoch["started_boottime_ns"])
+        one = self.readings[meter if meter not in LIMITS else "cpu", sequence]
+        return Point(us(one["placed_at"] or one["at"]), one["boottime_ns"], one["value"] or 0)
+
+    def parts(self, interval: Interval) -> Iterator[Data]:
+        """What the interval's records must say.  Raises KeyError."""
+        start, end = self.point(interval.meter, interval.start), self.point(interval.meter, interval.end)
+        quantity, quality = self._quantity(interval, start, end)
+        if quality == "exact" and abs((end.at_us - start.at_us) - (end.ns - start.ns) // 1000) > 1_000_000:
+            quality = "estimated"
+        found = split(quantity, start.at_us, end.at_us)
+        if quality == "exact" and interval.meter in COUNTERS and len(found) > 1:
+            quality = "estimated"
+        for window, first, last, part in found:
+            key = f"{self.epoch['id']}|{interval.meter}|{start.at_us}@{start.ns}|{end.at_us}@{end.ns}|{hour(window)}"
+            yield {"id": hashlib.sha256(key.encode()).hexdigest(), "window": window, "starts_at": first, "ends_at": last,
+                   "quantity": part, "quality": quality}  # fmt: skip
+
+    def _quantity(self, interval: Interval, start: Point, end: Point) -> tuple[int, str]:
+        if interval.meter in COUNTERS:
+            return end.value - (start.value if interval.start else 0), "exact"
+        if interval.meter == "memory_used":
+            gap = self.readings[interval.meter, interval.end]["reason"] == "gap"
+            return (0, "missing") if gap else (end.value, "integrated")
+        rate = self.epoch["cpu_millis"] if interval.meter == "cpu_limit" else self.epoch["memory_bytes"] // 1024
+        return rate * max(0, end.ns // 1000 - start.ns // 1000), "exact"
+
+
+def check_records(bundle: Bundle) -> Iterator[str]:
+    readings: dict[str, list[Data]] = defaultdict(list)
+    for one in bundle.streams["readings"]:
+        readings[one["epoch"]].append(one)
+    records: dict[str, list[Data]] = defaultdict(list)
+    for one in bundle.streams["records"]:
+        records[one["epoch"] or one["allocation"]].append(one)
+    for epoch in bundle.streams["epochs"]:
+        if epoch["generation"] >= 2:
+            yield from _check_life(bundle, Life(epoch, readings[epoch["id"]]), records.pop(epoch["id"], []))
+        else:
+            records.pop(epoch["id"], None)
+    for allocation in bundle.streams["allocations"]:
+        yield from _check_held(allocation, records.pop(allocation["id"], []))
+    for source in records:
+        yield f"records: {source} has records and is neither an epoch nor an allocation of this export"
+
+
+def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str]:
+    yield from life.repeated
+    by_id = {one["id"]: one for one in records}
+    if len(by_id) < len(records):
+        yield f"records: {life.epoch['id']} has one twice"
+    expected: set[str] = set()
+    for meter in (*COUNTERS, *LIMITS, "memory_used"):
+        mine = [one for one in records if one["meter"] == meter]
+        if not mine:
+            yield f"records: {life.epoch['id']} has none of {meter}, not even one that says it is missing"
+            continue
+        for interval in life.intervals(meter, life.base(meter, bundle.start)):
+            try:
+                parts = list(life.parts(interval))
+            except KeyError:
+                yield f"readings: {life.epoch['id']} lacks {meter} {interval.start} or {interval.end}"
+                continue
+            for part in parts:
+                expected.add(part["id"])
+                yield from _check_part(bundle, life, interval, part, by_id.get(part["id"]))
+    for one in records:
+        if one["to_sequence"] is None:
+            if one["quality"] != "missing" or one["quantity"]:
+                yield f"records: {one['id']} ends at no reading and yet says {one['quantity']}"
+        elif one["id"] not in expected:
+            yield f"records: {one['id']} ({one['meter']}, {one['window']}) follows from no readings"
+
+
+def _check_part(bundle: Bundle, life: Life, interval: Interval, part: Data, found: Data | None) -> Iterator[str]:
+    what = f"{life.epoch['id']} {interval.meter} {hour(part['window'])}, readings {interval.start} to {interval.end}"
+    if found is None:
+        if bundle.start <= part["window"] < bundle.end:
+            yield f"records: {what}: there is none, and it should say {part['quantity']}"
+        return
+    for name in ("window", "starts_at", "ends_at"):
+        if us(found[name]) != part[name]:
+            yield f"records: {what}: {name} is {found[name]}"
+    for name in ("quantity", "quality"):
+        if found[name] != part[name]:
+            yield f"records: {what}: {name} is {found[name]}, and from the readings {part[name]}"
+
+
+def _check_held(allocation: Data, records: list[Data]) -> Iterator[str]:
+    for one in records:
+        start, end = us(one["starts_at"]), us(one["ends_at"])
+        inside = us(allocation["started_at"]) <= start and (
+            allocation["ended_at"] is None or end <= us(allocation["ended_at"])
+        )
+        if not inside or one["quantity"] != allocation["amount"] * (end - start):
+            yield f"records: {one['id']} is not {allocation['amount']} held from {one['starts_at']} to {one['ends_at']}"
+    ordered = sorted(records, key=lambda one: str(one["starts_at"]))
+    for before, after in pairwise(ordered):
+        if before["ends_at"] != after["starts_at"]:
+            yield f"records: {allocation['id']} has a hole or an overlap at {before['ends_at']}"
+
+
+# ------------------------------------------------------------------------------------------------ lines
+
+
+class Book:
+    def __init__(self, one: Data) -> None:
+        self.name = one["name"]
+        self.valid_from = us(one["book"]["valid_from"])
+        self.order = (self.valid_from, one["book"]["version"])
+        self.contract = one["book"]["tenant"] is not None
+        self.prices = {price["meter"]: price for price in one["book"]["prices"]}
+
+    def steps(self, meter: str) -> list[tuple[int, str, Decimal]]:
+        price = self.prices[meter]
+        size = Decimal(price["base_units"])
+        included = int(EXACT.multiply(Decimal(price["included"]), size))
+        found = [(0, "i", Decimal(0))] if included else []
+        for number, (start, each) in enumerate(price["tiers"]):
+            found.append((included + int(EXACT.multiply(Decimal(start), size)), str(number), Decimal(each)))
+        return found
+
+
+def in_force(books: Sequence[Book], meter: str, at: int, *, contract: bool) -> Book | None:
+    held = [book for book in books if book.contract == contract and book.valid_from <= at]
+    last = max(held, key=lambda book: book.order, default=None)
+    return last if last is not None and meter in last.prices else None
+
+
+def hours(records: Iterable[Data], start: int, end: int) -> list[tuple[int, str, str, int, str]]:
+    """(hour, resource, meter, quantity, the least quality), in the order in which they are rated."""
+    sums: dict[tuple[int, str, str], tuple[int, int]] = {}
+    for one in records:
+        window = us(one["window"])
+        if start <= window < end:
+            key = (window, one["resource"], one["meter"])
+            quantity, quality = sums.get(key, (0, 0))
+            sums[key] = quantity + one["quantity"], max(quality, QUALITIES.index(one["quality"]))
+    return [(*key, sums[key][0], QUALITIES[sums[key][1]]) for key in sorted(sums)]
+
+
+def rate(used: Iterable[tuple[int, str, str, int, str]], books: Sequence[Book]) -> Iterator[Data]:
+    reached: dict[str, int] = defaultdict(int)
+    for window, resource, meter, quantity, quality in used:
+        listed = in_force(books, meter, window, contract=False)
+        if listed is None:
+            continue
+        price = listed.prices[meter]
+        agreed = in_force(books, meter, window, contract=True) or listed
+        if (agreed.prices[meter]["sku"], agreed.prices[meter]["unit"]) != (price["sku"], price["unit"]):
+            agreed = listed
+        begin = reached[price["sku"]]
+        end = reached[price["sku"]] = begin + quantity
+        ours, theirs = agreed.steps(meter), listed.steps(meter)
+        edges = sorted({begin, end, *(step[0] for step in (*ours, *theirs) if begin < step[0] < end)})
+        for first, last in pairwise(edges):
+            tier, each = [step[1:] for step in ours if step[0] <= first][-1]
+            list_tier, list_each = [step[1:] for step in theirs if step[0] <= first][-1]
+            units = EXACT.divide(Decimal(last - first), Decimal(price["base_units"]))
+            yield {
+                "window": window, "resource": resource, "meter": meter, "sku": price["sku"], "book": agreed.name,
+                "list_book": listed.name, "tier": f"{tier}/{list_tier}", "unit": price["unit"], "quantity": last - first,
+                "pricing_quantity": plain(units), "list_unit_price": plain(list_each), "unit_price": plain(each),
+                "list_cost": plain(EXACT.multiply(units, list_each)), "cost": plain(EXACT.multiply(units, each)),
+                "quality": quality,
+            }  # fmt: skip
+
+
+def check_lines(bundle: Bundle, earlier: Sequence[Bundle]) -> Iterator[str]:
+    books = [Book(one) for one in bundle.streams["prices"]]
+    expected = list(rate(hours(bundle.streams["records"], bundle.start, bundle.end), books))
+    found = [one for one in bundle.streams["lines"] if not one["correction"]]
+    for line, wanted in zip(found, expected, strict=False):
+        for name, value in wanted.items():
+            said = us(line[name]) if name == "window" else line[name]
+            if said != value:
+                yield f"lines: number {line['number']} ({line['sku']}, {line['window']}): {name} is {line[name]}, and should be {value}"
+    if len(found) != len(expected):
+        yield f"lines: there are {len(found)}, and the records make {len(expected)}"
+    yield from _check_corrections(bundle, earlier, books)
+
+
+def _check_corrections(bundle: Bundle, earlier: Sequence[Bundle], books: Sequence[Book]) -> Iterator[str]:
+    said = _summed(one for one in bundle.streams["lines"] if one["correction"])
+    late = sorted({us(one["window"]) for one in bundle.streams["records"] if us(one["window"]) < bundle.start})
+    before = [one for one in earlier if one.start < bundle.start]
+    for period in before:
+        windows = [at for at in late if period.start <= at < period.end]
+        if not windows:
+            continue
+        late = [at for at in late if at not in set(windows)]
+        meters = {one["meter"] for one in bundle.streams["records"] if period.start <= us(one["window"]) < period.end}
+        records = [one for some in (*before, bundle) for one in some.streams["records"] if one["meter"] in meters]
+        anew = _summed(
+            {**line, "window": _text(line["window"])} for line in rate(hours(records, period.start, period.end), books)
+        )
+        billed = _summed(one for some in before for one in some.streams["lines"] if one["meter"] in meters)
+        for key in sorted(anew):
+            was = billed.get(key, (0, Decimal(0)))
+            difference = (anew[key][0] - was[0], EXACT.subtract(anew[key][1], was[1]))
+            told = said.pop(key, (0, Decimal(0)))
+            if told != difference:
+                yield f"corrections: {key}: {told[0]} for {plain(told[1])}, and should be {difference[0]} for {plain(difference[1])}"
+    if late:
+        yield f"corrections: they are of a period that starts by {hour(late[0])}: give its export too, by --with"
+    elif said:
+        yield f"corrections: {len(said)} of them follow from no records"
+
+
+def _text(at_us: int) -> str:
+    return (EPOCH + dt.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _summed(lines: Iterable[Data]) -> dict[tuple[str, str, str], tuple[int, Decimal]]:
+    found: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
+    for one in lines:
+        key = (one["window"], one["resource"], one["sku"])
+        quantity, cost = found.get(key, (0, Decimal(0)))
+        found[key] = quantity + one["quantity"], EXACT.add(cost, Decimal(one["cost"]))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ sums
+
+
+def check_sums(bundle: Bundle) -> Iterator[str]:
+    said = bundle.bill["invoice"]
+    charges = _total(one["cost"] for one in bundle.streams["lines"])
+    credits_given = _total(one["amount"] for one in bundle.streams["credits"])
+    due = EXACT.subtract(charges, credits_given)
+    wanted = {"charges": charges, "credits": credits_given, "payable": due, "adjustment": Decimal(0)}
+    if said["number"] and said["currency"]:
+        digits = 0 if said["currency"] in NO_DIGITS else 3 if said["currency"] in THREE_DIGITS else 2
+        wanted["payable"] = due.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN, WIDE)
+        wanted["adjustment"] = EXACT.subtract(wanted["payable"], due)
+    for name, value in wanted.items():
+        if Decimal(said[name]) != value:
+            yield f"invoice: {name} is {said[name]}, and should be {plain(value)}"
+    for version in ("1.2", "1.3"):
+        yield from _check_focus(bundle, version, wanted["payable"])
+
+
+def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str]:
+    name = f"focus-{version}.csv"
+    total, lines = Decimal(0), iter(bundle.streams["lines"])
+    with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
+        for number, row in enumerate(csv.DictReader(handle), 2):
+            total = EXACT.add(total, Decimal(row["BilledCost"]))
+            if row["ChargeCategory"] != "Usage":
+                continue
+            line = next(lines, None)
+            pairs = {"BilledCost": "cost", "ListCost": "list_cost", "PricingQuantity": "pricing_quantity"}
+            for column, of_line in pairs.items():
+                if line is None or Decimal(row[column]) != Decimal(line[of_line]):
+                    yield f"{name}: row {number}: {column} is {row[column]}, and by lines.jsonl {line and line[of_line]}"
+    if total != payable:
+        yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
+
+
+def _total(amounts: Iterable[str]) -> Decimal:
+    found = Decimal(0)
+    for amount in amounts:
+        found = EXACT.add(found, Decimal(amount))
+    return found
+
+
+def check_chain(bundle: Bundle, earlier: Sequence[Bundle], given: str) -> Iterator[str]:
+    if given and bundle.sha256 != given:
+        yield f"bill: its hash is {bundle.sha256}, and not the given one"
+    last = max((one for one in earlier if one.start < bundle.start), key=lambda one: one.start, default=None)
+    if last is not None and last.end == bundle.start and bundle.bill["previous"] != last.sha256:
+        yield f"bill: it follows another bill than the one in {last.folder}"
+
+
+def verify(bundle: Bundle, earlier: Sequence[Bundle] = (), given: str = "") -> list[str]:
+    """Every difference, as a sentence that begins with where it is.  None: the bill is right."""
+    return [
+        *check_files(bundle),
+        *check_chain(bundle, earlier, given),
+        *check_prices(bundle),
+        *check_records(bundle),
+        *check_lines(bundle, earlier),
+        *check_sums(bundle),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    top = argparse.ArgumentParser(prog="verify_bill.py", description="Recompute a bill and name every difference.")
+    top.add_argument("folder", type=Path)
+    top.add_argument("--with", dest="earlier", type=Path, action="append", default=[], metavar="FOLDER")
+    top.add_argument("--sha256", default="", help="The invoice's hash, as the console shows it.")
+    chosen = top.parse_args(arguments)
+    try:
+        bundle, earlier = Bundle.read(chosen.folder), [Bundle.read(folder) for folder in chosen.earlier]
+        differences = verify(bundle, earlier, chosen.sha256)
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as fault:
+        print(f"This is no whole export: {type(fault).__name__}: {fault}", file=sys.stderr)
+        return 2
+    for difference in differences:
+        print(difference)
+    old = sum(epoch["generation"] < 2 for epoch in bundle.streams["epochs"])
+    if old:
+        print(f"Not recomputed: the records of {old} starts from before readings were kept in this form.")
+    invoice = bundle.bill["invoice"]
+    counted = ", ".join(f"{len(bundle.streams[name])} {name}" for name in ("readings", "records", "lines"))
+    print(f"{counted}; {invoice['payable']} {invoice['currency']}; sha256 {bundle.sha256}")
+    print(f"{len(differences)} differences" if differences else "Everything follows from the readings and the prices.")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""What leaves the house: the same bytes each time, right by FOCUS, recomputable; a change anywhere in it is named."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from console.accounts.models import Tenant
+from console.metering import services
+from console.metering.exports import bundle
+from console.metering.exports.focus import csv_chunks
+from console.metering.exports.focus_check import faults
+from console.metering.models import Meter, RatedLine
+from console.metering.services import credits, periods
+from console.metering.services.rating import rate_period
+from console.metering.splitting import HOUR
+from console.metering.units import total
+from console.workloads.models import Container
+from launcher import verify_bill
+from tests.console.test_metering import START, at, final
+from tests.console.test_metering_bills import CPU, LATER, MEMORY, NEXT, OUT, period, published, use
+from tests.console.test_metering_ingest import observed
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
+    )
+
+
+@pytest.fixture
+def lived(container: Container) -> Container:
+    """A month with all that may happen: hours, a rename, silence, a counter that went back, a clock that did, a loss, ports."""
+    services.hold_ports(container, 2, START)
+    looks = [observed(container, 60 * n, cpu_ns=n * 10**9 + n % 3, net_tx_bytes=n * 10**7) for n in range(100)]
+    looks[20] = replace(looks[20], values={**looks[20].values, Meter.NET_TX: None})
+    looks[40] = replace(looks[40], values={**looks[40].values, Meter.NET_TX: 5})
+    looks[60] = replace(looks[60], at_us=looks[60].at_us - 3_600_000_000)
+    services.take(looks[:50])
+    Container.objects.filter(pk=container.pk).update(name="renamed")
+    services.take(looks[50:])
+    services.ingest_final(final(container, at(6100, cpu_ns=10**13, net_tx_bytes=3 * 10**9, block_read_bytes=None)))
+    second = [replace(observed(container, 7000 + 60 * n, cpu_ns=n * 10**9), epoch=2, started_us=int((START.timestamp() + 6900) * 10**6))
+              for n in range(20)]  # fmt: skip
+    services.take(second)
+    services.close_lost("n", {}, START + 10 * HOUR)
+    services.release_ports(container, START + 3 * HOUR)
+    published(CPU, MEMORY, OUT)
+    return container
+
+
+@pytest.fixture
+def exported(lived: Container, tmp_path: Path) -> Path:
+    credits.give(period().pk, Decimal("0.01"), "an outage", key="k1")
+    periods.close(period().pk, NEXT)
+    bundle.write(period(), tmp_path / "november")
+    return tmp_path / "november"
+
+
+def differences(folder: Path, *earlier: Path, given: str = "") -> list[str]:
+    before = [verify_bill.Bundle.read(one) for one in earlier]
+    return verify_bill.verify(verify_bill.Bundle.read(folder), before, given)
+
+
+def consistent(folder: Path) -> None:
+    """As a forger would: the hashes of the changed files are made to fit, down to the bill's."""
+    bill = json.loads((folder / "bill.json").read_text())
+    for name in verify_bill.STREAMS:
+        data = (folder / f"{name}.jsonl").read_bytes()
+        bill["streams"][name] = {"lines": data.count(b"\n"), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "bill.json").write_text(json.dumps(bill, sort_keys=True, separators=(",", ":")) + "\n")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["files"]:
+        manifest["files"][name]["sha256"] = verify_bill.sha256(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def changed(folder: Path, name: str, chosen: Callable[[dict[str, object]], bool], **changes: object) -> None:
+    lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    found = next(line for line in lines if chosen(line))
+    found.update(changes)
+    text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
+    (folder / name).write_text(text)
+
+
+@pytest.mark.django_db
+def test_an_export_is_whole_right_and_twice_the_same(exported: Path) -> None:
+    assert differences(exported) == []
+    again = exported.with_name("again")
+    bundle.write(period(), again)
+    for path in exported.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+    with pytest.raises(FileExistsError):
+        bundle.write(period(), again)
+
+
+@pytest.mark.django_db
+def test_the_program_stands_alone(exported: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", str(exported / "verify_bill.py"), str(exported)],
+        check=False, capture_output=True, text=True, cwd="/",
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Everything follows" in ran.stdout
+    changed(exported, "readings.jsonl", lambda one: one["value"] is not None and one["final"], value=1)
+    ran = subprocess.run([sys.executable, "-I", "-S", str(exported / "verify_bill.py"), str(exported)],
+                         check=False, capture_output=True, text=True, cwd="/")  # fmt: skip
+    assert ran.returncode == 1
+    assert "readings.jsonl" in ran.stdout
+    ran = subprocess.run([sys.executable, "-I", "-S", str(exported / "verify_bill.py"), "/nowhere"],
+                         check=False, capture_output=True, text=True, cwd="/")  # fmt: skip
+    assert ran.returncode == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "chosen", "changes", "told"),
+    [
+        ("readings.jsonl", lambda one: one["meter"] == "cpu" and one["final"], {"value": 9 * 10**12}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "cpu" and one["quantity"], {"quantity": 1}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "published_port", {"quantity": 1}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "cpu", {"id": "0" * 64}, "records"),
+        ("prices.jsonl", lambda one: True, {"sha256": "0" * 64}, "prices"),
+        ("lines.jsonl", lambda one: one["cost"] != "0", {"cost": "0"}, "lines"),
+        ("lines.jsonl", lambda one: True, {"unit_price": "1"}, "lines"),
+        ("credits.jsonl", lambda one: True, {"amount": "5"}, "invoice"),
+        ("epochs.jsonl", lambda one: True, {"cpu_millis": 1}, "records"),
+    ],
+)
+def test_a_change_is_named_even_where_all_hashes_were_made_to_fit(
+    exported: Path, name: str, chosen: Callable[[dict[str, object]], bool], changes: dict[str, object], told: str
+) -> None:
+    honest = verify_bill.Bundle.read(exported).sha256
+    changed(exported, name, chosen, **changes)
+    assert any(one.startswith("manifest") for one in differences(exported))
+    consistent(exported)
+    found = differences(exported, given=honest)
+    assert found[0].startswith("bill: its hash")
+    assert any(one.startswith(told) for one in found), found
+
+
+@pytest.mark.django_db
+def test_a_record_or_a_reading_that_was_taken_out_is_named(exported: Path) -> None:
+    for name, chosen in (("records.jsonl", '"meter":"cpu"'), ("readings.jsonl", '"meter":"cpu"')):
+        folder = exported.with_name(name)
+        shutil.copytree(exported, folder)
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        lines.remove(next(line for line in lines if chosen in line and '"value":0' not in line))
+        (folder / name).write_text("".join(lines))
+        consistent(folder)
+        assert differences(folder), name
+
+
+@pytest.mark.django_db
+def test_a_price_that_was_changed_is_named(exported: Path) -> None:
+    text = (exported / "prices.jsonl").read_text()
+    (exported / "prices.jsonl").write_text(text.replace("0.0000017", "0.0000018"))
+    consistent(exported)
+    found = differences(exported)
+    assert any(one.startswith("prices") for one in found)
+    assert any("unit_price" in one for one in found)
+
+
+@pytest.mark.django_db
+def test_corrections_are_recomputed_with_the_earlier_export(exported: Path, lived: Container) -> None:
+    use(lived, epoch=3)
+    periods.close(period(NEXT).pk, LATER)
+    december = exported.with_name("december")
+    bundle.write(period(NEXT), december)
+    assert period(NEXT).run.lines.filter(correction=True).exists()  # type: ignore[union-attr]
+    assert differences(december, exported) == []
+    assert any("--with" in one for one in differences(december))
+    changed(december, "lines.jsonl", lambda one: one["correction"] is True, cost="7")
+    consistent(december)
+    assert any(one.startswith("corrections") for one in differences(december, exported))
+    for version in ("1.2", "1.3"):
+        assert list(faults((december / f"focus-{version}.csv").open(newline=""), version)) == []
+
+
+@pytest.mark.django_db
+def test_focus_rows_are_right_and_sum_to_the_invoice(exported: Path) -> None:
+    for version in ("1.2", "1.3"):
+        path = exported / f"focus-{version}.csv"
+        assert list(faults(path.open(newline=""), version)) == []
+        rows = list(csv.DictReader(path.open(newline="")))
+        assert {"Usage", "Credit", "Adjustment"} == {row["ChargeCategory"] for row in rows}
+        assert total(*(Decimal(row["BilledCost"]) for row in rows)) == period().invoice.payable
+        assert {row["ResourceName"] for row in rows if row["ResourceName"]} == {"web", "renamed"}
+        table = pq.read_table(exported / f"focus-{version}.parquet")
+        assert table.column_names == list(rows[0])
+        for name in ("BilledCost", "PricingQuantity", "ResourceName", "ListUnitPrice"):
+            of_csv = [row[name] or None for row in rows]
+            of_parquet = table.column(name).to_pylist()
+            if name != "ResourceName":
+                of_csv = [None if cell is None else Decimal(cell) for cell in of_csv]
+            assert of_parquet == of_csv
+        form = json.loads((exported / f"focus-{version}-schema.json").read_text())
+        assert [column["ColumnName"] for column in form["ColumnDefinition"]] == list(rows[0])
+    listed = {row["SkuPriceId"]: row for row in csv.DictReader((exported / "price-list.csv").open(newline=""))}
+    assert {row["SkuPriceId"] for row in rows if row["SkuPriceId"]} <= set(listed)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("BilledCost", "4", "no decimal"),
+        ("BilledCost", "", "BilledCost is null"),
+        ("ListCost", "1.0", "ListUnitPrice x PricingQuantity"),
+        ("ChargeCategory", "usage", "ChargeCategory"),
+        ("ChargePeriodStart", "2026-11-23 20:00:00", "ChargePeriodStart"),
+        ("ChargePeriodEnd", "2026-11-01T00:00:00Z", "not after"),
+        ("Tags", '{"a": {"b": 1}}', "Tags"),
+        ("BillingCurrency", "EUX", "BillingCurrency"),
+        ("PricingUnit", "", "null together"),
+        ("ServiceName", "Other", "none of ours"),
+        ("ChargeClass", "Correction", "Correction"),
+        ("ResourceName", "null", "null either"),
+    ],
+)
+def test_the_checker_names_what_is_wrong(lived: Container, column: str, value: str, told: str) -> None:
+    rate_period(period().pk)
+    rows = list(csv.DictReader("".join(csv_chunks(period(), "1.2")).splitlines(keepends=True)))
+    rows[3][column] = value
+    lines = [",".join(rows[0])] + [
+        ",".join('"' + cell.replace('"', '""') + '"' for cell in row.values()) for row in rows
+    ]
+    found = list(faults((f"{line}\r\n" for line in lines), "1.2"))
+    assert found
+    assert any(told in one for one in found), found
+    assert all(one.startswith("row 5:") for one in found)
+
+
+@pytest.mark.django_db
+def test_an_open_period_is_exported_without_rounding(lived: Container, tmp_path: Path) -> None:
+    rate_period(period().pk)
+    bundle.write(period(), tmp_path / "so-far")
+    assert differences(tmp_path / "so-far") == []
+    rows = list(csv.DictReader((tmp_path / "so-far/focus-1.2.csv").open(newline="")))
+    assert {row["InvoiceId"] for row in rows} == {""}
+    assert "Adjustment" not in {row["ChargeCategory"] for row in rows}
+
+
+@pytest.mark.django_db
+def test_memory_does_not_grow_with_the_export(lived: Container) -> None:
+    run = rate_period(period().pk)
+    line = run.lines.first()
+    assert line is not None
+
+    def peak() -> int:
+        tracemalloc.start()
+        for _chunk in csv_chunks(period(), "1.2"):
+            pass
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    def more(count: int, first: int) -> None:
+        for number in range(first, first + count, 1000):
+            fields = {name: value for name, value in line.__dict__.items() if name not in {"_state", "id", "number"}}
+            RatedLine.objects.bulk_create([RatedLine(**fields, number=number + n) for n in range(1000)])
+
+    more(5000, 10_000)
+    few = peak()
+    more(20_000, 20_000)
+    assert peak() < 1.2 * few, "five times the rows"
