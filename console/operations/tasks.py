@@ -11,7 +11,9 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.conf import settings
 from django.db import close_old_connections, transaction
+from django.utils import timezone
 
+from console.metering.services import cycle
 from console.operations import services
 from console.operations.attendance import attended
 from console.operations.engine import current
@@ -91,3 +93,10 @@ def reconcile() -> None:
     engine.reconcile()
     workloads.reconcile(engine.list())
     settle_all_bills(engine)
+
+
+@shared_task
+def bill() -> None:
+    """See :func:`console.metering.services.cycle.turn`."""
+    close_old_connections()
+    cycle.turn(timezone.now())

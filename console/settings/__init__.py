@@ -132,6 +132,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 2,
 }
 CELERY_BEAT_SCHEDULE = {
+    "bill": {"task": "console.operations.tasks.bill", "schedule": 600.0, "options": {"expires": 600}},
     "sweep-operations": {"task": "console.operations.tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "reconcile": {
         "task": "console.operations.tasks.reconcile",

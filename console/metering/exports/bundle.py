@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
+from console.core.errors import Invalid
 from console.metering.evidence import STREAMS, manifest
 from console.metering.exports import parquet
 from console.metering.exports.focus import csv_chunks
@@ -46,10 +48,10 @@ def write(
 ) -> dict[str, dict[str, object]]:
     """Makes ``folder``, whole or not at all; returns its files with their hashes.  The same period makes the same bytes.
 
-    Raises FileExistsError where there is something by that name.
+    Raises Invalid where there is something by that name.
     """
     if folder.exists():
-        raise FileExistsError(folder)
+        raise Invalid("folder", _("There is something called %(name)s already: name a new folder.") % {"name": folder})
     making = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     making.mkdir(parents=True, mode=0o700)
     try:

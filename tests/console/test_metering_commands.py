@@ -1,0 +1,105 @@
+"""Bills from the command line: a book is published, a month is exported, a wrong word is told by its field."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from console.accounts.models import Tenant
+from console.core.errors import Invalid
+from console.metering import services
+from console.metering.models import Invoice, Period, PriceBook
+from console.metering.services import cycle, files, prices
+from console.operations import tasks
+from console.workloads.models import Container
+from launcher import verify_bill
+from tests.console.test_metering import at, final
+from tests.console.test_metering_bills import NEXT, period
+
+BOOK = {
+    "currency": "EUR",
+    "valid_from": "2026-11-01T00:00:00Z",
+    "prices": [{"sku": "CPU", "meter": "cpu", "unit": "Core-Seconds", "included": "1", "tiers": [["0", "0.01"]]}],
+}
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_book_is_published_and_a_month_exported(
+    container: Container, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.ingest_final(final(container, at(60, cpu_ns=5 * 10**9)))
+    (tmp_path / "book.json").write_text(json.dumps(BOOK))
+    call_command("bills", "prices", str(tmp_path / "book.json"))
+    assert PriceBook.objects.get().sha256 in capsys.readouterr().out
+    tasks.bill()
+    assert str(period().run.total) == "0.04"  # type: ignore[union-attr]
+    call_command("bills", "export", "acme", "2026-11", str(tmp_path / "out"))
+    assert verify_bill.main([str(tmp_path / "out")]) == 0
+    with pytest.raises(CommandError, match="folder: .*out already"):
+        call_command("bills", "export", "acme", "2026-11", str(tmp_path / "out"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("export", "nobody", "2026-11", "/tmp/x"), "tenant: "),
+        (("export", "acme", "november", "/tmp/x"), "month: "),
+        (("export", "acme", "2020-01", "/tmp/x"), "month: "),
+        (("prices", "/nowhere.json"), "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_told(tenant: Tenant, words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(CommandError, match=told):
+        call_command("bills", *words)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"currency": 5}, "currency"),
+        ({"valid_from": "soon"}, "valid_from"),
+        ({"prices": None}, "prices"),
+        ({"prices": ["x"]}, "prices"),
+        ({"prices": [{**BOOK["prices"][0], "tiers": [[0, 0.01]]}]}, "tiers"),  # type: ignore[dict-item, index]
+        ({"prices": [{**BOOK["prices"][0], "included": 1}]}, "included"),  # type: ignore[dict-item, index]
+        ({"prices": [{**BOOK["prices"][0], "sku": ""}]}, "sku"),  # type: ignore[dict-item, index]
+    ],
+)
+def test_a_wrong_file_is_told_by_its_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        files.draft_from_json(json.dumps({**BOOK, **change}))
+    assert caught.value.field == field
+    for text in ("{", "[]"):
+        with pytest.raises(Invalid):
+            files.draft_from_json(text)
+
+
+@pytest.mark.django_db
+def test_the_schedule_closes_what_has_ended(container: Container) -> None:
+    services.ingest_final(final(container, at(60, cpu_ns=5 * 10**9)))
+    cycle.turn(NEXT)
+    assert period().run is None, "without prices there is nothing to rate"
+    prices.publish(files.draft_from_json(json.dumps(BOOK)).pk)
+    cycle.turn(NEXT - dt.timedelta(minutes=1))
+    first = period().run
+    assert first is not None
+    cycle.turn(timezone.now())
+    assert period().run == first, "rated within the hour"
+    cycle.turn(NEXT)
+    cycle.turn(NEXT)
+    assert Invoice.objects.get().period == period()
+    assert period().state == Period.State.CLOSED

@@ -1,0 +1,63 @@
+"""Totals on the screen, in CSV and in JSON are the records' sums, and nobody else's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from django.db.models import Sum
+from django.test import Client
+from django.utils import timezone
+
+from console.accounts.models import Tenant, User
+from console.metering import services
+from console.metering.models import Meter, UsageRecord
+from console.metering.splitting import hour_of
+from console.workloads.models import Container
+from tests.console.test_metering_ingest import observed
+
+NS = Decimal(10**9)
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
+    )
+
+
+def streamed(client: Client, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db
+def test_screen_csv_and_json_say_what_the_records_say(
+    container: Container, member: User, outsider: User, admin: User
+) -> None:
+    begin = hour_of(timezone.now())
+    seen = observed(container, 0, cpu_ns=12_345_678_901, net_rx_bytes=4096)
+    at = round(begin.timestamp() * 10**6)
+    services.take([replace(seen, at_us=at + 10, started_us=at)])
+    later = {**seen.values, "cpu": 22_345_678_902, "net_rx": 8192}
+    services.take([replace(seen, at_us=at + 10**6, ns=seen.ns + 10**9, values=later, started_us=at)])
+    counted = UsageRecord.objects.filter(meter=Meter.CPU).aggregate(sum=Sum("quantity"))["sum"]
+    assert counted == 12_345_678_901, "the second look is not stored; what runs shows it all the same"
+    client = Client()
+    client.force_login(member)
+    page = client.get("/usage/?by=hour").content.decode()
+    assert re.search(r"22\.346\b", page)
+    (row,) = csv.DictReader(streamed(client, "/usage/export.csv").splitlines())
+    (found,) = json.loads(streamed(client, "/usage/export.json"))["containers"]
+    assert Decimal(row["vcpu_seconds"]) == Decimal(found["vcpu_seconds"]) == 22_345_678_902 / NS
+    assert int(row["net_rx_bytes"]) == found["net_rx_bytes"] == 8192
+    client.force_login(outsider)
+    assert container.id not in streamed(client, "/usage/export.csv")
+    assert client.get("/usage/export.csv?all=1").status_code == 404
+    client.force_login(admin)
+    assert container.id in streamed(client, "/usage/export.csv?all=1")
