@@ -47,7 +47,7 @@ def test_a_book_is_published_and_a_month_exported(
     assert str(period().run.total) == "0.04"  # type: ignore[union-attr]
     call_command("bills", "export", "acme", "2026-11", str(tmp_path / "out"))
     assert verify_bill.main([str(tmp_path / "out")]) == 0
-    with pytest.raises(CommandError, match="folder: .*out already"):
+    with pytest.raises(CommandError, match=r"folder: .*out already"):
         call_command("bills", "export", "acme", "2026-11", str(tmp_path / "out"))
 
 

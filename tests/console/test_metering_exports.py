@@ -299,7 +299,7 @@ def test_memory_does_not_grow_with_the_export(lived: Container) -> None:
             fields = {name: value for name, value in line.__dict__.items() if name not in {"_state", "id", "number"}}
             RatedLine.objects.bulk_create([RatedLine(**fields, number=number + n) for n in range(1000)])
 
-    more(3000, 10_000)
+    more(5000, 10_000)
     few = peak()
-    more(9000, 20_000)
-    assert peak() < 1.2 * few, "four times the rows"
+    more(10_000, 20_000)
+    assert peak() < 1.2 * few, "three times the rows"
