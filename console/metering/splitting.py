@@ -40,6 +40,9 @@ def split(quantity: int, start: dt.datetime, end: dt.datetime) -> list[Part]:
     """By time, with largest remainder; an interval without length (or a clock that stepped back) is one part."""
     if end <= start:
         return [Part(hour_of(start), start, start, quantity)]
+    window = hour_of(start)
+    if end <= window + HOUR:
+        return [Part(window, start, end, quantity)]
     pieces = list(_pieces(start, end))
     total = _microseconds(end - start)
     shares = [divmod(quantity * _microseconds(last - first), total) for _, first, last in pieces]

@@ -18,11 +18,26 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='usagerecord',
             name='resource',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.resource'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.resource'),
         ),
         migrations.AlterField(
             model_name='usagerecord',
             name='billed_in',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.period'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.period'),
+        ),
+        migrations.AlterField(
+            model_name='usagerecord',
+            name='tenant',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='accounts.tenant'),
+        ),
+        migrations.AlterField(
+            model_name='reading',
+            name='epoch',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='readings', to='metering.meterepoch'),
+        ),
+        migrations.AlterField(
+            model_name='ratedline',
+            name='run',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='metering.ratingrun'),
         ),
     ]

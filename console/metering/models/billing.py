@@ -63,7 +63,7 @@ class RatingRun(models.Model):
 class RatedLine(models.Model):
     """What an hour of a resource costs on one meter, in one tier.  ``unit price x pricing quantity = cost``, exactly."""
 
-    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="lines")
+    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="lines", db_index=False)
     number = models.PositiveIntegerField()
     """Order in the run, from 1."""
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT)

@@ -114,7 +114,7 @@ class Reading(models.Model):
     anomaly or of a meter that fell silent, and the final one.  ``memory_used`` is the integral since its reading before.
     """
 
-    epoch = models.ForeignKey(MeterEpoch, on_delete=models.PROTECT, related_name="readings")
+    epoch = models.ForeignKey(MeterEpoch, on_delete=models.PROTECT, related_name="readings", db_index=False)
     meter = models.CharField(max_length=16, choices=Meter.choices)
     sequence = models.PositiveIntegerField()
     at = models.DateTimeField()
@@ -168,10 +168,10 @@ class UsageRecord(models.Model):
     """``id`` is the sha256 of source, meter, from, to and window: the same inputs make the same record, twice is once."""
 
     id = models.CharField(primary_key=True, max_length=64)
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT)
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
     epoch = models.ForeignKey(MeterEpoch, null=True, on_delete=models.PROTECT, related_name="records")
     allocation = models.ForeignKey(Allocation, null=True, on_delete=models.PROTECT, related_name="records")
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records")
+    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records", db_index=False)
     meter = models.CharField(max_length=16, choices=Meter.choices)
     window = models.DateTimeField()
     """The UTC hour."""
@@ -182,7 +182,7 @@ class UsageRecord(models.Model):
     from_sequence = models.PositiveIntegerField(null=True)
     """The readings whose difference it is (a part of); 0 for the epoch's start.  Null where it is no difference of two."""
     to_sequence = models.PositiveIntegerField(null=True)
-    billed_in = models.ForeignKey("metering.Period", on_delete=models.PROTECT, related_name="records")
+    billed_in = models.ForeignKey("metering.Period", on_delete=models.PROTECT, related_name="records", db_index=False)
     """The period of its hour or, when that was closed before the record came, the one open then."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()

@@ -8,7 +8,7 @@ import hashlib
 from django.db import transaction
 
 from console.metering.measuring import Charge, Mark, microseconds
-from console.metering.models import Allocation, Meter, Quality, Resource, UsageRecord
+from console.metering.models import Allocation, Meter, Quality, Resource
 from console.metering.services import records, resources
 from console.metering.services.months import Months
 
@@ -79,6 +79,6 @@ def _charge(allocation: Allocation, until: dt.datetime, months: Months) -> None:
         Quality.EXACT,
         False,
     )
-    UsageRecord.objects.bulk_create(records.of_allocation(allocation, held, months))
+    records.store(records.of_allocation(allocation, held, months))
     allocation.charged_to = until
     allocation.save(update_fields=["charged_to"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from console.metering import rows
 from console.metering.failpoints import failpoint
 from console.metering.measuring import (
     ANOMALY,
@@ -22,7 +24,7 @@ from console.metering.measuring import (
     seen_json,
     seen_of,
 )
-from console.metering.models import Meter, MeterEpoch, Reading, Resource, UsageRecord
+from console.metering.models import Meter, MeterEpoch, Reading, Resource
 from console.metering.observations import SOURCES, Observation, look
 from console.metering.services import records, resources
 from console.metering.services.months import Months
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 SETTLED_AFTER = dt.timedelta(minutes=1)
 AT_ONCE = 500
 STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns", "marks", "latest", "boot_id")
+READING_FIELDS = (
+    "epoch_id", "meter", "sequence", "at", "placed_at", "boottime_ns", "value", "final", "source", "reason",
+)  # fmt: skip
 END_FIELDS = ("ended_at", "lost", "end_reason", "cgroup_inode")
 
 
@@ -195,8 +200,8 @@ class _Entry:
 
     def __init__(self) -> None:
         self._epochs: list[MeterEpoch] = []
-        self._readings: list[Reading] = []
-        self._records: list[UsageRecord] = []
+        self._readings: list[tuple[Any, ...]] = []
+        self._records: list[records.Row] = []
         self._resources: dict[str, Resource] = {}
         self._months = Months()
 
@@ -214,34 +219,18 @@ class _Entry:
 
     def store(self, *more: str) -> None:
         resources.store(self._resources.values())
-        Reading.objects.bulk_create(self._readings, batch_size=500)
-        UsageRecord.objects.bulk_create(self._records, batch_size=500)
-        _update(self._epochs, (*STATE_FIELDS, *more))
+        rows.insert(Reading, READING_FIELDS, self._readings)
+        records.store(self._records)
+        rows.update(MeterEpoch, (*STATE_FIELDS, *more), self._epochs)
 
 
-def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -> list[Reading]:
+def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
     for one in measure.said:
         if one.reason == ANOMALY:
             log.error("meter %s of %s went back to %d; nothing is charged for it", one.meter, epoch, one.value)
-    return [
-        Reading(
-            epoch=epoch, meter=one.meter, sequence=one.sequence, at=moment(one.at_us),
-            placed_at=None if one.placed_us == one.at_us else moment(one.placed_us), boottime_ns=one.ns, value=one.value,
-            final=one.final, source=sources.get(one.meter, ""), reason=one.reason,
-        )
-        for one in measure.said
-    ]  # fmt: skip
-
-
-def _update(epochs: list[MeterEpoch], fields: tuple[str, ...]) -> None:
-    """One prepared statement for all: a tenth of the time of ``bulk_update``."""
-    table = MeterEpoch._meta  # noqa: SLF001 -- Django's documented API
-    columns = [column for column in table.concrete_fields if column.name in fields]
-    names = ", ".join(f"{connection.ops.quote_name(str(column.column))} = %s" for column in columns)
-    statement = f"UPDATE {connection.ops.quote_name(table.db_table)} SET {names} WHERE id = %s"  # noqa: S608 -- our own names
-    rows = [
-        [*(column.get_db_prep_save(getattr(epoch, column.attname), connection) for column in columns), epoch.pk]
-        for epoch in epochs
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, rows)
+        placed = None if one.placed_us == one.at_us else moment(one.placed_us)
+        meter = str(one.meter)
+        yield (
+            epoch.pk, meter, one.sequence, moment(one.at_us), placed, one.ns, one.value, one.final, sources.get(meter, ""),
+            one.reason,
+        )  # fmt: skip

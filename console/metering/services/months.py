@@ -17,10 +17,9 @@ class Months:
         self._known: dict[tuple[str, dt.datetime], Period] = {}
 
     def period(self, tenant_id: str, window: dt.datetime) -> Period:
-        start, _ = month_of(window)
-        key = (tenant_id, start)
+        key = (tenant_id, window)
         if key not in self._known:
-            self._known[key] = _open_period(tenant_id, start)
+            self._known[key] = _open_period(tenant_id, month_of(window)[0])
         return self._known[key]
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
+from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -14,12 +15,17 @@ from console.core.errors import NotAllowed
 from console.metering.models import Period, RatedLine, RatingRun
 from console.metering.models.decimals import plain
 from console.metering.rating import Line, rate
+from console.metering.rows import insert
 from console.metering.selectors.hours import used
 from console.metering.selectors.prices import Prices
 from console.metering.services.corrections import corrections
 from console.metering.units import total
 
 AT_ONCE = 2000
+FIELDS = (
+    "run_id", "number", "resource_id", "window", "meter", "sku", "book_id", "list_book_id", "tier", "unit", "quantity",
+    "pricing_quantity", "list_unit_price", "unit_price", "list_cost", "cost", "quality", "correction",
+)  # fmt: skip
 
 
 @transaction.atomic
@@ -33,12 +39,11 @@ def rate_period(period_id: int) -> RatingRun:
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
     for batch in _batches(_lines(period, prices)):
-        rows = [_row(run, count + number, line) for number, line in enumerate(batch, 1)]
+        insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
         for line in batch:
             digest.update(text(line).encode() + b"\n")
             cost = total(cost, line.cost)
-        RatedLine.objects.bulk_create(rows)
-        count += len(rows)
+        count += len(batch)
     run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
     run.save(update_fields=["lines_count", "total", "sha256"])
     period.run = run
@@ -53,27 +58,13 @@ def _lines(period: Period, prices: Prices) -> Iterator[Line]:
     yield from corrections(period, prices)
 
 
-def _row(run: RatingRun, number: int, line: Line) -> RatedLine:
-    return RatedLine(
-        run=run,
-        number=number,
-        resource_id=line.resource,
-        window=line.window,
-        meter=line.meter,
-        sku=line.sku,
-        book_id=line.book,
-        list_book_id=line.list_book,
-        tier=line.tier,
-        unit=line.unit,
-        quantity=Decimal(line.quantity),
-        pricing_quantity=line.pricing_quantity,
-        list_unit_price=line.list_unit_price,
-        unit_price=line.unit_price,
-        list_cost=line.list_cost,
-        cost=line.cost,
-        quality=line.quality,
-        correction=line.correction,
-    )
+def _row(run: RatingRun, number: int, line: Line) -> tuple[Any, ...]:
+    prices = [None if price is None else plain(price) for price in (line.list_unit_price, line.unit_price)]
+    return (
+        run.pk, number, line.resource, line.window, line.meter, line.sku, line.book, line.list_book, line.tier, line.unit,
+        str(line.quantity), plain(line.pricing_quantity), *prices, plain(line.list_cost), plain(line.cost), line.quality,
+        line.correction,
+    )  # fmt: skip
 
 
 def text(line: Line) -> str:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
 from console.metering.models import Allocation, MeterEpoch, Quality, Resource, UsageRecord
+from console.metering.rows import insert
 from console.metering.services.months import Months
 from console.metering.splitting import split
+
+Row = tuple[Any, ...]
+FIELDS = (
+    "id", "tenant_id", "epoch_id", "allocation_id", "resource_id", "meter", "window", "starts_at", "ends_at", "quantity",
+    "quality", "from_sequence", "to_sequence", "billed_in_id",
+)  # fmt: skip
+"""Of a row, in order."""
 
 
 def record_id(source: str, meter: str, start: Mark, end: Mark, window: dt.datetime) -> str:
@@ -18,16 +27,21 @@ def record_id(source: str, meter: str, start: Mark, end: Mark, window: dt.dateti
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[UsageRecord]:
+def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[Row]:
     for charge in charges:
-        yield from _records(charge, epoch.pk, resource, months, epoch=epoch)
+        yield from _rows(charge, epoch.pk, resource, months, epoch=epoch)
 
 
-def of_allocation(allocation: Allocation, charge: Charge, months: Months) -> Iterator[UsageRecord]:
-    yield from _records(charge, allocation.pk, allocation.resource, months, allocation=allocation)
+def of_allocation(allocation: Allocation, charge: Charge, months: Months) -> Iterator[Row]:
+    yield from _rows(charge, allocation.pk, allocation.resource, months, allocation=allocation)
 
 
-def _records(
+def store(found: Iterable[Row]) -> None:
+    """Their resources and periods are stored already."""
+    insert(UsageRecord, FIELDS, found)
+
+
+def _rows(
     charge: Charge,
     source: str,
     resource: Resource,
@@ -35,26 +49,19 @@ def _records(
     *,
     epoch: MeterEpoch | None = None,
     allocation: Allocation | None = None,
-) -> Iterator[UsageRecord]:
+) -> Iterator[Row]:
+    meter, tenant = str(charge.meter), resource.tenant_id
     parts = split(charge.quantity, moment(charge.start.at_us), moment(charge.end.at_us))
-    quality = _quality(charge, len(parts))
+    quality = str(_quality(charge, len(parts)))
+    epoch_id, allocation_id = epoch and epoch.pk, allocation and allocation.pk
+    first = None if epoch is None else charge.start.sequence
+    last = None if epoch is None or charge.end.ns == GONE else charge.end.sequence
     for part in parts:
-        yield UsageRecord(
-            id=record_id(source, charge.meter, charge.start, charge.end, part.window),
-            tenant_id=resource.tenant_id,
-            epoch=epoch,
-            allocation=allocation,
-            resource=resource,
-            meter=charge.meter,
-            window=part.window,
-            starts_at=part.starts_at,
-            ends_at=part.ends_at,
-            quantity=part.quantity,
-            quality=quality,
-            from_sequence=None if epoch is None else charge.start.sequence,
-            to_sequence=None if epoch is None or charge.end.ns == GONE else charge.end.sequence,
-            billed_in=months.period(resource.tenant_id, part.window),
-        )
+        yield (
+            record_id(source, meter, charge.start, charge.end, part.window), tenant, epoch_id, allocation_id, resource.pk,
+            meter, part.window, part.starts_at, part.ends_at, part.quantity, quality, first, last,
+            months.period(tenant, part.window).pk,
+        )  # fmt: skip
 
 
 def _quality(charge: Charge, parts: int) -> Quality:

@@ -1,0 +1,121 @@
+"""One database's figures, measured in a process of its own: ``python -m tests.bench._metering CONTAINERS LINES`` prints JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import django
+
+START = dt.datetime(2026, 11, 2, 10, 0, 30, tzinfo=dt.UTC)
+US = 10**6
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    containers, lines = int(sys.argv[1]), int(sys.argv[2])
+    if "sqlite" in settings.DATABASES["default"]["ENGINE"]:
+        Path(settings.DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    call_command("migrate", verbosity=0)
+    print(json.dumps(_figures(containers, lines)))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _figures(containers: int, lines: int) -> dict[str, float]:
+    from console.accounts.models import Tenant
+    from console.metering import services
+    from console.metering.models import Period, UsageRecord
+    from console.metering.services import prices
+    from console.metering.services.prices import BookDraft, PriceDraft
+    from console.metering.services.rating import rate_period
+    from console.workloads.models import Container
+
+    tenant = Tenant.objects.create(name="Bench", slug="bench")
+    Container.objects.bulk_create(
+        Container(id=f"c{n:06d}", tenant=tenant, node="n", name=f"c{n:06d}", image_reference="x", memory_bytes=1 << 28,
+                  cpu_millis=500) for n in range(containers)
+    )  # fmt: skip
+    ids = [f"c{n:06d}" for n in range(containers)]
+    found = {"first": _timed(lambda: services.take(_looks(ids, 0)))}
+    found["minute"] = _timed(lambda: services.take(_looks(ids, 60)))
+    services.take(_looks(ids, 3569))
+    before = UsageRecord.objects.count()
+    found["hour"] = _timed(lambda: services.take(_looks(ids, 3571)))
+    found["records_a_second"] = (UsageRecord.objects.count() - before) / found["hour"]
+    draft = BookDraft("EUR", START.replace(day=1, hour=0, second=0), (
+        PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "0.00001"),)),
+        PriceDraft("MEM", "memory_limit", "GiB-Seconds", (("0", "0.000001"),))))  # fmt: skip
+    prices.publish(prices.draft(draft).pk)
+    period = Period.objects.get()
+    seconds = _timed(lambda: rate_period(period.pk))
+    found["lines_a_second"] = rate_period(period.pk).lines_count / seconds
+    return found | _export(period.pk, lines)
+
+
+def _looks(ids: list[str], seconds: int) -> list[object]:
+    from console.metering.observations import Observation
+
+    start, ns = round(START.timestamp() * US), 10**15
+    values = {
+        "cpu": seconds * 10**7,
+        "block_read": 0,
+        "block_write": seconds,
+        "net_rx": seconds * 100,
+        "net_tx": seconds * 90,
+    }
+    return [
+        Observation(id, 1, start, "boot", 1, start + seconds * US, ns + seconds * 10**9, values, 1 << 20) for id in ids
+    ]
+
+
+def _export(period_id: int, lines: int) -> dict[str, float]:
+    """So many rated lines, as FOCUS CSV and Parquet; memory is the peak of the process over what it was before."""
+    from console.metering.exports import focus, parquet
+    from console.metering.models import Period, RatedLine
+
+    period = Period.objects.get(pk=period_id)
+    run = period.run
+    assert run is not None
+    one = run.lines.select_related(None).first()
+    assert one is not None
+    fields = {name: value for name, value in vars(one).items() if name not in {"_state", "id", "number"}}
+    there = run.lines.count()
+    for first in range(there, lines, 5000):
+        RatedLine.objects.bulk_create(
+            RatedLine(**fields, number=1 + number) for number in range(first, min(first + 5000, lines))
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        csv_seconds = _timed(lambda: _store(Path(folder) / "focus.csv", focus.csv_chunks(period, "1.2")))
+        parquet_seconds = _timed(lambda: parquet.write(period, "1.2", Path(folder) / "focus.parquet"))
+    count = run.lines.count()
+    return {
+        "export_rows": count,
+        "csv_rows_a_second": count / csv_seconds,
+        "parquet_rows_a_second": count / parquet_seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _store(path: Path, chunks: object) -> None:
+    with path.open("w", newline="") as handle:
+        handle.writelines(chunks)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

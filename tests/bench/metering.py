@@ -1,0 +1,53 @@
+"""Readings in, the hour's close, rating and export, on SQLite and on PostgreSQL, each in a process of its own.
+
+The hour's close is the look just after a full hour: of each container the readings on both sides of it, and their records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from tests.bench._report import Row, main, note
+from tests.postgresql.cluster import cluster
+
+GOAL_HOUR_S = 10.0
+GOAL_EXPORT_MIB = 300.0
+FULL_HOUR = 10_000
+FULL_EXPORT = 1_000_000
+
+
+def measure(quick: bool) -> list[Row]:
+    containers, lines = (1000, 20_000) if quick else (FULL_HOUR, FULL_EXPORT)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as home:
+        rows += _rows("SQLite", containers, lines, {"SLIPWAY_HOME": home})
+    with cluster() as made, tempfile.TemporaryDirectory(prefix="slipway-bench-") as home:
+        rows += _rows("PostgreSQL", containers, lines, {"SLIPWAY_HOME": home, "SLIPWAY_TEST_DATABASE_URL": made.url()})
+    return rows
+
+
+def _rows(database: str, containers: int, lines: int, environment: dict[str, str]) -> list[Row]:
+    note(f"{database}: {containers} containers, {lines} lines")
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.bench._metering", str(containers), str(lines)],
+        check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    found = json.loads(ran.stdout)
+    full = containers == FULL_HOUR
+    return [
+        Row(f"{database}: a minute's look at {containers}", "s", found["minute"]),
+        Row(f"{database}: the hour's close of {containers}", "s", found["hour"], goal=GOAL_HOUR_S if full else None, absolute=True),
+        Row(f"{database}: records stored", "1/s", found["records_a_second"]),
+        Row(f"{database}: lines rated", "1/s", found["lines_a_second"]),
+        Row(f"{database}: FOCUS rows exported as CSV", "1/s", found["csv_rows_a_second"]),
+        Row(f"{database}: FOCUS rows exported as Parquet", "1/s", found["parquet_rows_a_second"]),
+        Row(f"{database}: memory of an export of {lines}", "MiB", found["peak_mib"], goal=GOAL_EXPORT_MIB, absolute=True),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main("metering", measure))
