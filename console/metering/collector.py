@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from console.metering import services
 from console.metering.observations import Observation, decode, encode, look
 from console.metering.spool import Spool
 from runtime.api import ContainerStatus, Counters, Engine, State
+from runtime.errors import NotFound
 
 log = logging.getLogger(__name__)
 BEFORE_THE_HOUR_S = 0.5
@@ -35,7 +37,7 @@ class Collector:
         """A look at each running container (or those named), durable on the node; returns at how many."""
         statuses = self._running(containers)
         counters = self._engine.counters(list(statuses))
-        still = self._running(statuses)
+        still = self._running(containers)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         version = cgroup_version()
         found = [
@@ -61,14 +63,13 @@ class Collector:
             self._strangers.append([encode(one) for one in strangers])
 
     def _running(self, containers: Iterable[str] | None) -> dict[str, ContainerStatus]:
-        wanted = None if containers is None else set(containers)
-        return {
-            status.id: status
-            for status in self._engine.list()
-            if status.state is State.RUNNING
-            and status.started_at is not None
-            and (wanted is None or status.id in wanted)
-        }
+        found = self._engine.list() if containers is None else self._named(containers)
+        return {one.id: one for one in found if one.state is State.RUNNING and one.started_at is not None}
+
+    def _named(self, containers: Iterable[str]) -> Iterator[ContainerStatus]:
+        for id in containers:
+            with contextlib.suppress(NotFound):  # removed in this moment
+                yield self._engine.inspect(id)
 
 
 def cgroup_version() -> int:

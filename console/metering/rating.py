@@ -91,9 +91,14 @@ Offer = tuple[Terms, Terms]
 """What holds for the tenant, and what the list says."""
 
 
-def rate(used: Iterable[Used], offer: Callable[[str, dt.datetime], Offer | None]) -> Iterator[Line]:
-    """``used`` in order of time; ``offer`` of a meter at an hour, None where it has no price and so costs nothing."""
-    reached: dict[str, int] = {}
+def rate(
+    used: Iterable[Used], offer: Callable[[str, dt.datetime], Offer | None], reached: dict[str, int] | None = None
+) -> Iterator[Line]:
+    """``used`` in order of time; ``offer`` of a meter at an hour, None where it has no price and so costs nothing.
+
+    ``reached``: by SKU how many base units of the month came before; it is counted on.
+    """
+    reached = {} if reached is None else reached
     for one in used:
         found = offer(one.meter, one.window)
         if found is None:

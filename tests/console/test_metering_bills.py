@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from django.db.models import Sum
 
 from console.accounts.models import Tenant
@@ -237,6 +239,25 @@ def test_a_kill_while_closing_is_finished_by_the_next(container: Container, poin
     assert Invoice.objects.get() == invoice
     assert period().state == Period.State.CLOSED
     assert cost(period().run) == invoice.charges  # type: ignore[arg-type]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_close_at_once_make_one_invoice(container: Container) -> None:
+    use(container)
+    published(CPU, MEMORY, OUT)
+    chosen = period().pk
+
+    def one(_number: int) -> Invoice:
+        try:
+            return periods.close(chosen, NEXT)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(one, range(4)))
+    assert {invoice.pk for invoice in made} == {Invoice.objects.get().pk}
+    assert period().run.lines.count() == period().run.lines_count  # type: ignore[union-attr]
+    assert RatedLine.objects.count() == period().run.lines_count  # type: ignore[union-attr]
 
 
 @pytest.mark.django_db

@@ -21,6 +21,7 @@ from console.metering.models import Meter, MeterEpoch, Quality, Reading, Resourc
 from console.metering.observations import Observation, encode
 from console.metering.splitting import HOUR, hour_of
 from console.workloads.models import Container
+from runtime.api import ContainerSpec
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
 from tests.console.test_metering import START, at, final
@@ -98,6 +99,18 @@ def test_only_the_share_across_the_hour_is_an_estimate(container: Container) -> 
 
 
 @pytest.mark.django_db
+def test_a_window_tells_whether_a_difference_was_divided_at_its_edge(container: Container) -> None:
+    services.take(many(container))
+    services.ingest_final(final(container, at(9100, cpu_ns=10**12, net_rx_bytes=10**6)))
+    hours = list(selectors.usage(None, hour_of(START), hour_of(START) + 4 * HOUR, by="hour"))
+    assert {row.quality for row in hours} == {"estimated"}
+    (whole,) = selectors.usage(None, hour_of(START), hour_of(START) + 4 * HOUR, by="total")
+    assert whole.quality == "exact"
+    (part,) = selectors.usage(None, hour_of(START) + HOUR, hour_of(START) + 2 * HOUR, by="total")
+    assert part.quality == "estimated"
+
+
+@pytest.mark.django_db
 def test_a_container_that_runs_shows_what_it_used_until_its_last_look(container: Container) -> None:
     looks = many(container)
     services.take(looks)
@@ -139,6 +152,22 @@ def test_a_database_that_is_away_for_days_loses_nothing(
     assert collector.deliver() == 0
     assert UsageRecord.objects.filter(meter=Meter.CPU).aggregate(sum=Sum("quantity"))["sum"] == 71 * 10**9
     assert UsageRecord.objects.filter(meter=Meter.CPU).values("window").distinct().count() == 72
+
+
+@pytest.mark.django_db
+def test_a_look_is_at_what_runs_and_nothing_else(tmp_path: Path) -> None:
+    engine = FakeEngine(Home(tmp_path))
+    engine.build("busybox")
+    for id in ("cruns", "cwaits"):
+        engine.create(ContainerSpec(id, "tenant1", id, engine.image("busybox").id, command=("sleep", "100")))
+    engine.start("cruns")
+    collector = Collector(engine, tmp_path)
+    assert collector.collect() == 1
+    assert collector.collect(["cruns", "cwaits", "cgone"]) == 1
+    assert collector.collect(["cwaits"]) == 0
+    seen: list[dict[str, Any]] = []
+    collector._spool.drain(seen.extend)
+    assert [(one["container"], one["epoch"]) for one in seen] == [("cruns", 1)] * 2
 
 
 @pytest.mark.django_db

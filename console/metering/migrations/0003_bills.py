@@ -303,7 +303,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='usagerecord',
-            index=models.Index(fields=['billed_in', 'meter', 'window'], name='metering_record_billed'),
+            index=models.Index(fields=['billed_in', 'window'], name='metering_record_billed'),
         ),
         migrations.AddConstraint(
             model_name='usagerecord',

@@ -191,7 +191,7 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["tenant", "window"]),
             models.Index(fields=["window", "meter"]),
-            models.Index(fields=["billed_in", "meter", "window"], name="metering_record_billed"),
+            models.Index(fields=["billed_in", "window"], name="metering_record_billed"),
         ]
         constraints = [
             models.CheckConstraint(

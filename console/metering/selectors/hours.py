@@ -13,10 +13,12 @@ from console.metering.rating import Used
 AT_ONCE = 2000
 
 
-def used(period: Period) -> Iterator[Used]:
-    """The period's own hours, by hour, resource and meter."""
+def used_hours(period: Period) -> Iterator[list[Used]]:
+    """The period's own usage, an hour at a time: no cursor stays open meanwhile, so whoever asks may write."""
     records = UsageRecord.objects.filter(billed_in=period, window__gte=period.starts_at, window__lt=period.ends_at)
-    return summed(records)
+    windows = list(records.values_list("window", flat=True).distinct().order_by("window"))
+    for window in windows:
+        yield list(summed(records.filter(window=window)))
 
 
 def summed(records: QuerySet[UsageRecord]) -> Iterator[Used]:

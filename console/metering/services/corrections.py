@@ -41,7 +41,7 @@ def _differences(earlier: Period, period: Period, meters: set[str], prices: Pric
         tenant=period.tenant_id, meter__in=meters, window__gte=earlier.starts_at, window__lt=earlier.ends_at,
         billed_in__starts_at__lte=period.starts_at,
     )  # fmt: skip
-    hours = summed(known)
+    hours = list(summed(known))
     billed = _billed(earlier, period, meters)
     anew: dict[Key, tuple[Sums, Line]] = {}
     for line in rate(hours, prices.offer):

@@ -33,9 +33,12 @@ def close(period_id: int, as_of: dt.datetime) -> Invoice:
     found = _claim(period_id, as_of)
     if found is not None:
         return found
-    rate_period(period_id)
+    try:
+        rate_period(period_id)
+    except NotAllowed:
+        return Invoice.objects.get(period=period_id)  # somebody else closed it in this moment
     failpoint("close.rated")
-    invoice = _freeze(period_id, as_of)
+    invoice = _freeze(_invoice(period_id, as_of))
     failpoint("close.frozen")
     return invoice
 
@@ -89,11 +92,9 @@ def _refuse_unread(period: Period) -> None:
         raise NotAllowed(_("Something that is held over time has not been charged up to its end yet."))
 
 
-@transaction.atomic
-def _freeze(period_id: int, as_of: dt.datetime) -> Invoice:
-    period = Period.objects.select_for_update(of=("self",)).select_related("run", "tenant").get(pk=period_id)
-    if period.state == Period.State.CLOSED:
-        return period.invoice
+def _invoice(period_id: int, as_of: dt.datetime) -> Invoice:
+    """Not stored yet.  What it is made from is fixed: to a period that is closing nothing is added."""
+    period = Period.objects.select_related("run", "tenant").get(pk=period_id)
     assert period.run is not None
     currency = period.run.currency
     charges, credits_sum = period.run.total, total(*(credit.amount for credit in period.credits.all()))
@@ -116,7 +117,7 @@ def _freeze(period_id: int, as_of: dt.datetime) -> Invoice:
     )
     previous = "" if before is None else before.sha256
     text = manifest(period, found, as_of, previous)
-    invoice = Invoice(
+    return Invoice(
         period=period,
         tenant=period.tenant,
         number=found.number,
@@ -130,7 +131,14 @@ def _freeze(period_id: int, as_of: dt.datetime) -> Invoice:
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         previous_sha256=previous,
     )
+
+
+@transaction.atomic
+def _freeze(invoice: Invoice) -> Invoice:
+    period = Period.objects.select_for_update().get(pk=invoice.period_id)
+    if period.state == Period.State.CLOSED:
+        return period.invoice
     invoice.save(force_insert=True)
-    period.state, period.closed_at = Period.State.CLOSED, as_of
+    period.state, period.closed_at = Period.State.CLOSED, invoice.issued_at
     period.save(update_fields=["state", "closed_at"])
     return invoice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -9,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.core.errors import NotAllowed
@@ -16,46 +18,87 @@ from console.metering.models import Period, RatedLine, RatingRun
 from console.metering.models.decimals import plain
 from console.metering.rating import Line, rate
 from console.metering.rows import insert
-from console.metering.selectors.hours import used
+from console.metering.selectors.hours import used_hours
 from console.metering.selectors.prices import Prices
 from console.metering.services.corrections import corrections
 from console.metering.units import total
 
 AT_ONCE = 2000
+CUT_SHORT_AFTER = dt.timedelta(days=1)
 FIELDS = (
     "run_id", "number", "resource_id", "window", "meter", "sku", "book_id", "list_book_id", "tier", "unit", "quantity",
     "pricing_quantity", "list_unit_price", "unit_price", "list_cost", "cost", "quality", "correction",
 )  # fmt: skip
 
 
-@transaction.atomic
 def rate_period(period_id: int) -> RatingRun:
-    """Raises NotAllowed for a closed period: what it cost is on its invoice."""
-    period = Period.objects.select_for_update().get(pk=period_id)
-    if period.state == Period.State.CLOSED:
-        raise NotAllowed(_("This period is closed. What comes later is a correction in the next one."))
+    """Raises NotAllowed for a closed period: what it cost is on its invoice.
+
+    Written an hour of usage at a time, so that nobody waits for a whole month; it counts once it is whole.
+    """
+    period = _not_closed(Period.objects.get(pk=period_id))
+    _forget_cut_short(period)
     prices = Prices(period.tenant_id)
-    before = period.run
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
-    for batch in _batches(_lines(period, prices)):
-        insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
+    for batch in _batches(period, prices):
+        with transaction.atomic():
+            insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
         for line in batch:
             digest.update(text(line).encode() + b"\n")
             cost = total(cost, line.cost)
         count += len(batch)
     run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
-    run.save(update_fields=["lines_count", "total", "sha256"])
-    period.run = run
-    period.save(update_fields=["run"])
+    try:
+        before = _swap(period_id, run)
+    except NotAllowed:
+        run.delete()
+        raise
     if before is not None:
-        before.lines.all().delete()
+        _empty(before)
     return run
 
 
-def _lines(period: Period, prices: Prices) -> Iterator[Line]:
-    yield from rate(used(period), prices.offer)
-    yield from corrections(period, prices)
+def _not_closed(period: Period) -> Period:
+    if period.state == Period.State.CLOSED:
+        raise NotAllowed(_("This period is closed. What comes later is a correction in the next one."))
+    return period
+
+
+@transaction.atomic
+def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
+    """The run counts from here on; returns the one that did."""
+    period = _not_closed(Period.objects.select_for_update().get(pk=period_id))
+    before = period.run
+    run.save(update_fields=["lines_count", "total", "sha256"])
+    period.run = run
+    period.save(update_fields=["run"])
+    return before
+
+
+def _empty(run: RatingRun) -> None:
+    """The run stays, with its sum and its hash; its lines go."""
+    for first in range(0, run.lines_count, AT_ONCE * 10):
+        run.lines.filter(number__gt=first, number__lte=first + AT_ONCE * 10).delete()
+
+
+def _forget_cut_short(period: Period) -> None:
+    """What a crash left of ratings that nobody can still be writing."""
+    for run in period.runs.filter(sha256="", created_at__lt=timezone.now() - CUT_SHORT_AFTER):
+        run.lines.all().delete()
+        run.delete()
+
+
+def _batches(period: Period, prices: Prices) -> Iterator[list[Line]]:
+    reached: dict[str, int] = {}
+    for hour in used_hours(period):
+        yield from _parts(rate(hour, prices.offer, reached))
+    yield from _parts(corrections(period, prices))
+
+
+def _parts(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    while batch := list(islice(lines, AT_ONCE)):
+        yield batch
 
 
 def _row(run: RatingRun, number: int, line: Line) -> tuple[Any, ...]:
@@ -81,8 +124,3 @@ def text(line: Line) -> str:
         str(line.quantity),
     ]
     return "|".join([*parts, *prices, *costs, line.quality, "correction" if line.correction else ""])
-
-
-def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    while batch := list(islice(lines, AT_ONCE)):
-        yield batch
