@@ -40,6 +40,11 @@ def product(left: Decimal, right: Decimal) -> Decimal:
     return EXACT.multiply(left, right)
 
 
+def difference(whole: Decimal, part: Decimal) -> Decimal:
+    """Decimal's own minus sign rounds to 28 digits; this does not."""
+    return EXACT.subtract(whole, part)
+
+
 def total(*parts: Decimal) -> Decimal:
     found = Decimal(0)
     for part in parts:

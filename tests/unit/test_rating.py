@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from console.metering.currencies import DIGITS, rounded
 from console.metering.models import Meter
 from console.metering.rating import Offer, Terms, Used, rate, terms
-from console.metering.units import UNITS, product, total
+from console.metering.units import EXACT, UNITS, difference, product, total
 
 HOUR = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 PRICES = st.decimals(0, 10**6, places=12)
@@ -80,3 +80,12 @@ def test_every_unit_makes_decimals_that_end() -> None:
 def test_rounding_is_half_even_to_the_currency(amount: str, currency: str, due: str) -> None:
     assert rounded(Decimal(amount), currency) == Decimal(due)
     assert len(str(rounded(Decimal(amount), currency)).partition(".")[2]) == DIGITS[currency]
+
+
+@given(st.decimals(0, 10**9, places=38), st.decimals(0, 10**9, places=38))
+def test_sums_and_differences_keep_every_digit(left: Decimal, right: Decimal) -> None:
+    def whole(value: Decimal) -> int:
+        return int(value.scaleb(38, EXACT))
+
+    assert whole(total(left, right)) == whole(left) + whole(right)
+    assert whole(difference(left, right)) == whole(left) - whole(right)

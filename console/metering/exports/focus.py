@@ -86,7 +86,7 @@ def rows(period: Period) -> Iterator[Row]:
     for line in lines.iterator(chunk_size=2000):
         yield common | _usage(line, names)
     for credit in period.credits.order_by("pk"):
-        yield common | _other("Credit", -credit.amount, credit.reason, found)
+        yield common | _other("Credit", credit.amount.copy_negate(), credit.reason, found)
     if found.adjustment:
         yield common | _other(
             "Adjustment", found.adjustment, "Rounding of the invoice to the currency's smallest unit", found

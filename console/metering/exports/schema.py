@@ -13,6 +13,7 @@ from console.metering.exports.focus import METERS, NUMBERS, Version, columns, nu
 from console.metering.models import Period
 from console.metering.rating import INCLUDED
 from console.metering.selectors.prices import Prices
+from console.metering.units import total
 
 TIMES = ("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd")
 OBJECTS = ("Tags", "SkuPriceDetails")
@@ -53,7 +54,7 @@ def price_list(period: Period) -> Iterator[str]:
         for price in book.prices.order_by("sku"):
             steps = [(INCLUDED, Decimal(0), Decimal(0))] if price.included else []
             steps += [
-                (str(tier), price.included + Decimal(start), Decimal(each))
+                (str(tier), total(price.included, Decimal(start)), Decimal(each))
                 for tier, (start, each) in enumerate(price.tiers)
             ]
             for tier, start, each in steps:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from console.accounts.models import Tenant
 from console.metering.models import Invoice, Period
 from console.metering.selectors.prices import Prices
-from console.metering.units import total
+from console.metering.units import difference, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +56,5 @@ def bill(period: Period) -> Bill:
     currency = Prices(period.tenant_id).currency if run is None else run.currency
     return Bill(
         period.tenant_id, period.tenant.name, period.starts_at, period.ends_at, period.state, "", currency, charges, given,
-        Decimal(0), total(charges, -given), None if run is None else run.created_at,
+        Decimal(0), difference(charges, given), None if run is None else run.created_at,
     )  # fmt: skip

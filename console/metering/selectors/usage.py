@@ -17,13 +17,12 @@ from console.metering.models import Meter, Quality, UsageRecord
 from console.metering.months import month_of
 from console.metering.selectors.tails import tails
 from console.metering.splitting import HOUR
+from console.metering.units import UNITS, in_units
 from console.workloads.models import Container
 
 By = Literal["hour", "day", "month", "total"]
-NS = Decimal(10**9)
-US = Decimal(10**6)
-KIB_PER_GIB = Decimal(2**20)
-MILLI = Decimal(1000)
+CORE_SECOND = UNITS[Meter.CPU]["Core-Seconds"]
+GIB_SECOND = UNITS[Meter.MEMORY_LIMIT]["GiB-Seconds"]
 COUNTERS = {Meter.CPU, Meter.BLOCK_READ, Meter.BLOCK_WRITE, Meter.NET_RX, Meter.NET_TX}
 
 
@@ -130,10 +129,10 @@ def _row(
         container_name=names[0],
         image=names[1],
         window=window,
-        vcpu_seconds=None if cpu is None else cpu / NS,
-        vcpu_limit_seconds=sums.get(Meter.CPU_LIMIT, 0) / MILLI / US,
-        memory_limit_gib_seconds=sums.get(Meter.MEMORY_LIMIT, 0) / KIB_PER_GIB / US,
-        memory_used_gib_seconds=None if used is None else used / KIB_PER_GIB / US,
+        vcpu_seconds=None if cpu is None else in_units(cpu, CORE_SECOND),
+        vcpu_limit_seconds=in_units(sums.get(Meter.CPU_LIMIT, 0), CORE_SECOND),
+        memory_limit_gib_seconds=in_units(sums.get(Meter.MEMORY_LIMIT, 0), GIB_SECOND),
+        memory_used_gib_seconds=None if used is None else in_units(used, GIB_SECOND),
         net_rx_bytes=sums.get(Meter.NET_RX),
         net_tx_bytes=sums.get(Meter.NET_TX),
         block_read_bytes=sums.get(Meter.BLOCK_READ),

@@ -11,7 +11,7 @@ from console.metering.models import Period, Quality, RatedLine, UsageRecord
 from console.metering.rating import Line, rate
 from console.metering.selectors.hours import summed
 from console.metering.selectors.prices import Prices
-from console.metering.units import in_units, total
+from console.metering.units import difference, in_units, total
 
 Key = tuple[dt.datetime, str, str]
 """Hour, resource, SKU."""
@@ -81,6 +81,6 @@ def _correction(line: Line, size: int, sums: Sums, was: Sums) -> Line:
     return Line(
         window=line.window, resource=line.resource, meter=line.meter, sku=line.sku, tier="", unit=line.unit,
         quantity=quantity, pricing_quantity=in_units(quantity, size), list_unit_price=None, unit_price=None,
-        list_cost=total(sums.list_cost, -was.list_cost), cost=total(sums.cost, -was.cost), book=line.book,
+        list_cost=difference(sums.list_cost, was.list_cost), cost=difference(sums.cost, was.cost), book=line.book,
         list_book=line.list_book, quality=Quality.EXACT, correction=True,
     )  # fmt: skip

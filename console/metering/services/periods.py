@@ -19,7 +19,7 @@ from console.metering.models import Allocation, Invoice, MeterEpoch, Period
 from console.metering.selectors.bills import Bill
 from console.metering.services import allocations
 from console.metering.services.rating import rate_period
-from console.metering.units import total
+from console.metering.units import difference, total
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _invoice(period_id: int, as_of: dt.datetime) -> Invoice:
     assert period.run is not None
     currency = period.run.currency
     charges, credits_sum = period.run.total, total(*(credit.amount for credit in period.credits.all()))
-    due = total(charges, -credits_sum)
+    due = difference(charges, credits_sum)
     payable = rounded(due, currency) if currency else Decimal(0)
     before = Invoice.objects.filter(tenant=period.tenant_id).order_by("-period__starts_at").first()
     found = Bill(
@@ -111,7 +111,7 @@ def _invoice(period_id: int, as_of: dt.datetime) -> Invoice:
         currency=currency,
         charges=charges,
         credits=credits_sum,
-        adjustment=total(payable, -due),
+        adjustment=difference(payable, due),
         payable=payable,
         rated_at=None,
     )

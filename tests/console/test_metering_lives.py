@@ -1,0 +1,123 @@
+"""Two implementations, one bill: whatever happens in two months, what is billed is what ``verify-bill`` recomputes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from console.accounts.models import Tenant
+from console.metering import services
+from console.metering.exports import bundle
+from console.metering.exports.focus_check import faults
+from console.metering.models import Meter, Period, UsageRecord
+from console.metering.observations import Observation
+from console.metering.services import credits, periods
+from console.metering.splitting import HOUR
+from console.metering.units import total
+from console.workloads.models import Container
+from launcher import verify_bill
+from runtime.api import Counters, FinalReading, Limits
+from tests.console.test_metering_bills import CPU, LATER, MEMORY, MONTH, NEXT, OUT, published
+
+US = 10**6
+FIELDS = {Meter.CPU: "cpu_ns", Meter.BLOCK_READ: "block_read_bytes", Meter.BLOCK_WRITE: "block_write_bytes",
+          Meter.NET_RX: "net_rx_bytes", Meter.NET_TX: "net_tx_bytes"}  # fmt: skip
+
+
+class Life:
+    """One start of a container, with a kernel that may fall silent or count wrong and a clock that may be set."""
+
+    def __init__(self, luck: random.Random, container: Container, number: int, start: dt.datetime) -> None:
+        self.luck, self.container, self.number = luck, container, number
+        self.started_us = self.at_us = round(start.timestamp() * US)
+        self.ns = luck.randrange(10**12, 10**15)
+        self.values = dict.fromkeys(FIELDS, 0)
+
+    def passed(self, seconds: float) -> None:
+        self.at_us += round(seconds * US)
+        self.ns += round(seconds * US) * 1000
+        for meter in self.values:
+            self.values[meter] += self.luck.randrange(0, 10**9)
+
+    def look(self) -> Observation:
+        values: dict[str, int | None] = {str(meter): value for meter, value in self.values.items()}
+        if self.luck.random() < 0.1:
+            values[str(self.luck.choice(list(FIELDS)))] = self.luck.choice([None, 3])
+        set_by = self.luck.choice([0] * 18 + [-3600 * US, 3600 * US])
+        gauge = None if self.luck.random() < 0.1 else self.luck.randrange(1 << 28)
+        return Observation(
+            self.container.pk, self.number, self.started_us, "boot", 1, self.at_us + set_by, self.ns, values, gauge
+        )
+
+    def final(self) -> FinalReading:
+        counters = Counters(
+            at=self.at_us / US,
+            boottime_ns=self.ns,
+            memory_bytes=5,
+            **{FIELDS[meter]: n for meter, n in self.values.items()},
+        )
+        limits = Limits(self.container.memory_bytes, self.container.cpu_millis)
+        return FinalReading(
+            self.container.pk, self.container.tenant_id, self.number, "boot", 7, self.started_us / US, self.at_us / US, limits,
+            counters,
+        )  # fmt: skip
+
+
+def lived(luck: random.Random, container: Container, number: int, start: dt.datetime) -> int:
+    """CPU of its final reading."""
+    life = Life(luck, container, number, start)
+    looks = []
+    for _ in range(luck.randrange(0, 12)):
+        life.passed(luck.choice([0.4, 30, 60, 1700, 5000]))
+        looks.append(life.look())
+    luck.shuffle(looks)
+    services.take(looks)
+    life.passed(luck.choice([0.05, 20, 4000]))
+    services.ingest_final(life.final())
+    return life.values[Meter.CPU]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_billed_is_what_is_recomputed(tenant: Tenant, tmp_path: Path, seed: int) -> None:
+    luck = random.Random(seed)
+    published(CPU, MEMORY, OUT)
+    published(replace(OUT, tiers=(("0", "0.07"),)), tenant=tenant, valid_from=MONTH + dt.timedelta(days=20))
+    cpu = 0
+    for name in ("a", "b", "c"):
+        container = Container.objects.create(
+            tenant=tenant, node="n", name=name, image_reference="x", memory_bytes=(1 << 30) + luck.randrange(1 << 20),
+            cpu_millis=luck.randrange(10, 4000),
+        )  # fmt: skip
+        begin = MONTH + dt.timedelta(days=18, seconds=luck.randrange(86400 * 8))
+        services.hold_ports(container, luck.randrange(1, 4), begin)
+        cpu += lived(luck, container, 1, begin)
+        cpu += lived(luck, container, 2, NEXT - dt.timedelta(seconds=luck.randrange(20_000)))
+        services.release_ports(container, NEXT + HOUR / 3)
+    november = Period.objects.get(starts_at=MONTH)
+    credits.give(november.pk, Decimal("0.01"), "an outage", key="k")
+    first = periods.close(november.pk, NEXT + 3 * HOUR)
+    late = Container.objects.create(
+        tenant=tenant, node="n", name="late", image_reference="x", memory_bytes=1 << 29, cpu_millis=100
+    )
+    cpu += lived(luck, late, 1, MONTH + dt.timedelta(days=19, seconds=luck.randrange(86400)))
+    december = Period.objects.get(starts_at=NEXT)
+    second = periods.close(december.pk, LATER)
+    folders = [tmp_path / "november", tmp_path / "december"]
+    for period, folder in zip((november, december), folders, strict=True):
+        bundle.write(Period.objects.get(pk=period.pk), folder)
+    bundles = [verify_bill.Bundle.read(folder) for folder in folders]
+    assert verify_bill.verify(bundles[0], given=first.sha256) == []
+    assert verify_bill.verify(bundles[1], bundles[:1], second.sha256) == []
+    for folder in folders:
+        for version in ("1.2", "1.3"):
+            assert list(faults((folder / f"focus-{version}.csv").open(newline=""), version)) == []
+    counted = UsageRecord.objects.filter(meter=Meter.CPU).values_list("quantity", flat=True)
+    assert sum(counted) == cpu
+    lines = [line for one in bundles for line in one.streams["lines"]]
+    assert total(*(Decimal(line["cost"]) for line in lines)) == total(first.charges, second.charges)
