@@ -31,6 +31,7 @@ from console.metering.splitting import HOUR
 from console.metering.units import total
 from console.workloads.models import Container
 from launcher import verify_bill
+from launcher.__main__ import main as slipway
 from tests.console.test_metering import START, at, final
 from tests.console.test_metering_bills import CPU, LATER, MEMORY, NEXT, OUT, period, published, use
 from tests.console.test_metering_ingest import observed
@@ -117,6 +118,8 @@ def test_the_program_stands_alone(exported: Path) -> None:
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Everything follows" in ran.stdout
+    assert slipway(["verify-bill", str(exported), "--sha256", period().invoice.sha256]) == 0
+    assert slipway(["verify-bill", str(exported), "--sha256", "0" * 64]) == 1
     changed(exported, "readings.jsonl", lambda one: one["value"] is not None and one["final"], value=1)
     ran = subprocess.run([sys.executable, "-I", "-S", str(exported / "verify_bill.py"), str(exported)],
                          check=False, capture_output=True, text=True, cwd="/")  # fmt: skip

@@ -27,9 +27,10 @@ async def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = await Server(engine, history).listen(socket_path())
+    metering = asyncio.create_task(truth.meter())  # onto the node's disk, so it need not wait for the database
     await _adopt(truth)
     log.info("agent ready.")
-    tasks = [asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits(), truth.meter())]
+    tasks = [metering, *(asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits()))]
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     server.close()

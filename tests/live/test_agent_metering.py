@@ -1,0 +1,56 @@
+"""The agent meters from its first second, whether or not the database is there."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from console.live.agent import main
+from console.live.agent.truth import Truth
+
+
+async def test_metering_begins_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    metering, adopting = asyncio.Event(), asyncio.Event()
+
+    class Server:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def listen(self, _path: object) -> SimpleNamespace:
+            return SimpleNamespace(close=lambda: None)
+
+    async def away(_truth: Truth) -> None:
+        adopting.set()
+        await asyncio.Event().wait()
+
+    async def meter(_truth: Truth) -> None:
+        metering.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(main, "Server", Server)
+    monkeypatch.setattr(main, "_adopt", away)
+    monkeypatch.setattr(Truth, "meter", meter)
+    serving = asyncio.create_task(main.serve())
+    async with asyncio.timeout(20):
+        await adopting.wait()
+        await metering.wait()
+    serving.cancel()
+
+
+async def test_looks_go_on_while_nothing_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    truth = Truth.__new__(Truth)
+
+    def deliver(_truth: Truth) -> None:
+        raise ConnectionError("the database is away")
+
+    monkeypatch.setattr("console.live.agent.truth.seconds_to_next", lambda *_: 0)
+    monkeypatch.setattr(Truth, "_collect", lambda _truth: looks.append("look"))
+    monkeypatch.setattr(Truth, "_deliver", deliver)
+    task = asyncio.create_task(truth.meter())
+    async with asyncio.timeout(20):
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+    task.cancel()
