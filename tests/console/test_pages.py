@@ -81,6 +81,18 @@ def test_a_containers_doors(member: User, outsider: User, admin: User, container
     assert "guarded" not in refused.content.decode()
 
 
+@pytest.mark.parametrize("part", ["configuration/", "?tab=configuration"])
+def test_values_of_variables_are_not_a_viewers(member: User, viewer: User, container: Container, part: str) -> None:
+    """They may be passwords, under whatever name."""
+    Container.objects.filter(pk=container.pk).update(environment={"DB_PASSWORD": "x-one-x", "DATABASE_URL": "x-two-x"})
+    path = f"/containers/{container.id}/{part}"
+    shown, hidden = (signed_in(user).get(path).content.decode() for user in (member, viewer))
+    for name, value in (("DB_PASSWORD", "x-one-x"), ("DATABASE_URL", "x-two-x")):
+        assert value in shown
+        assert name in hidden
+        assert value not in hidden
+
+
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "kill", "remove"])
 def test_deeds_are_refused_to_outsiders_and_viewers(
     outsider: User, viewer: User, container: Container, verb: str

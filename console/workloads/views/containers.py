@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -57,7 +58,7 @@ def rows(request: HttpRequest) -> HttpResponse:
     return render(request, f"workloads/{part}.html", _listing(request))
 
 
-def _page(request: HttpRequest, id: str) -> dict[str, object]:
+def _page(request: HttpRequest, id: str) -> dict[str, Any]:
     user = person(request).user
     container = selectors.container(user, id)
     role = role_in(user, container.tenant)
@@ -83,11 +84,10 @@ def page(request: HttpRequest, id: str) -> HttpResponse:
         ("overview", _("Overview")), ("logs", _("Logs")), ("terminal", _("Terminal")),
         ("configuration", _("Configuration")), ("events", _("Events")), ("isolation", _("Isolation")),
     ]  # fmt: skip
-    container = selectors.container(person(request).user, id)
     if context["tab"] == "configuration":
-        context["image"] = selectors.image(container)
+        context["image"] = selectors.image(context["container"])
     if context["tab"] == "events":
-        context["events"] = selectors.events(container)[:200]
+        context["events"] = selectors.events(context["container"])[:200]
     return render(request, "workloads/container.html", context)
 
 
@@ -101,10 +101,8 @@ def events(request: HttpRequest, id: str) -> HttpResponse:
 
 @require_GET
 def configuration(request: HttpRequest, id: str) -> HttpResponse:
-    container = selectors.container(person(request).user, id)
-    return render(
-        request, "workloads/_configuration.html", {"container": container, "image": selectors.image(container)}
-    )
+    context = _page(request, id)
+    return render(request, "workloads/_configuration.html", {**context, "image": selectors.image(context["container"])})
 
 
 @require_GET
