@@ -25,21 +25,23 @@ def check_fields(config: Mapping[str, Any]) -> None:
 
 
 def _wrong(config: Mapping[str, Any]) -> Iterator[str]:
-    inner = config.get("config") or {}
-    if not isinstance(inner, dict):
+    """Each field may be absent or null."""
+    inner = config.get("config")
+    if not isinstance(inner, dict | None):
         yield "config"
         return
-    yield from (name for name in TEXTS if not isinstance(inner.get(name) or "", str))
-    yield from (name for name in LISTS if not _all(inner.get(name), str))
-    yield from (name for name in TABLES if not isinstance(inner.get(name) or {}, dict))
+    fields = inner or {}
+    yield from (name for name in TEXTS if not isinstance(fields.get(name), str | None))
+    yield from (name for name in LISTS if not _all(fields.get(name), str))
+    yield from (name for name in TABLES if not isinstance(fields.get(name), dict | None))
     if not _all(config.get("history"), dict):
         yield "history"
-    if not isinstance(config.get("created") or "", str):
+    if not isinstance(config.get("created"), str | None):
         yield "created"
 
 
 def _all(rows: object, kind: type) -> bool:
-    return not rows or (isinstance(rows, list) and all(isinstance(row, kind) for row in rows))
+    return rows is None or (isinstance(rows, list) and all(isinstance(row, kind) for row in rows))
 
 
 def _check_characters(config: Mapping[str, Any]) -> None:
