@@ -213,6 +213,8 @@ def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], me
     part = store.blobs.part(digest, meter.registry)
     with store.blob_lock(part.name):
         if store.blobs.came_from(digest, meter.registry):
+            if _size(store.blobs.path(digest)) != size:
+                raise digest_mismatch()
             meter.at(digest, size)
             return
         try:
@@ -244,8 +246,8 @@ def _persist(client: RegistryClient, digest: str, size: int, part: Path, meter: 
     meter.at(digest, size)
 
 
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _download(client: RegistryClient, digest: str, size: int, part: Path, meter: _Meter) -> None:

@@ -97,7 +97,7 @@ def _denied(shop: Registry) -> str:
 
 def _vast(shop: Registry) -> str:
     """It says that its layer is larger than any disk here."""
-    reference = shop.put("vast", busybox())
+    reference = shop.put("vast", busybox() + b"\0" * 1024)
     for key in [key for key in shop.manifests if key[0] == "vast"]:
         shop.manifests[key] = re.sub(rb'("layers": .*"size": )\d+', rb"\g<1>999999999999", shop.manifests[key])
     return reference

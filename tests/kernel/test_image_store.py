@@ -321,6 +321,17 @@ def test_a_size_that_lies_is_a_sentence(
     assert traces(home).new_since(before) == {}
 
 
+def test_a_size_that_lies_of_what_is_here_is_a_sentence(engine: NativeEngine, shop: Registry) -> None:
+    """The bytes are not asked for again; the size would stand in every list."""
+    image = engine.pull(shop.put("app", layer({"a": b"x"})))
+    manifest = json.loads(shop.manifests["app", "latest"])
+    manifest["layers"][0]["size"] += 1
+    shop.manifests["app", "latest"] = json.dumps(manifest).encode()
+    with pytest.raises(ImageCorrupt):
+        engine.pull(f"{shop.address}/app")
+    assert engine.images() == (image,)
+
+
 @pytest.mark.parametrize(
     ("what", "media_type"),
     [
