@@ -19,7 +19,7 @@ from tests.traces import traces
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LAUNCHES = 6
-CONVERGED_WITHIN_S = 120.0
+CONVERGED_WITHIN_S = 240.0
 ROWS = """
 import json
 from console.operations.models import Operation
