@@ -171,7 +171,7 @@ def test_the_clouds_own_addresses_are_not_a_tenants(world: World) -> None:
     ):
         machine = world.outside(address)
         world.spawn("nsenter", f"--net=/proc/{machine.pid}/ns/net", "/usr/bin/python3", "-c", SERVER, "0.0.0.0", "80")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + patience(5)
         while not world.reaches(None, address, 80):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -248,7 +248,7 @@ def test_a_stream_of_datagrams_finds_the_ports_next_holder(world: World) -> None
         for name in ("cfirst", "csecond"):
             host = world.host(name, "tenant1", Port(9000, "udp", port))
             world.spawn(*host.inside("/usr/bin/python3", "-c", ECHO, name))
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + patience(5)
             while (answer := _ask(sender, port)) is None:
                 assert time.monotonic() < deadline, f"{name} is not reached"
             assert answer == name.encode()
