@@ -20,7 +20,11 @@ from console.live import frames, tickets
 from console.workloads.models import Container
 
 CONNECT_S = 3.0
+ANSWER_BYTES = 16 << 20
+STREAM_BYTES = 128 << 10
+"""What this process holds of a stream that its browser does not take: more would only be shown later."""
 ANSWER_S = 20.0
+STREAMS = frozenset({"logs", "exec"})
 
 
 class AgentUnavailable(Exception):
@@ -56,7 +60,8 @@ async def opened(
     """Raises AgentUnavailable, AgentRefused."""
     try:
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_unix_connection(settings.AGENT_SOCKET, limit=16 << 20)
+            limit = STREAM_BYTES if verb in STREAMS else ANSWER_BYTES
+            reader, writer = await asyncio.open_unix_connection(settings.AGENT_SOCKET, limit=limit)
     except (OSError, TimeoutError):
         raise AgentUnavailable from None
     try:

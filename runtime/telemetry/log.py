@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._rest = b""
+        self._cut = False
         self._older, self._newest = _generations(log)
 
     def last(self, lines: int) -> list[bytes]:
@@ -98,6 +99,9 @@ class Reader:
                 self._newest = newest
                 content = newest.read(limit)
         *whole, self._rest = (self._rest + content).split(b"\n")
+        if self._cut and whole:
+            self._cut = False
+            return whole[1:]
         return whole
 
     def _replaced(self, newest: BinaryIO) -> bool:
@@ -108,11 +112,11 @@ class Reader:
         return os.fstat(self._newest.fileno()).st_size - self._newest.tell() if self._newest else 0
 
     def skip_to_end(self) -> int:
-        """Bytes that were skipped; the line that they end in is cut."""
+        """Bytes that were skipped; the line that they end in is left out whole."""
         skipped = self.behind()
-        if self._newest:
-            self._newest.seek(0, os.SEEK_END)
-        self._rest = b""
+        if self._newest and skipped:
+            self._newest.seek(-1, os.SEEK_END)  # a newline there ends a line that was skipped, and no other
+            self._rest, self._cut = b"", True
         return skipped
 
     def close(self) -> None:

@@ -58,13 +58,17 @@ def test_a_flood_leaves_the_page_usable(running: Stack, visit: Visit) -> None:
     """Lines come faster than anybody reads: the page keeps a bounded number, can be paused, and still answers."""
     flood = _launched(running, "flood", FLOOD)
     page = visit("demo").go(f"/containers/{flood}/?tab=logs")
-    follow = page.locator("[data-log-follow]")
+    box, follow = page.locator(".log-lines"), page.locator("[data-log-follow]")
+    expect(box.locator(".skipped").first).to_be_attached(timeout=SOON_MS)
     follow.click()
     expect(follow).to_have_attribute("aria-pressed", "false")
+    shown = box.inner_text()
     expect(follow).to_contain_text("new lines", timeout=SOON_MS)
-    expect(page.locator(".log-lines .skipped").first).to_be_attached(timeout=SOON_MS)
-    count = page.locator(".log-lines").evaluate("box => box.childElementCount")
-    assert 1000 < count <= 10_000
+    assert box.inner_text() == shown, "what one reads moved on"
+    assert 1000 < box.evaluate("box => box.childElementCount") <= 10_000
+    follow.click()
+    expect(box).not_to_have_text(shown, timeout=SOON_MS)
+    assert box.evaluate("box => box.childElementCount") <= 10_000
     page.get_by_role("button", name="Kill").click()
     page.locator("dialog[open]").get_by_role("button", name="Kill").click()
     expect(page.locator("#status")).to_have_attribute("data-state", "exited", timeout=60_000)

@@ -95,6 +95,32 @@ async def test_a_reader_far_behind_in_time_skips_to_what_is_new(agent: FakeEngin
         assert bool(dropped) is at.startswith("2026")
 
 
+@pytest.mark.parametrize("verb", ["logs", "exec"])
+async def test_a_stream_that_nobody_reads_is_held_by_its_source(tmp_path: Path, settings: object, verb: str) -> None:
+    """Megabytes held on the way would be shown long after they were written, and a terminal's Ctrl-C come after them."""
+    written = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readline()
+        writer.write(b'{"ok": true}\n')
+        while True:
+            writer.write(frames.frame(frames.DATA, b"y" * 8192))
+            await writer.drain()
+            written += 8192
+
+    settings.AGENT_SOCKET = str(tmp_path / "flood.sock")  # type: ignore[attr-defined]
+    server = await asyncio.start_unix_server(flood, tmp_path / "flood.sock")
+    async with client.opened(verb, "cfirst", 1, {}) as connection:
+        before = -1
+        while written != before:  # until it stands
+            before = written
+            await asyncio.sleep(0.3)
+        assert 0 < written < 2 << 20
+        await frames.read_frame(connection.reader)
+    server.close()
+
+
 async def test_a_followed_log_goes_on(agent: FakeEngine) -> None:
     async with client.opened("logs", "cfirst", 1, {"tail": 0, "follow": True}) as connection:
         await asyncio.sleep(0.2)

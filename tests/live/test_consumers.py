@@ -334,8 +334,9 @@ async def test_a_browser_that_leaves_in_mid_sentence_is_no_error(
     consumer._tasks = set()
     consumer.tenant = container.tenant
     consumer.spawn(consumer._pulse())
-    await asyncio.sleep(0.3)
-    assert said.count("websocket.send") > 1, "it did not go on"
+    async with asyncio.timeout(10):
+        while said.count("websocket.send") < 3:  # it goes on
+            await asyncio.sleep(0.02)
     assert "a live page's task failed" not in caplog.text
     for task in consumer._tasks:
         task.cancel()
@@ -411,4 +412,36 @@ async def test_what_is_typed_before_the_terminal_is_open_arrives_in_order(
         frames_heard = [await asyncio.wait_for(heard.get(), 5) for _ in range(4)]
         assert [payload for kind, payload in frames_heard if kind == frames.DATA] == [b"e", b"ch", b"o"]
         assert frames.parse_line(frames_heard[2][1]) == {"resize": [90, 30]}
+        await page.disconnect()
+
+
+async def test_a_log_page_gets_no_more_than_it_takes(member: User, container: Container, settings: object) -> None:
+    sent = 0
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readline()
+        writer.write(b'{"ok": true}\n')
+        for number in range(1000):
+            rows = [["2026-01-02T03:04:05.000000000Z", "stdout", f"{number} " + "x" * 8000, False]]
+            writer.write(frames.frame(frames.DATA, json.dumps(rows).encode()))
+            await writer.drain()
+            sent += 1
+
+    async def batches(page: WebsocketCommunicator) -> int:
+        count = 0
+        while not await page.receive_nothing(timeout=0.3):
+            count += (await page.receive_json_from())["type"] == "lines"
+        return count
+
+    async with await asyncio.start_unix_server(agent, settings.AGENT_SOCKET):  # type: ignore[attr-defined]
+        page = opened(f"ws/containers/{container.id}/logs/", member)
+        await page.connect()
+        await page.send_json_to({"tail": 1, "follow": True, "acknowledge": True})
+        assert await batches(page) == streams.MOST_AHEAD
+        await page.send_json_to({"taken": 3})
+        assert await batches(page) == 3
+        await page.send_json_to({"taken": "many"})
+        assert await batches(page) == 0
+        assert sent < 500, "the agent is not held back"
         await page.disconnect()

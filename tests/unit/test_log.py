@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,25 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
     with log.open("a") as more:
         more.write("lf\n")
     assert reader.fresh()[0].endswith(b"half")
+    reader.close()
+
+
+@pytest.mark.parametrize("at_the_end", [b"a stdout F whole\n", b"a stdout F who"])
+def test_after_a_skip_no_piece_of_a_line_is_taken_for_one(tmp_path: Path, at_the_end: bytes) -> None:
+    log = tmp_path / "ctr.log"
+    log.write_bytes(b"a stdout F first\n")
+    reader = Reader(log)
+    assert reader.fresh() == [b"a stdout F first"]
+    with log.open("ab") as grows:
+        grows.write(b"a stdout F many\n" * 100 + at_the_end)
+    assert reader.skip_to_end() == 1600 + len(at_the_end)
+    with log.open("ab") as grows:
+        grows.write((b"" if at_the_end.endswith(b"\n") else b"le stdout F x\n") + b"b stdout F next\n")
+    assert reader.fresh() == [b"b stdout F next"]
+    assert reader.skip_to_end() == 0
+    with log.open("ab") as grows:
+        grows.write(b"b stdout F last\n")
+    assert reader.fresh() == [b"b stdout F last"]
     reader.close()
 
 

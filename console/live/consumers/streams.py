@@ -17,6 +17,7 @@ from console.live import client, frames
 from console.live.consumers.base import ContainerPage
 
 START_S = 10.0
+MOST_AHEAD = 4
 TERMINAL_RECHECK_S = 5.0
 """Sooner than other pages: who lost the right must not type for long."""
 
@@ -87,9 +88,28 @@ class StreamConsumer(ContainerPage):
 
 
 class LogConsumer(StreamConsumer):
+    """A page that says ``{"acknowledge": true}`` first gets MOST_AHEAD batches more than it has ``{"taken": n}`` of.
+
+    A browser keeps what its page has not handled, however much that is: without this a flood is shown minutes late.
+    """
+
     verb = "logs"
+    _room: asyncio.Semaphore | None = None
+
+    async def received(self, message: dict[str, Any]) -> None:
+        if not self._begun and message.get("acknowledge"):
+            self._room = asyncio.Semaphore(MOST_AHEAD)
+        await super().received(message)
+
+    async def steered(self, _connection: client.Connection, message: dict[str, Any]) -> None:
+        taken = message.get("taken")
+        if self._room is not None and isinstance(taken, int):
+            for _ in range(min(taken, MOST_AHEAD)):
+                self._room.release()
 
     async def deliver(self, payload: bytes) -> None:
+        if self._room is not None:
+            await self._room.acquire()
         await self.say("lines", lines=json.loads(payload))
 
 

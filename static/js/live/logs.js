@@ -19,6 +19,7 @@ class Log {
     this.pending = []
     this.queued = false
     this.following = true
+    this.away = false
     this.unseen = 0
     this.open = null
     this.last = ''
@@ -31,7 +32,9 @@ class Log {
     this.button.addEventListener('click', () => this.setFollowing(!this.following))
     this.box.addEventListener('scroll', () => {
       const end = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 40
-      if (!this.queued && end !== this.following && (end || this.following)) this.setFollowing(end)
+      if (!end) this.away = true
+      if (this.following && !end && !this.queued) this.setFollowing(false)
+      else if (!this.following && end && this.away) this.setFollowing(true)
     })
     const toggle = (name, css) => this.section.querySelector(`[data-log-${name}]`).addEventListener('change', event => this.box.classList.toggle(css, event.target.checked))
     toggle('wrap', 'wrap')
@@ -41,11 +44,12 @@ class Log {
 
   toEnd () { this.box.scrollTop = this.box.scrollHeight }
 
+  // While it is paused nothing moves under the reader: what comes waits, at most MOST lines of it.
   setFollowing (value) {
+    this.away = !value && this.away && !this.following
     this.following = value
-    this.unseen = 0
     this.button.setAttribute('aria-pressed', String(value))
-    if (value) this.toEnd()
+    if (value) { this.unseen = 0; this.flush() }
     this.label()
   }
 
@@ -67,10 +71,11 @@ class Log {
     line.dataset.stream = stream
     line.dataset.raw = text
     const date = new Date(at)
+    const dated = !Number.isNaN(date.getTime())
     const time = document.createElement('time')
     time.dateTime = at
-    time.title = this.exact.format(date)
-    time.textContent = `${this.clock.format(date)}.${at.slice(20, 23)}`
+    if (dated) time.title = this.exact.format(date)
+    time.textContent = dated ? `${this.clock.format(date)}.${at.slice(20, 23)}` : '–'
     const body = document.createElement('span')
     body.className = 'text'
     line.append(time, body)
@@ -81,11 +86,11 @@ class Log {
 
   flush () {
     this.queued = false
+    if (!this.following) { this.label(); return }
     const rows = this.pending.slice(-MOST)
     this.pending = []
     const batch = document.createDocumentFragment()
     for (const row of rows) { const line = row instanceof Node ? row : this.line(row); if (line) batch.append(line) }
-    const added = batch.childElementCount
     this.box.append(batch)
     const surplus = this.box.childElementCount - MOST
     if (surplus > 0) {
@@ -95,15 +100,23 @@ class Log {
       range.deleteContents()
     }
     this.empty.hidden = this.box.childElementCount > 0
-    if (this.following) this.toEnd()
-    else { this.unseen += added; this.label() }
+    this.toEnd()
     this.finder.recount()
   }
 
   take (row) {
     this.pending.push(row)
+    if (!this.following) this.unseen++
     if (this.pending.length > 2 * MOST) this.pending = this.pending.slice(-MOST)
-    if (!this.queued) { this.queued = true; requestAnimationFrame(() => this.flush()) }
+    this.later()
+  }
+
+  later () { if (!this.queued) { this.queued = true; requestAnimationFrame(() => { this.flush(); this.acknowledge() }) } }
+
+  // Only what the page has shown makes room for more, so that what it shows is never old.
+  acknowledge () {
+    if (this.taken && this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ taken: this.taken }))
+    this.taken = 0
   }
 
   note (text) {
@@ -125,11 +138,13 @@ class Log {
   connect () {
     const socket = new WebSocket(address(`containers/${this.section.dataset.logs}/logs`))
     this.resumed = this.last
-    socket.onopen = () => socket.send(JSON.stringify({ tail: TAIL, follow: true }))
+    this.socket = socket
+    this.taken = 0
+    socket.onopen = () => socket.send(JSON.stringify({ tail: TAIL, follow: true, acknowledge: true }))
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data)
       if (message.type === 'open') this.wait = 1000
-      if (message.type === 'lines') this.lines(message.lines)
+      if (message.type === 'lines') { this.taken++; this.lines(message.lines); this.later() }
       if (message.type === 'control' && message.dropped) this.note(this.section.dataset.dropped.replace('{n}', size(message.dropped)))
       if (message.type === 'error' && message.message !== this.told) { this.told = message.message; this.note(message.message) }
     }
