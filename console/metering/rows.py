@@ -1,4 +1,4 @@
-"""Many rows into a table by one prepared statement: a fifth of the time of ``bulk_create``, which makes an object of each."""
+"""Many rows into a table by one statement (COPY on PostgreSQL): a fifth of the time of ``bulk_create``, which makes objects."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Seque
     listed = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
     places = ", ".join(["%s"] * len(columns))
     table = connection.ops.quote_name(_meta(model).db_table)
+    rows = list(rows)  # making them may ask the database, which a COPY would wait for
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({listed}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
     _run(f"INSERT INTO {table} ({listed}) VALUES ({places})", rows)  # noqa: S608 -- our own names
 
 

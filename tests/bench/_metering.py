@@ -1,4 +1,7 @@
-"""One database's figures, measured in a process of its own: ``python -m tests.bench._metering CONTAINERS LINES`` prints JSON."""
+"""One database's figures, measured in a process of its own: ``python -m tests.bench._metering CONTAINERS LINES`` prints JSON.
+
+The export is measured in another, ``… export PERIOD``, so that its memory is its own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import datetime as dt
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +28,9 @@ def main() -> None:
     from django.conf import settings
     from django.core.management import call_command
 
+    if sys.argv[1] == "export":
+        print(json.dumps(_export(int(sys.argv[2]))))
+        return
     containers, lines = int(sys.argv[1]), int(sys.argv[2])
     if "sqlite" in settings.DATABASES["default"]["ENGINE"]:
         Path(settings.DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +72,10 @@ def _figures(containers: int, lines: int) -> dict[str, float]:
     period = Period.objects.get()
     seconds = _timed(lambda: rate_period(period.pk))
     found["lines_a_second"] = rate_period(period.pk).lines_count / seconds
-    return found | _export(period.pk, lines)
+    _fill(period.pk, lines)
+    command = [sys.executable, "-m", "tests.bench._metering", "export", str(period.pk)]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return found | json.loads(ran.stdout)
 
 
 def _looks(ids: list[str], seconds: int) -> list[object]:
@@ -84,22 +94,29 @@ def _looks(ids: list[str], seconds: int) -> list[object]:
     ]
 
 
-def _export(period_id: int, lines: int) -> dict[str, float]:
-    """So many rated lines, as FOCUS CSV and Parquet; memory is the peak of the process over what it was before."""
-    from console.metering.exports import focus, parquet
+def _fill(period_id: int, lines: int) -> None:
+    """Up to so many rated lines, copies of one."""
     from console.metering.models import Period, RatedLine
 
-    period = Period.objects.get(pk=period_id)
-    run = period.run
+    run = Period.objects.get(pk=period_id).run
     assert run is not None
     one = run.lines.select_related(None).first()
     assert one is not None
     fields = {name: value for name, value in vars(one).items() if name not in {"_state", "id", "number"}}
-    there = run.lines.count()
-    for first in range(there, lines, 5000):
+    for first in range(run.lines.count(), lines, 5000):
         RatedLine.objects.bulk_create(
             RatedLine(**fields, number=1 + number) for number in range(first, min(first + 5000, lines))
         )
+
+
+def _export(period_id: int) -> dict[str, float]:
+    """As FOCUS CSV and Parquet; memory is the peak of the whole process."""
+    from console.metering.exports import focus, parquet
+    from console.metering.models import Period
+
+    period = Period.objects.get(pk=period_id)
+    run = period.run
+    assert run is not None
     with tempfile.TemporaryDirectory() as folder:
         csv_seconds = _timed(lambda: _store(Path(folder) / "focus.csv", focus.csv_chunks(period, "1.2")))
         parquet_seconds = _timed(lambda: parquet.write(period, "1.2", Path(folder) / "focus.parquet"))
