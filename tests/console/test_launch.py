@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from console.accounts.models import Quota, Tenant, User
 from console.core.errors import Full, Invalid, Missing, NotAllowed
 from console.metering.models import MeterEpoch, UsageRecord
+from console.metering.selectors.usage import usage
 from console.operations import services as operations
 from console.operations.models import Operation
 from console.operations.tasks import run
@@ -44,6 +47,18 @@ def test_from_launch_to_removal(tenant: Tenant, member: User, engine: FakeEngine
     assert MeterEpoch.objects.filter(container=container, ended_at__isnull=False).count() == 2
     assert engine.final_readings() == ()
     assert UsageRecord.objects.filter(meter="cpu").count() >= 2
+
+
+@pytest.mark.parametrize("by", ["hour", "day", "month", "total"])
+def test_a_port_that_was_held_is_no_row_of_a_container(
+    tenant: Tenant, member: User, engine: FakeEngine, by: str
+) -> None:
+    container = launched(tenant, member, replace(BUSYBOX, ports=(PortRequest(80),)))
+    act(container, member, "stop")
+    assert UsageRecord.objects.filter(tenant=tenant, epoch__isnull=True).exists(), "the port has records of its own"
+    now = timezone.now()
+    rows = usage(tenant, now - timedelta(days=40), now + timedelta(days=40), by=by)  # type: ignore[arg-type]
+    assert {row.container_id for row in rows} == {container.id}
 
 
 def test_the_same_form_twice_is_one_launch(tenant: Tenant, member: User, engine: FakeEngine) -> None:

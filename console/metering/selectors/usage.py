@@ -51,7 +51,8 @@ class UsageRow:
 
 
 def _records(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> QuerySet[UsageRecord]:
-    found = UsageRecord.objects.filter(window__gte=start, window__lt=end)
+    """Of containers: what a tenant holds beside them (a published port) has records of its own and no row here."""
+    found = UsageRecord.objects.filter(window__gte=start, window__lt=end, epoch__isnull=False)
     return found if tenant is None else found.filter(tenant=tenant)
 
 
