@@ -28,7 +28,8 @@ OUTSIDER = "outsider"
 PASSWORD = "An-0utsider-of-the-demo-tenant"
 OTHERS = f"""
 from console.accounts import services
-from console.accounts.models import Role, User
+from console.accounts.models import Quota, Role, User
+Quota.objects.update(containers=200, cpu_millis=200_000, memory_bytes=1 << 40, published_ports=200)  # all tests share the demo tenant
 tenant = services.create_tenant(actor=None, name="Others", slug="others")
 user = User.objects.create_user(username="{OUTSIDER}", password="{PASSWORD}")
 services.add_member(actor=None, tenant=tenant, username="{OUTSIDER}", role=Role.OWNER)
