@@ -13,8 +13,8 @@ from runtime.home import Home
 from runtime.kernel.mount import mounts_under
 
 CGROUPS = Path("/sys/fs/cgroup")
-VOLATILE = re.compile(r"/locks(/|$)|/up\.lock$")
-"""A lock's file may stay: it holds nothing."""
+VOLATILE = re.compile(r"/locks(/|$)|/up\.lock$|/ctr\.log\.(current|1)$")
+"""A lock's file may stay: it holds nothing.  Generations of a log come and go beside the log itself, which counts."""
 
 
 @dataclass(frozen=True, slots=True)

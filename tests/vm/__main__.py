@@ -39,9 +39,9 @@ FOLDER = Path(os.environ.get("SLIPWAY_TEST_VM_FOLDER", "/var/tmp/slipway-test/vm
 SLOWNESS = 10
 """How much slower an emulated processor is, about: deadlines of tests are multiplied by it."""
 TEST_DEADLINE_S = 300
-RUN_DEADLINE_S = 900
+RUN_DEADLINE_S = 1500
 """Of one run: it is interrupted then, and still says what failed until then."""
-DEADLINE_S = 2000
+DEADLINE_S = 2700
 RESULTS_BYTES = 64 * 2**20
 
 
