@@ -146,6 +146,52 @@ def test_a_followed_log_ends_with_a_program_that_says_nothing(engine: NativeEngi
     assert engine.settle(made.id).exit_code == 0
 
 
+def answered(engine: NativeEngine, id: str, spec: ExecSpec) -> str:
+    with contextlib.closing(engine.exec(id, spec)) as session:
+        said = session.stdout.read().decode()
+        assert session.wait(patience(10)) == 0
+    return said
+
+
+def test_an_exec_has_the_containers_environment_and_its_own(engine: NativeEngine) -> None:
+    made = replace(spec(engine, "sleep", "100"), env={"OF_CONTAINER": "one", "BOTH": "container"})
+    engine.create(made)
+    engine.start(made.id)
+    more = {"OF_EXEC": "two", "BOTH": "exec"}
+    rows = answered(engine, made.id, ExecSpec(("env",), env=more)).splitlines()
+    assert {"OF_CONTAINER=one", "OF_EXEC=two", "BOTH=exec"} <= set(rows)
+    assert any(row.startswith("PATH=") for row in rows)
+
+
+def test_an_execs_environment_is_nobodys_to_read_on_the_node(engine: NativeEngine) -> None:
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    engine.start(made.id)
+    secret = secrets.token_hex(16)
+    session = engine.exec(made.id, ExecSpec(("sleep", "100"), env={"PASSWORD": secret}))
+    shown = [path for path in Path("/proc").glob("[0-9]*/cmdline") if secret.encode() in content(path)]
+    session.close()
+    assert not shown
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+@pytest.mark.parametrize(("own", "other"), [("0", "1000"), ("1000", "0")])
+def test_an_exec_has_the_capabilities_of_its_user(engine: NativeEngine, own: str, other: str) -> None:
+    made = replace(spec(engine, "sleep", "100"), user=own)
+    engine.create(made)
+    engine.start(made.id)
+    asked = ("sed", "-n", "s/^CapEff:[[:space:]]*//p", "/proc/self/status")
+    effective = {user: int(answered(engine, made.id, ExecSpec(asked, user=user)), 16) for user in (own, other)}
+    assert effective["1000"] == 0
+    assert effective["0"] > 0
+
+
 def test_closing_an_exec_ends_what_it_left_in_the_background(engine: NativeEngine) -> None:
     made = spec(engine, "sleep", "100")
     engine.create(made)

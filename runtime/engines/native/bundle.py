@@ -82,9 +82,14 @@ def hostname(spec: ContainerSpec) -> str:
     return spec.hostname or spec.name
 
 
+def capabilities(uid: int) -> dict[str, list[str]]:
+    """Of a process of this user: nobody but root has any."""
+    own = list(CAPABILITIES) if uid == 0 else []
+    return {"bounding": list(CAPABILITIES), "permitted": own, "effective": own}
+
+
 def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Identity, host: Host) -> dict[str, Any]:
     """The whole ``config.json``."""
-    capabilities = list(CAPABILITIES)
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -93,11 +98,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
             "args": command(spec, config),
             "env": environment(spec, config, identity.home),
             "cwd": spec.working_dir or config.get("WorkingDir") or "/",
-            "capabilities": {
-                "bounding": capabilities,
-                "permitted": capabilities if identity.uid == 0 else [],
-                "effective": capabilities if identity.uid == 0 else [],
-            },
+            "capabilities": capabilities(identity.uid),
             "noNewPrivileges": True,
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": host.open_files, "hard": host.open_files}],
         },

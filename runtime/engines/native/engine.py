@@ -281,7 +281,8 @@ class NativeEngine:
         if spec.user:
             identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
         group = cgroup.Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
-        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, spec, identity, group)
+        process = execs.described(self.home.bundle(id), spec, identity)
+        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, process, spec, group)
 
     def logs(
         self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False

@@ -1,4 +1,4 @@
-"""Further processes in a running container, by ``runc exec`` in the foreground, which relays a terminal and the exit code."""
+"""Further processes in a running container, by the runtime's ``exec`` in the foreground, which relays a terminal and the exit code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import subprocess
 import tempfile
 import termios
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from runtime.api import ExecSpec
-from runtime.engines.native import oci
+from runtime.engines.native import bundle, oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
 from runtime.kernel import cgroup, keyring
@@ -105,20 +106,21 @@ def set_size(descriptor: int, columns: int, rows: int) -> None:
 
 
 def run(
-    runtime: oci.Runtime, scratch: Path, id: str, spec: ExecSpec, identity: Identity | None, group: cgroup.Cgroup
+    runtime: oci.Runtime, scratch: Path, id: str, process: Mapping[str, Any], spec: ExecSpec, group: cgroup.Cgroup
 ) -> NativeExec:
-    """``group`` is the container's.  Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
+    """``process`` is what :func:`described` made, ``group`` the container's.  Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Path(tempfile.mkdtemp(prefix=f"{id}.{os.getpid()}.", dir=scratch))
     command = [
         runtime.path, "--root", str(runtime.root), "--log", str(folder / "log"), "--log-format", "json", "exec",
-        "--pid-file", str(folder / "pid"), *_options(spec, identity), id, *spec.command,
+        "--pid-file", str(folder / "pid"), "--process", str(folder / "process.json"), id,
     ]  # fmt: skip
     keyring.new_session()  # not the caller's own
     try:
+        (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
         child, master = _with_terminal(command, spec) if spec.terminal else (_with_pipes(command), None)
     except BaseException:
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     session = NativeExec(child, folder, master, group)
     _await_start(session, child, folder)
@@ -157,21 +159,26 @@ def sweep(scratch: Path) -> tuple[str, ...]:
     return tuple(swept)
 
 
-def _options(spec: ExecSpec, identity: Identity | None) -> list[str]:
-    options = ["--tty"] if spec.terminal else []
-    if identity is not None:
-        options += ["--user", f"{identity.uid}:{identity.gid}"]
-        for group in identity.groups:
-            options += ["--additional-gids", str(group)]
-    if spec.working_dir:
-        options += ["--cwd", spec.working_dir]
-    environment = {"TERM": "xterm-256color"} if spec.terminal else {}
+def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) -> dict[str, Any]:
+    """An OCI process (runtime-spec, config.md): the container's own one, less what the exec says.
+
+    In a file, where nobody else reads it, and whole: crun before 1.9 knows no environment but the one that it is given.
+    """
+    process: dict[str, Any] = json.loads((bundle_folder / "config.json").read_text(encoding="utf-8"))["process"]
+    environment = dict(row.split("=", 1) for row in process["env"])
+    if spec.terminal:
+        environment["TERM"] = "xterm-256color"
     if identity is not None:
         environment["HOME"] = identity.home
+        process["user"] |= {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups)}
+        process["capabilities"] = bundle.capabilities(identity.uid)
     environment |= spec.env
-    for name, value in environment.items():
-        options += ["--env", f"{name}={value}"]
-    return options
+    return process | {
+        "terminal": spec.terminal,
+        "args": list(spec.command),
+        "env": [f"{name}={value}" for name, value in environment.items()],
+        "cwd": spec.working_dir or process["cwd"],
+    }
 
 
 def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
