@@ -13,6 +13,7 @@
     │   └── ImageUnsuitable      another architecture, unknown media type, needs more memory
     ├── OutOfSpace               disk or inodes are exhausted
     ├── LimitExceeded            more than the node has
+    ├── Cancelled                the caller does not want it any more; raised from its own ``progress``
     ├── DeadlineExceeded         a wait ended without what it waited for
     ├── HostUnfit                the kernel or a package lacks something; the hint is the fix
     └── EngineFault              conmon, runc or the kernel failed in a way that nothing above describes
@@ -85,6 +86,10 @@ class OutOfSpace(RuntimeFault):
 
 class LimitExceeded(RuntimeFault):
     code = "limit_exceeded"
+
+
+class Cancelled(RuntimeFault):
+    code = "cancelled"
 
 
 class DeadlineExceeded(RuntimeFault):

@@ -172,9 +172,8 @@ def prepare_builtin(slugs: Iterable[str] | None = None, *, actor: User | None = 
     for known in recipes():
         if str(known.reference) in ready or (wanted is not None and known.slug not in wanted):
             continue
-        tries = Operation.objects.filter(kind=Operation.Kind.BUILD, params__recipe=known.slug).exclude(
-            state__in=[Operation.State.QUEUED, Operation.State.RUNNING]
-        )
+        builds = Operation.objects.filter(kind=Operation.Kind.BUILD, params__recipe=known.slug)
+        tries = builds.exclude(state__in=Operation.OPEN)
         with transaction.atomic():
             begun.append(
                 operations.submit(

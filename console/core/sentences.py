@@ -87,6 +87,7 @@ SENTENCES = (
     _("Add it."),
     _("Add the registry with credentials."),
     _("All %(number)s subnets of %(block)s belong to tenants already."),
+    _("It was cancelled."),
     _("Another operation has held %(what)s for more than %(seconds)s seconds."),
     _("Begin it with '/'."),
     _("Check its address, and that it runs, then try again."),

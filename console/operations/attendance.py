@@ -1,4 +1,7 @@
-"""Beside the work on an operation, a thread renews its lease and writes its progress: the work never waits for the database."""
+"""Beside the work on an operation, a thread renews its lease, writes its progress and looks whether it was cancelled.
+
+The work never waits for the database.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from django.db import DatabaseError, connection
 from console.operations import services
 from console.operations.models import Operation
 from runtime.api import Step
+from runtime.errors import Cancelled
 
 log = logging.getLogger(__name__)
 WRITE_EVERY_S = 0.2
@@ -22,17 +26,25 @@ RENEW_EVERY_S = 4.0
 
 
 class Attendance:
-    """Called with each step of the work (:data:`runtime.api.Progress`); keeps only the latest."""
+    """Called with each step of the work (:data:`runtime.api.Progress`); keeps only the latest.  Raises Cancelled there."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         self._latest: Step | None = None
         self._done = threading.Event()
+        self._cancelled = operation.cancelled_at is not None
 
     def __call__(self, step: Step) -> None:
+        self.go_on()
         self._latest = step
         if settings.CELERY_TASK_ALWAYS_EAGER:  # in the caller's transaction: a second connection would wait for it
             services.report(self._operation, step)
+            self._cancelled = services.is_cancelled(self._operation)
+
+    def go_on(self) -> None:
+        """Raises Cancelled once somebody wanted that."""
+        if self._cancelled:
+            raise Cancelled("It was cancelled.")
 
     def attend(self) -> None:
         """Until :meth:`leave`.  A database that is away for a moment is asked again; the lease outlasts several tries."""
@@ -43,6 +55,7 @@ class Attendance:
                     if (latest := self._latest) is not None and latest is not written:
                         services.report(self._operation, latest)
                         written = latest
+                    self._cancelled = self._cancelled or services.is_cancelled(self._operation)
                     if time.monotonic() - renewed >= RENEW_EVERY_S:
                         services.renew(self._operation.id, self._operation.worker)
                         renewed = time.monotonic()

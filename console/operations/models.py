@@ -3,10 +3,12 @@
 ::
 
     queued --claim--> running --finish--> succeeded
-                         |  \\----fail---> failed
-                         \\--lease lost--> queued (attempts + 1), or failed after MAX_ATTEMPTS
+      |                  |  \\----fail---> failed
+      |                  \\--lease lost--> queued (attempts + 1), or failed after MAX_ATTEMPTS
+      \\---cancel---> cancelled <--its next step--- running, once somebody cancelled it
 
-A claim is one conditional UPDATE, so two workers never hold the same operation.  A worker renews its lease while it works;
+A container has at most one operation that runs and one that waits for it.  A claim is one conditional UPDATE, so two workers never
+hold the same operation.  A worker renews its lease while it works;
 the sweep puts back what nobody claimed or whose lease ran out.  Every engine verb is idempotent, so doing it again is safe.
 """
 
@@ -40,6 +42,11 @@ class Operation(models.Model):
         RUNNING = "running", _("Running")
         SUCCEEDED = "succeeded", _("Succeeded")
         FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    OPEN = (State.QUEUED, State.RUNNING)
+    CAN_CANCEL = (Kind.LAUNCH, Kind.START, Kind.BUILD, Kind.PULL)
+    """They take long, and nothing of them is left when they end half way."""
 
     MAX_ATTEMPTS = 5
 
@@ -66,6 +73,8 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True)
     rung_at = models.DateTimeField(null=True)
     """When the broker was last told."""
+    cancelled_at = models.DateTimeField(null=True)
+    """When somebody wanted it ended; it may have come to its end before it saw that."""
 
     error_code = models.CharField(max_length=40, blank=True)
     error_message = models.TextField(blank=True)
@@ -88,8 +97,13 @@ class Operation(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["container"],
-                condition=models.Q(state__in=["queued", "running"]),
-                name="one_open_operation_a_container",
+                condition=models.Q(state="running"),
+                name="one_running_operation_a_container",
+            ),
+            models.UniqueConstraint(
+                fields=["container"],
+                condition=models.Q(state="queued"),
+                name="one_waiting_operation_a_container",
             ),
         ]
         indexes = [models.Index(fields=["state", "lease_until"]), models.Index(fields=["tenant", "-created_at"])]
@@ -99,7 +113,11 @@ class Operation(models.Model):
 
     @property
     def is_open(self) -> bool:
-        return self.state in {self.State.QUEUED, self.State.RUNNING}
+        return self.state in self.OPEN
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        return self.is_open and self.kind in self.CAN_CANCEL and self.cancelled_at is None
 
     @property
     def percent(self) -> int | None:

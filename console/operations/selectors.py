@@ -23,12 +23,10 @@ def operation(user: User, id: str) -> Operation:
 
 
 def open_operations(tenant: Tenant) -> QuerySet[Operation]:
-    return operations(tenant).filter(state__in=[Operation.State.QUEUED, Operation.State.RUNNING])
+    return operations(tenant).filter(state__in=Operation.OPEN)
 
 
 def open_builds() -> dict[str, Operation]:
     """Recipe slug -> the operation that builds it now."""
-    rows = Operation.objects.filter(
-        kind=Operation.Kind.BUILD, state__in=[Operation.State.QUEUED, Operation.State.RUNNING]
-    )
+    rows = Operation.objects.filter(kind=Operation.Kind.BUILD, state__in=Operation.OPEN)
     return {str(row.params.get("recipe")): row for row in rows}

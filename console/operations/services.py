@@ -1,4 +1,4 @@
-"""The life of an operation: submitted, claimed under a lease, finished once."""
+"""The life of an operation: submitted, claimed under a lease, finished once, or cancelled."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 
-from console.accounts.models import Tenant, User
+from console.accounts.models import Role, Tenant, User
+from console.accounts.services import audit, require, require_admin
 from console.celery import app
 from console.core.errors import Invalid
 from console.core.live import announce
 from console.operations.models import Operation
 from console.workloads.models import Container
 from runtime.api import Step
-from runtime.errors import EngineFault, RuntimeFault
+from runtime.errors import Cancelled, EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=15)
@@ -36,8 +37,13 @@ def submit(
     params: dict[str, Any] | None = None,
     request_key: str,
 ) -> Operation:
-    """Inside the caller's transaction.  The same key again is the same operation; for another thing it is refused."""
+    """Inside the caller's transaction.  The same key again is the same operation; for another thing it is refused.
+
+    One that finds another at work on its container waits for its end.  Raises Invalid when one waits already, or does the same.
+    """
     wanted = {"kind": kind, "node": node, "container": container, "params": params or {}}
+    if container is not None and _open_on(container).filter(kind=kind).exclude(request_key=request_key).exists():
+        raise Invalid("", _("This is being done already."))
     try:
         with transaction.atomic():
             operation = Operation.objects.create(tenant=tenant, actor=actor, request_key=request_key, **wanted)
@@ -53,6 +59,10 @@ def _existing(tenant: Tenant | None, key: str, wanted: dict[str, Any], error: In
     if found is None:
         raise Invalid("", _("Another operation on this container is not finished yet.")) from error
     return found
+
+
+def _open_on(container: Container) -> QuerySet[Operation]:
+    return Operation.objects.filter(container=container, state__in=Operation.OPEN)
 
 
 def earlier(tenant: Tenant | None, request_key: str, **wanted: Any) -> Operation | None:
@@ -74,9 +84,10 @@ def ring(id: str, node: str) -> None:
 
 
 def claim(id: str, worker: str) -> Operation | None:
-    """One conditional UPDATE, so two workers never hold the same operation."""
+    """One conditional UPDATE, so two workers never hold the same operation, and none while another runs on its container."""
     now = timezone.now()
-    free = Q(state=Operation.State.QUEUED) | Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    before = Operation.objects.filter(container=OuterRef("container"), state=Operation.State.RUNNING)
+    free = Q(state=Operation.State.QUEUED) & ~Exists(before) | Q(state=Operation.State.RUNNING, lease_until__lt=now)
     claimed = Operation.objects.filter(free, pk=id, attempts__lt=Operation.MAX_ATTEMPTS).update(
         state=Operation.State.RUNNING,
         worker=worker,
@@ -120,14 +131,15 @@ def succeed(operation: Operation) -> bool:
         state=Operation.State.SUCCEEDED, finished_at=timezone.now(), lease_until=None, stage="", detail=""
     )
     if done:
-        _announce(operation, Operation.State.SUCCEEDED)
+        _ended(operation, Operation.State.SUCCEEDED)
     return bool(done)
 
 
 def fail(operation: Operation, fault: RuntimeFault) -> bool:
-    """The sentence is kept in English with its code and data; pages translate it."""
+    """The sentence is kept in English with its code and data; pages translate it.  A fault of class Cancelled is no failure."""
+    state = Operation.State.CANCELLED if isinstance(fault, Cancelled) else Operation.State.FAILED
     done = _held(operation).update(
-        state=Operation.State.FAILED,
+        state=state,
         finished_at=timezone.now(),
         lease_until=None,
         error_code=fault.code,
@@ -137,8 +149,55 @@ def fail(operation: Operation, fault: RuntimeFault) -> bool:
         error_data=fault.data,
     )
     if done:
-        _announce(operation, Operation.State.FAILED)
+        _ended(operation, state)
     return bool(done)
+
+
+def _ended(operation: Operation, state: str) -> None:
+    """What waited for its end on the same container is rung for now."""
+    _announce(operation, state)
+    if operation.container_id is not None:
+        waiting = Operation.objects.filter(container=operation.container_id, state=Operation.State.QUEUED)
+        for id, node in waiting.values_list("id", "node"):
+            transaction.on_commit(partial(ring, id, node), robust=True)
+
+
+# ------------------------------------------------------------------------------------------------ cancel
+
+
+def cancel(operation: Operation, *, actor: User) -> None:
+    """It ends at its next step, with nothing half done left.  What is nobody's, the catalog's building, is the admins' to cancel.
+
+    Raises Missing, NotAllowed, and Invalid for one that has ended or whose kind is never left half way.
+    """
+    if operation.tenant is None:
+        require_admin(actor)
+    else:
+        require(actor, operation.tenant, Role.MEMBER)
+    if operation.kind not in Operation.CAN_CANCEL:
+        raise Invalid("", _("This cannot be cancelled: it is done in a moment."))
+    with transaction.atomic():
+        mine = Operation.objects.filter(pk=operation.pk, state__in=Operation.OPEN)
+        if not mine.update(cancelled_at=timezone.now()):
+            raise Invalid("", _("This has ended already."))
+        audit("operation.cancel", actor=actor, tenant=operation.tenant, target=operation.id, kind=operation.kind)
+        _announce(operation, operation.state)
+
+
+def supersede(container: Container) -> None:
+    """The container is to be removed: what waits never begins, and a launch ends at its next step.  In the caller's transaction."""
+    now = timezone.now()
+    for waiting in _open_on(container).filter(state=Operation.State.QUEUED):
+        if Operation.objects.filter(pk=waiting.pk, state=Operation.State.QUEUED).update(
+            state=Operation.State.CANCELLED, cancelled_at=now, finished_at=now
+        ):
+            _announce(waiting, Operation.State.CANCELLED)
+    running = _open_on(container).filter(state=Operation.State.RUNNING, kind__in=Operation.CAN_CANCEL)
+    running.filter(cancelled_at=None).update(cancelled_at=now)
+
+
+def is_cancelled(operation: Operation) -> bool:
+    return Operation.objects.filter(pk=operation.pk, cancelled_at__isnull=False).exists()
 
 
 # ------------------------------------------------------------------------------------------------ what went wrong

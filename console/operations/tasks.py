@@ -54,6 +54,7 @@ def run(*, operation: str) -> None:
 def _perform(operation: Operation) -> None:
     with attended(operation) as progress:
         try:
+            progress.go_on()
             RUNNERS[operation.kind](operation, current(), progress)
         except RuntimeFault as fault:
             log.info("operation %s (%s): %s", operation.id, operation.kind, fault)

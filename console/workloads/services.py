@@ -302,6 +302,8 @@ def act(*, container: Container, actor: User, verb: str, request_key: str, **par
         Container.objects.filter(pk=container.pk).update(wanted=WANTED[verb])
         if verb in {"stop", "kill"}:
             ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.STOPPING, actor=actor)
+        if verb == "remove":
+            operations.supersede(container)
         audit(f"container.{verb}", actor=actor, tenant=container.tenant, target=container.id, name=container.name)
         return operations.submit(
             tenant=container.tenant, actor=actor, kind=VERBS[verb], node=container.node, container=container,
@@ -422,7 +424,7 @@ def reconcile(statuses: Iterable[ContainerStatus]) -> list[str]:
     found = {status.id: status for status in statuses}
     for status in found.values():
         observe(status, why="adopted")
-    busy = Operation.objects.filter(state__in=[Operation.State.QUEUED, Operation.State.RUNNING]).values("container")
+    busy = Operation.objects.filter(state__in=Operation.OPEN).values("container")
     rows = Container.objects.filter(node=settings.NODE, state=Container.State.RUNNING).exclude(pk__in=busy)
     for container in rows.exclude(pk__in=list(found)):
         _lost(container)

@@ -40,6 +40,7 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+"""Called from the work itself, now and then.  What it raises ends the verb like any fault: nothing half done is left."""
 
 
 def no_progress(_step: Step) -> None:

@@ -17,7 +17,12 @@ function confirmed (deed, form, button) {
   dialog.querySelector('h2').textContent = dialog.querySelector('[data-confirm-yes]').textContent = deed.dataset.confirmTitle
   dialog.querySelector('[data-confirm-text]').textContent = deed.dataset.confirm
   dialog.returnValue = ''
-  dialog.onclose = () => { if (dialog.returnValue === 'yes') { deed.dataset.confirmed = '1'; form.requestSubmit(button) } }
+  dialog.onclose = () => {
+    if (dialog.returnValue !== 'yes') return
+    if (deed.hasAttribute('data-act')) { send(form, button, deed); return } // also when the page has drawn it anew meanwhile
+    deed.dataset.confirmed = '1'
+    form.requestSubmit(button)
+  }
   dialog.showModal()
   return false
 }

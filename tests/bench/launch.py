@@ -120,7 +120,6 @@ def _wait_until_shown(member: Session, container: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the page of {container} does not say that it runs")
         time.sleep(0.005)
-    time.sleep(0.05)  # its operation is closed a moment later, and a container has one open operation at a time
 
 
 def _wait_until_gone(running: Stack, id: str) -> None:

@@ -85,6 +85,7 @@ RULES = {
     "containers/<str:id>/<str:verb>/": Rule(OF_MEMBERS, "post"),
     "operations/": Rule(SIGNED_IN),
     "operations/<str:id>/": Rule(OF_THE_TENANT),
+    "operations/<str:id>/cancel/": Rule(OF_MEMBERS, "post"),
     "usage/": Rule(SIGNED_IN),
     "usage/export.csv": Rule(SIGNED_IN),
     "usage/export.json": Rule(SIGNED_IN),

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from runtime.image.recipe import find
 from tests import archives
+from tests.e2e.conftest import Visit
 from tests.kernel.bad_registry import Registry, busybox, layer, registry
 from tests.kernel.real_registry import LOGIN, RealRegistry, real_registry
 from tests.stack import Session, Stack
@@ -152,6 +154,32 @@ def test_a_bad_image_is_a_sentence_on_the_page_and_leaves_nothing(
     assert left == {}
     gone(demo, whole, container)
     assert not list(Path(whole.home.root).rglob("escaped"))
+
+
+@pytest.mark.parametrize("button", ["Cancel", "Remove"])
+def test_a_launch_that_takes_long_is_cancelled_and_leaves_nothing(
+    whole: Stack, demo: Session, shop: Registry, visit: Visit, button: str
+) -> None:
+    before = traces(whole.home)
+    shop.login = None
+    page = visit("demo").page
+    shop.slow = True  # a minute for ten megabytes
+    try:
+        image = shop.put(f"slow-{button.lower()}", busybox(), blob=os.urandom(10 << 20))
+        container = container_of(demo, image, f"slow-{button.lower()}")
+        page.goto(f"{whole.url}containers/{container}/")
+        expect(page.locator("#status")).to_contain_text("Downloading", timeout=20_000)
+        page.get_by_role("button", name=button, exact=True).click()
+        if button == "Cancel":
+            expect(page.locator("#status")).to_contain_text("It was cancelled.", timeout=20_000)
+            gone(demo, whole, container)
+        else:
+            page.wait_for_timeout(1500)  # the page goes on telling how far it is, under the question
+            page.locator("dialog[open]").get_by_role("button", name="Remove").click()
+            whole._until(lambda: container not in demo.client.get("/containers/").text, 20, f"removed: {container}")
+    finally:
+        shop.slow = False
+    assert traces(whole.home) == before
 
 
 def test_a_registry_that_is_down_is_said_so(whole: Stack, admin: Session, demo: Session) -> None:

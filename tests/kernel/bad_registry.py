@@ -10,6 +10,7 @@ import json
 import platform
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ def busybox() -> bytes:
     )
 
 
+SLOW_PIECE = 16 << 10
+
+
 @dataclass(slots=True)
 class Registry:
     """``address`` is host:port, to be used with ``insecure=True``."""
@@ -52,6 +56,8 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], bytes] = field(default_factory=dict)
     login: tuple[str, str] | None = None
+    slow: bool = False
+    """What is larger than ``SLOW_PIECE`` comes piece by piece, at 160 KiB a second."""
     served: list[str] = field(default_factory=list)
     """Paths that were asked for."""
 
@@ -115,7 +121,16 @@ def registry() -> Iterator[Registry]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
+                self._send(body)
+
+        def _send(self, body: bytes) -> None:
+            if not state.slow:
                 self.wfile.write(body)
+                return
+            for begin in range(0, len(body), SLOW_PIECE):
+                if begin:
+                    time.sleep(0.1)
+                self.wfile.write(body[begin : begin + SLOW_PIECE])
 
         do_HEAD = do_GET  # noqa: N815 -- the name that http.server calls
 

@@ -85,7 +85,7 @@ def badge(state: str) -> SafeString:
     """A state as a coloured word; the colour says nothing that the word does not."""
     words = {
         "running": _("Running"), "pending": _("Launching"), "exited": _("Stopped"), "failed": _("Failed"),
-        "removed": _("Removed"), "queued": _("Queued"), "succeeded": _("Done"),
+        "removed": _("Removed"), "queued": _("Queued"), "succeeded": _("Done"), "cancelled": _("Cancelled"),
     }  # fmt: skip
     return format_html(
         '<span class="state state-{}">{}</span>', COLOURS.get(state, "secondary"), words.get(state, state)
