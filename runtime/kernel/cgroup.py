@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
 CONTROLLERS_V2 = ("cpu", "cpuset", "memory", "pids", "io")
+DELEGATION_TRIES, DELEGATION_AGAIN_S = 5, 0.02
 NEEDED_V2 = frozenset({"cpu", "memory", "pids"})
 """Without these limits would not hold; the others only add to what can be asked for and counted."""
 LIMIT_FILES_V1 = {
@@ -208,21 +209,36 @@ def _own_folder() -> Path:
 
 
 def ensure_parent(path: str) -> None:
-    """Make a cgroup that containers' cgroups go into, with the controllers that they need."""
+    """Make a cgroup that containers' cgroups go into, with the controllers that they need.  Raises HostUnfit.
+
+    On version 2 systemd may take a controller away from the top in the very moment, as long as nothing below uses it; then all is
+    done again.
+    """
     parts = [part for part in path.split("/") if part]
     for hierarchy in _hierarchies():
-        folder = hierarchy
-        for part in parts:
-            if version() == 2:
-                _delegate(folder)
-            folder = folder / part
-            if not folder.is_dir():
-                folder.mkdir(exist_ok=True)
-                if hierarchy.name == "cpuset":
-                    for name in ("cpuset.cpus", "cpuset.mems"):
-                        (folder / name).write_text((folder.parent / name).read_text(encoding="ascii"), encoding="ascii")
+        for left in reversed(range(DELEGATION_TRIES)):
+            try:
+                _make_parent(hierarchy, parts)
+                break
+            except HostUnfit:
+                if not left:
+                    raise
+                time.sleep(DELEGATION_AGAIN_S)
+
+
+def _make_parent(hierarchy: Path, parts: Sequence[str]) -> None:
+    folder = hierarchy
+    for part in parts:
         if version() == 2:
             _delegate(folder)
+        folder = folder / part
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            if hierarchy.name == "cpuset":
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    (folder / name).write_text((folder.parent / name).read_text(encoding="ascii"), encoding="ascii")
+    if version() == 2:
+        _delegate(folder)
 
 
 def _delegate(folder: Path) -> None:

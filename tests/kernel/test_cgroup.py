@@ -189,6 +189,28 @@ def test_systemd_takes_no_limit_away(engine: NativeEngine) -> None:
     assert started(engine, "sleep", "100").id in engine.counters()
 
 
+@needs_2
+def test_a_controller_that_is_taken_away_in_the_very_moment_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd does that reckons anew what its units need: from above, while the folder below is made."""
+    top, name = cgroup.ROOT / f"t{secrets.token_hex(4)}", "inner"
+    top.mkdir()
+    turn_on, taken = cgroup._turn_on, []
+
+    def turning_on(folder: Path, controller: str) -> None:
+        if folder == top / name and controller == "cpu" and not taken:
+            taken.append((top / "cgroup.subtree_control").write_text("-cpu"))
+        turn_on(folder, controller)
+
+    monkeypatch.setattr(cgroup, "_turn_on", turning_on)
+    try:
+        cgroup.ensure_parent(f"/{top.name}/{name}")
+        assert taken
+        assert "cpu" in (top / name / "cgroup.subtree_control").read_text().split()
+    finally:
+        (top / name).rmdir()
+        top.rmdir()
+
+
 def test_this_process_is_where_it_was(group: Cgroup) -> None:
     before = Path("/proc/self/cgroup").read_text()
     with cgroup.moves_expected():
