@@ -5,11 +5,13 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from console.core.views import healthz
+from console.live.views import metrics
 from console.metering.views import everybody
 from console.workloads.views.home import home
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz/", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("", home, name="home"),
     path("", include("console.accounts.urls")),
     path("catalog/", include("console.catalog.urls")),

@@ -73,6 +73,7 @@ TEST: tuple[Package, ...] = (
     Package("postgresql-client", "a real client of a launched PostgreSQL", program="psql"),
     Package("redis-tools", "a real client of a launched Redis", program="redis-cli"),
     Package("qemu-system-x86", "a virtual machine: the runtime on cgroup version 2", program="qemu-system-x86_64"),
+    Package("prometheus", "its promtool reads our metrics", program="promtool", unit="prometheus.service"),
     Package("e2fsprogs", "its disk", program="mke2fs"),
     Package(
         "debian-archive-keyring", "checks the packages in it", file="/usr/share/keyrings/debian-archive-keyring.gpg"

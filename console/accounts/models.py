@@ -74,6 +74,24 @@ class Quota(models.Model):
         return f"quota of {self.tenant_id}"
 
 
+class MetricsToken(models.Model):
+    """What a scraper shows to read a tenant's metrics; see :mod:`console.accounts.tokens`."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE)
+    name = models.CharField(max_length=60)
+    sha256 = models.CharField(max_length=64, unique=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="one_token_a_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.tenant_id}"
+
+
 class SignInAttempt(models.Model):
     """A password that was tried and was wrong, or is being tried; see :mod:`console.accounts.signing_in`."""
 

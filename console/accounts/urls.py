@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.accounts.views import administration, pages
+from console.accounts.views import administration, metrics, pages
 
 app_name = "accounts"
 urlpatterns = [
@@ -14,6 +14,8 @@ urlpatterns = [
     path("settings/", pages.profile, name="settings"),
     path("members/", pages.members, name="members"),
     path("audit/", pages.audit, name="audit"),
+    path("tokens/", metrics.tokens, name="tokens"),
+    path("tokens/<int:id>/revoke/", metrics.revoke, name="revoke-token"),
     path("admin/tenants/", administration.tenants, name="tenants"),
     path("admin/tenants/<str:id>/quota/", administration.quota, name="quota"),
     path("admin/users/", administration.users, name="users"),

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from console.accounts.models import User
+from console.accounts.models import Tenant, User
 from console.core.sentences import told
 from console.live import frames, tickets
 from console.workloads.models import Container
@@ -24,6 +24,8 @@ ANSWER_BYTES = 16 << 20
 STREAM_BYTES = 128 << 10
 """What this process holds of a stream that its browser does not take: more would only be shown later."""
 ANSWER_S = 20.0
+NOBODY = 0
+"""A program's ticket: no user has this number."""
 STREAMS = frozenset({"logs", "exec"})
 
 
@@ -87,6 +89,15 @@ def isolation(user: User, container: Container) -> dict[str, Any]:
     """For the views.  The caller has authorised the user.  Raises AgentUnavailable, AgentRefused."""
     answer: dict[str, Any] = async_to_sync(ask)("isolation", container.id, user.pk)
     return dict(answer["report"])
+
+
+def counters(tenant: Tenant) -> dict[str, dict[str, Any]]:
+    """Container's id -> the fields of :class:`runtime.api.Counters`, read now, of all that the tenant runs.
+
+    The caller has authorised whoever asks.  Raises AgentUnavailable, AgentRefused.
+    """
+    answer: dict[str, Any] = async_to_sync(ask)("counters", tenant.id, NOBODY)
+    return dict(answer["counters"])
 
 
 def log_lines(user: User, container: Container) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core import signing
 
 LIFETIME_S = 30
-VERBS = frozenset({"history", "logs", "exec", "isolation", "ping"})
+VERBS = frozenset({"history", "logs", "exec", "isolation", "counters", "ping"})
 SALT = "slipway.agent.ticket"
 
 
@@ -25,6 +25,7 @@ class BadTicket(Exception):
 class Ticket:
     user: int
     container: str
+    """For ``counters`` a tenant's id: it is of all that the tenant runs."""
     verb: str
     nonce: str
 

@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from console.accounts.models import AuditEvent, Membership, Role, Tenant, User
+from console.accounts.models import AuditEvent, Membership, MetricsToken, Role, Tenant, User
 from console.catalog.models import Registry, Repository
 from console.live.agent.history import History
 from console.live.agent.server import Server
@@ -57,6 +57,9 @@ RULES = {
     "tenant/": Rule(OF_THE_TENANT, "post"),
     "members/": Rule(SIGNED_IN),
     "audit/": Rule((LOGIN, IN, MISSING, MISSING, IN, IN)),
+    "tokens/": Rule(SIGNED_IN),
+    "tokens/<int:id>/revoke/": Rule(OF_OWNERS, "post"),
+    "metrics": Rule((401,) * 6),
     "admin/tenants/": Rule(OF_ADMINS),
     "admin/tenants/<str:id>/quota/": Rule(OF_ADMINS, "post"),
     "admin/users/": Rule(OF_ADMINS),
@@ -97,8 +100,15 @@ SOCKETS = {
     "ws/containers/<str:container>/terminal/": Role.MEMBER,
     "ws/node/": Role.VIEWER,
 }
-AGENT = {"ping": None, "history": Role.VIEWER, "logs": Role.VIEWER, "isolation": Role.VIEWER, "exec": Role.MEMBER}
-"""The least role of those for whom the web process signs a ticket."""
+AGENT = {
+    "ping": None,
+    "history": Role.VIEWER,
+    "logs": Role.VIEWER,
+    "isolation": Role.VIEWER,
+    "exec": Role.MEMBER,
+    "counters": None,
+}
+"""The least role of those for whom the web process signs a ticket; ``counters`` is for whoever has a metrics token."""
 
 
 def doors(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterator[str]:
@@ -135,9 +145,11 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     )
     registry = Registry.objects.create(tenant=tenant, host="guarded.example.org", name="guarded")
     repository = Repository.objects.create(tenant=tenant, name="guarded", title="guarded")
+    token = MetricsToken.objects.create(tenant=tenant, name="guarded", sha256="0" * 64)
     return {
         "containers/": container.id, "operations/": operation.id, "catalog/registries/": registry.id,
         "catalog/repositories/": repository.id, "admin/tenants/": tenant.id, "admin/users/": str(member.pk),
+        "tokens/": str(token.pk),
         "<str:key>": f"repository:{repository.id}", "<str:field>": "name", "<slug:slug>": "busybox", "<str:verb>": "stop",
     }  # fmt: skip
 
@@ -156,7 +168,7 @@ def answer(client: Client, door: str, path: str, tenant: Tenant) -> object:
     asked = {"tenant": tenant.id, "theme": "dark", "language": "en"} if RULES[door].method == "post" else {}
     response = getattr(client, RULES[door].method)(path, asked)
     content = b"".join(response) if response.streaming else response.content
-    if response.status_code in {403, 404}:
+    if response.status_code in {401, 403, 404}:
         assert b"guarded" not in content
         return response.status_code
     assert response.status_code < 500 or response.status_code == 503  # the agent, of which there is none
@@ -188,6 +200,8 @@ def test_who_gets_through(
 
 def gone(door: str, names: dict[str, str]) -> bool:
     """Whether an earlier person's removal has taken what the door names."""
+    if door == "tokens/<int:id>/revoke/":
+        return not MetricsToken.objects.exists()
     if not door.endswith("<str:id>/remove/"):
         return False
     return not (

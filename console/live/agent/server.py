@@ -28,7 +28,7 @@ from console.live.agent.history import History
 from console.live.agent.logs import stream_logs
 from console.live.agent.terminal import run_terminal
 from console.live.tickets import BadTicket, Ticket, Verifier
-from runtime.api import Engine
+from runtime.api import Engine, State
 from runtime.errors import RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Server:
             "ping": self._ping,
             "history": self._send_history,
             "isolation": self._isolation,
+            "counters": self._counters,
             "logs": self._logs,
             "exec": self._exec,
         }
@@ -118,6 +119,17 @@ class Server:
     ) -> None:
         report = await sync_to_async(self._engine.isolation, thread_sensitive=False)(ticket.container)
         await answer(writer, report=asdict(report) | {"cgroup_limits": dict(report.cgroup_limits)})
+
+    async def _counters(
+        self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await answer(
+            writer, counters=await sync_to_async(self._read_counters, thread_sensitive=False)(ticket.container)
+        )
+
+    def _read_counters(self, tenant: str) -> dict[str, dict[str, Any]]:
+        ids = [one.id for one in self._engine.list(tenant=tenant) if one.state is State.RUNNING]
+        return {id: asdict(counters) for id, counters in self._engine.counters(ids).items()}
 
     async def _logs(
         self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
