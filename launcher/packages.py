@@ -37,6 +37,7 @@ RUN: tuple[Package, ...] = (
     Package("runc", "starts containers, the OCI way", program="runc"),
     Package("crun", "starts containers where it passes the self-test: smaller and quicker than runc", program="crun"),
     Package("conmon", "stays with each container: its output, its exit code", program="conmon"),
+    Package("tini", "the init in each container: passes signals on, buries orphans", program="tini-static"),
     Package("nftables", "published ports, NAT and walls between tenants", program="nft"),
     Package("iproute2", "looking at networks when something is wrong", program="ip"),
     Package("mount", "mounts what a build of an image needs; a minimal Debian 13 lacks it", program="mount"),

@@ -27,6 +27,7 @@ from runtime.api.engine import (
     Step,
     no_progress,
 )
+from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.spec import (
     ANY_ADDRESS,
     ID_PATTERN,
@@ -76,5 +77,7 @@ __all__ = [
     "Reconciliation",
     "State",
     "Step",
+    "Tmpfs",
+    "Ulimit",
     "no_progress",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.api.options import Tmpfs, Ulimit
+
 Protocol_ = Literal["tcp", "udp"]
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
@@ -23,6 +25,20 @@ class Limits:
     """Thousandths of a vCPU: 1500 is one and a half processors' time."""
     pids: int = 256
     log_bytes: int = 16 * 2**20
+    swap_bytes: int = 0
+    """Beside the memory."""
+    cpuset: str = ""
+    """The processors it may run on, as the kernel lists them: ``0-2,5``.  Empty: all."""
+    cpu_weight: int | None = None
+    """1 to 10000: its share of a busy processor beside the tenant's other containers.  None: 100 for each vCPU of ``cpu_millis``."""
+    io_weight: int | None = None
+    """1 to 1000, its share of the busy disk that carries the home; None: 100."""
+    read_bps: int | None = None
+    """Bytes a second from that disk; likewise the next three.  On cgroup v1 writes count only when they pass by the page cache."""
+    write_bps: int | None = None
+    read_iops: int | None = None
+    """Operations a second."""
+    write_iops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,19 @@ class ContainerSpec:
     ports: tuple[Port, ...] = ()
     terminal: bool = False
     read_only: bool = False
+    """The root; ``/run``, ``/tmp`` and ``/var/tmp`` are then in memory, with what the image has there."""
     stop_signal: str | None = None
     stop_grace_s: float = 10.0
+    init: bool = True
+    """A small init is the first process: it passes signals on and buries orphans.  Not beside an image's own."""
+    ulimits: tuple[Ulimit, ...] = ()
+    capabilities_add: tuple[str, ...] = ()
+    """Of :data:`~runtime.api.options.DEFAULT_CAPABILITIES` and :data:`~runtime.api.options.GRANTABLE_CAPABILITIES`; with ``CAP_``
+    or without.  What is added is kept whatever is dropped."""
+    capabilities_drop: tuple[str, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    """Kernel settings of the container's own namespaces: ``net.core.somaxconn``."""
+    tmpfs: tuple[Tmpfs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def test_every_counter_of_a_running_container_is_there(engine: NativeEngine) -> 
         counters.cpu_ns, counters.throttled_ns, counters.memory_bytes, counters.working_set_bytes, counters.pids,
         counters.oom_kills, counters.block_read_bytes, counters.block_write_bytes, counters.net_rx_bytes, counters.net_tx_bytes,
     )  # fmt: skip
-    assert counters.pids == 1
+    assert counters.pids in {1, 2}, "the init, and soon the program"
 
 
 def test_the_final_readings_of_a_tenant_sum_to_what_its_cgroup_counted(engine: NativeEngine) -> None:
@@ -185,7 +185,7 @@ def test_systemd_takes_no_limit_away(engine: NativeEngine) -> None:
     before = engine.isolation(spec.id).cgroup_limits
     subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=patience(30))
     assert engine.isolation(spec.id).cgroup_limits == before
-    assert engine.counters([spec.id])[spec.id].pids == 1
+    assert engine.counters([spec.id])[spec.id].pids in {1, 2}
     assert started(engine, "sleep", "100").id in engine.counters()
 
 

@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[2]
 LOCK = SOURCE / "requirements/dev.txt"
 UNIT = Path(__file__).with_name("slipway-tests.service")
 PACKAGES = (
-    "systemd-sysv", "linux-image-cloud-amd64", "python3", "iproute2", "nftables", "runc", "crun", "conmon",
+    "systemd-sysv", "linux-image-cloud-amd64", "python3", "iproute2", "nftables", "runc", "crun", "conmon", "tini",
     "golang-github-containers-common", "busybox-static", "procps",
 )  # fmt: skip
 LEFT_OUT = ("celery-types", "django-stubs", "grimp", "import-linter", "mypy", "playwright", "ruff")

@@ -8,23 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import ContainerSpec
+from runtime.engines.native import options
 from runtime.engines.native.passwd import Identity
 from runtime.errors import InvalidSpec
-
-CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
-"""What a service that drops its privileges needs; no raw sockets (ping works by ping_group_range), no mknod, no audit."""
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -52,6 +38,8 @@ class Host:
     seccomp: Mapping[str, Any]
     open_files: int
     """A process in a user namespace cannot raise its hard limit above the one it was started with."""
+    init: Path | None = None
+    """The node's init, for containers that have one."""
 
 
 def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
@@ -82,36 +70,38 @@ def hostname(spec: ContainerSpec) -> str:
     return spec.hostname or spec.name
 
 
-def capabilities(uid: int) -> dict[str, list[str]]:
+def capabilities(uid: int, bounding: Sequence[str]) -> dict[str, list[str]]:
     """Of a process of this user: nobody but root has any."""
-    own = list(CAPABILITIES) if uid == 0 else []
-    return {"bounding": list(CAPABILITIES), "permitted": own, "effective": own}
+    own = list(bounding) if uid == 0 else []
+    return {"bounding": list(bounding), "permitted": own, "effective": own}
 
 
 def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Identity, host: Host) -> dict[str, Any]:
     """The whole ``config.json``."""
+    arguments = command(spec, config)
+    init = host.init if options.has_init(spec, arguments) else None
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": spec.terminal,
             "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups), "umask": 0o022},
-            "args": command(spec, config),
+            "args": [options.INIT_PATH, "--", *arguments] if init else arguments,
             "env": environment(spec, config, identity.home),
             "cwd": spec.working_dir or config.get("WorkingDir") or "/",
-            "capabilities": capabilities(identity.uid),
+            "capabilities": capabilities(identity.uid, options.capabilities(spec)),
             "noNewPrivileges": True,
-            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": host.open_files, "hard": host.open_files}],
+            "rlimits": options.rlimits(spec, host.open_files),
         },
         "root": {"path": str(host.root), "readonly": spec.read_only},
         "hostname": hostname(spec),
-        "mounts": _mounts(host),
+        "mounts": _mounts(spec, host, init),
         "linux": {
             "uidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
             "gidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
             "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "user", "cgroup")],
             "cgroupsPath": host.cgroup,
             "resources": resources(spec, host.cgroup_version),
-            "sysctl": {"net.ipv4.ping_group_range": f"0 {IDS - 1}", "net.ipv4.ip_unprivileged_port_start": "0"},
+            "sysctl": options.sysctls(spec),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "seccomp": host.seccomp,
@@ -136,7 +126,7 @@ def resources(spec: ContainerSpec, cgroup_version: int) -> dict[str, Any]:
     }
 
 
-def _mounts(host: Host) -> Sequence[dict[str, Any]]:
+def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict[str, Any]]:
     def entry(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
         return {"destination": target, "type": kind, "source": source, "options": list(options)}
 
@@ -147,7 +137,8 @@ def _mounts(host: Host) -> Sequence[dict[str, Any]]:
         )  # at least what RUN's mount has
         for name in ("hosts", "hostname", "resolv.conf")
     ]
-    return [
+    in_memory = options.memory_mounts(spec)
+    mounts = [
         entry("/proc", "proc", "proc", *safe),
         entry("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
         entry("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
@@ -155,5 +146,7 @@ def _mounts(host: Host) -> Sequence[dict[str, Any]]:
         entry("/dev/mqueue", "mqueue", "mqueue", *safe),
         entry("/sys", "sysfs", "sysfs", *safe, "ro"),
         entry("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),
-        *files,
     ]
+    own = {mount["destination"] for mount in in_memory}
+    kept = [mount for mount in mounts if mount["destination"] not in own]
+    return [*kept, *in_memory, *files, *([options.init_mount(init)] if init else [])]

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 from runtime.api import ContainerSpec
+from runtime.api.options import DEFAULT_CAPABILITIES
 from runtime.engines.native import bundle, seccomp
 from runtime.engines.native.oci import DEADLINE_S, Runtime, fault
 from runtime.engines.native.passwd import Identity
@@ -104,10 +105,10 @@ def _prepare(home: Home, folder: Path) -> None:
         cgroup=home.cgroup(TRIAL, TRIAL),
         uid_base=home.uid_base,
         cgroup_version=cgroup.version(),
-        seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
+        seccomp=seccomp.profile(frozenset(DEFAULT_CAPABILITIES)),
         open_files=1024,
     )
-    spec = ContainerSpec(id=TRIAL, tenant=TRIAL, name=TRIAL, image="", command=("/program",))
+    spec = ContainerSpec(id=TRIAL, tenant=TRIAL, name=TRIAL, image="", command=("/program",), init=False)
     configuration = bundle.configuration(spec, {}, Identity(0, 0), host)
     (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
 

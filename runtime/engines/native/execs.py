@@ -171,7 +171,7 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
     if identity is not None:
         environment["HOME"] = identity.home
         process["user"] |= {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups)}
-        process["capabilities"] = bundle.capabilities(identity.uid)
+        process["capabilities"] = bundle.capabilities(identity.uid, process["capabilities"]["bounding"])
     environment |= spec.env
     return process | {
         "terminal": spec.terminal,

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.api import ContainerSpec, FinalReading, Image, Progress, State, Step
-from runtime.engines.native import bundle, choice, oci, passwd, seccomp, supervisor
+from runtime.engines.native import bundle, choice, oci, options, passwd, program, seccomp, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.errors import RuntimeFault
@@ -177,11 +177,14 @@ class Lifecycle:
             cgroup=self._home.cgroup(spec.tenant, spec.id),
             uid_base=uid_base,
             cgroup_version=cgroup.version(),
-            seccomp=seccomp.profile(frozenset(bundle.CAPABILITIES)),
+            seccomp=seccomp.profile(frozenset(options.capabilities(spec))),
             open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+            init=program.init() if spec.init else None,
         )
         identity = passwd.resolve(root, user)
         configuration = bundle.configuration(spec, image.config, identity, host)
+        if options.has_init(spec, bundle.command(spec, image.config)):
+            program.check(root, configuration["process"], uid_base, certain=not spec.tmpfs)
         (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
         return uid_base + identity.uid
 

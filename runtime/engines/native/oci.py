@@ -67,6 +67,8 @@ class Runtime:
 
 
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
+    (r"(write sysctl key |(open|write to) `?/proc/sys/)(?P<what>[\w./-]+)", InvalidSpec,
+     "The kernel setting {what!r} is not there in a container, or does not take the value.", "Check its name and value.", "sysctls.{what}"),
     (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
      "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
@@ -96,8 +98,10 @@ def fault(words: str, otherwise: str = "The container could not be started") -> 
     for pattern, kind, message, hint, field in _MEANINGS:
         match = re.search(pattern, words, re.IGNORECASE)
         if match:
-            groups = {key: value for key, value in match.groupdict().items() if value}
-            return kind(message.format(**{"what": "", **groups}), hint=hint, field=field)
+            what = match.groupdict().get("what") or ""
+            if kind is InvalidSpec and field.startswith("sysctls"):
+                what = what.replace("/", ".")  # a file's name, where a person wrote dots
+            return kind(message.format(what=what), hint=hint, field=field.format(what=what))
     logger.error("%s: %s", otherwise, words)
     last = words.strip().splitlines()[-1] if words.strip() else "no reason given"
     return EngineFault(f"{otherwise}: {PATHS.sub('(path)', last)[-300:]}")

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.api import ContainerSpec, ContainerStatus, Counters, FinalReading, Limits, Port, State
+from runtime.api import ContainerSpec, ContainerStatus, Counters, FinalReading, Limits, Port, State, Tmpfs, Ulimit
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write
 from runtime.storage.reserve import Reserve
@@ -165,7 +165,7 @@ def encode_record(record: Record) -> bytes:
 
 
 def encode_spec(spec: ContainerSpec) -> bytes:
-    plain = replace(spec, env=dict(spec.env), labels=dict(spec.labels))
+    plain = replace(spec, env=dict(spec.env), labels=dict(spec.labels), sysctls=dict(spec.sysctls))
     return json.dumps(asdict(plain), sort_keys=True).encode()
 
 
@@ -176,6 +176,10 @@ def decode_spec(content: bytes) -> ContainerSpec:
             fields[name] = tuple(fields[name])
     fields["limits"] = Limits(**fields["limits"])
     fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+    for name, kind in (("ulimits", Ulimit), ("tmpfs", Tmpfs)):
+        fields[name] = tuple(kind(**one) for one in fields.get(name, ()))
+    for name in ("capabilities_add", "capabilities_drop"):
+        fields[name] = tuple(fields.get(name, ()))
     return ContainerSpec(**fields)
 
 

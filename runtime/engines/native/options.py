@@ -1,0 +1,82 @@
+"""A container's options in the words of the OCI runtime configuration (runtime-spec, config.md and config-linux.md).  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.api import ContainerSpec, Tmpfs
+from runtime.api.options import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, UNLIMITED
+from runtime.validation_options import capability
+
+INIT_PATH = "/dev/init"
+"""In the container: on the file system that is its own anyhow, so no layer gets a file for it."""
+INITS = frozenset({"catatonit", "docker-init", "dumb-init", "init", "s6-svscan", "systemd", "tini", "tini-static"})
+"""Programs that are an init themselves; some work only as the first process."""
+INFINITY = 2**64 - 1
+"""RLIM_INFINITY."""
+SHM = "/dev/shm"  # noqa: S108 -- inside the container
+WRITABLE = ("/run", "/tmp", "/var/tmp")  # noqa: S108 -- inside the container
+"""What nearly every program writes to, in memory where the root is read-only."""
+DEFAULT_SYSCTLS = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
+
+
+def capabilities(spec: ContainerSpec) -> list[str]:
+    """The bounding set: the usual ones less what is dropped, and what is added."""
+    dropped = {capability(name) for name in spec.capabilities_drop}
+    kept = set() if ALL_CAPABILITIES in dropped else set(DEFAULT_CAPABILITIES) - dropped
+    return sorted(kept | {capability(name) for name in spec.capabilities_add})
+
+
+def rlimits(spec: ContainerSpec, open_files: int) -> list[dict[str, Any]]:
+    """``open_files``: for a spec that says nothing of them."""
+    wanted = {ulimit.name: (ulimit.soft, ulimit.hard) for ulimit in spec.ulimits}
+    wanted.setdefault("nofile", (open_files, open_files))
+    return [
+        {"type": f"RLIMIT_{name.upper()}", "soft": _amount(soft), "hard": _amount(hard)}
+        for name, (soft, hard) in wanted.items()
+    ]
+
+
+def _amount(value: int) -> int:
+    return INFINITY if value == UNLIMITED else value
+
+
+def sysctls(spec: ContainerSpec) -> dict[str, str]:
+    return {**DEFAULT_SYSCTLS, **spec.sysctls}
+
+
+def has_init(spec: ContainerSpec, command: Sequence[str]) -> bool:
+    """Whether the command runs under our init."""
+    return spec.init and command[0].rsplit("/", 1)[-1] not in INITS
+
+
+def init_mount(program: Path) -> dict[str, Any]:
+    """``program``: the node's, from whose file it is run."""
+    return {
+        "destination": INIT_PATH,
+        "type": "bind",
+        "source": str(program),
+        "options": ["bind", "ro", "nosuid", "nodev"],
+    }
+
+
+def memory_mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """File systems in memory: those asked for, and those that a read-only root needs.  Outer ones first."""
+    asked = {tmpfs.path: _tmpfs(tmpfs) for tmpfs in spec.tmpfs}
+    if spec.read_only:
+        size = spec.limits.memory_bytes // 2
+        for path in WRITABLE:
+            asked.setdefault(path, _tmpfs(Tmpfs(path, size, 0o755 if path == "/run" else 0o1777), "tmpcopyup"))
+    return [asked[path] for path in sorted(asked)]
+
+
+def _tmpfs(tmpfs: Tmpfs, *more: str) -> dict[str, Any]:
+    options = ["nosuid", "nodev", f"mode={tmpfs.mode:o}", f"size={tmpfs.size_bytes}", *more]
+    return {
+        "destination": tmpfs.path,
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": options if tmpfs.executable else ["noexec", *options],
+    }
