@@ -6,7 +6,6 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from console.core.views import healthz
 from console.live.views import metrics
-from console.metering.views import everybody
 from console.workloads.views.home import home
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -17,6 +16,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("catalog/", include("console.catalog.urls")),
     path("containers/", include("console.workloads.urls")),
     path("operations/", include("console.operations.urls")),
-    path("admin/usage/", everybody, name="everybody"),
-    path("usage/", include("console.metering.urls")),
+    path("", include("console.metering.urls")),
 ]

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from console.metering import services
-from console.metering.observations import Observation, decode, encode, look
+from console.metering.observations import Observation, TotalLook, decode, encode, look
+from console.metering.services import totals
 from console.metering.spool import Spool
-from runtime.api import ContainerStatus, Counters, Engine, State
+from runtime.api import ContainerStatus, Counters, Engine, State, TenantTotal
 from runtime.errors import NotFound
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,9 @@ class Collector:
     def collect(self, containers: Iterable[str] | None = None) -> int:
         """A look at each running container (or those named), durable on the node; returns at how many."""
         statuses = self._running(containers)
+        before = self._engine.totals.read() if containers is None else {}
         counters = self._engine.counters(list(statuses))
+        after = self._engine.totals.read(before)
         still = self._running(containers)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         version = cgroup_version()
@@ -45,8 +50,15 @@ class Collector:
             for id, status in statuses.items()
             if id in counters and id in still and still[id].epoch == status.epoch
         ]
-        self._spool.append([encode(one) for one in found])
+        looks = [_total(before[tenant], total, version) for tenant, total in after.items()]
+        self._spool.append([*map(encode, found), *map(encode, looks)])
         return len(found)
+
+    def settle_totals(self) -> None:
+        """What the tenants' cgroups had counted when they were taken away, into the spool and then forgotten by the engine."""
+        for total in self._engine.totals.last():
+            self._spool.append([encode(_total(total, total, cgroup_version()))])
+            self._engine.totals.acknowledge(total)
 
     def deliver(self) -> int:
         """What the spool has, into the database; returns how many looks.  What no row knows is kept aside."""
@@ -56,7 +68,9 @@ class Collector:
         return self._spool.pending_bytes()
 
     def _take(self, found: list[dict[str, Any]]) -> None:
-        strangers = services.take(decode(one) for one in found)
+        looks = [decode(one) for one in found]
+        strangers = services.take(one for one in looks if isinstance(one, Observation))
+        totals.take((one for one in looks if isinstance(one, TotalLook)), settings.NODE)
         if strangers:
             names = ", ".join(sorted({one.container for one in strangers}))
             log.error("readings of %s, which no row knows, cannot be billed and are kept", names)
@@ -83,4 +97,13 @@ def _observation(status: ContainerStatus, counters: Counters, boot: str, version
     return Observation(
         status.id, status.epoch, round(status.started_at * 1_000_000), boot, version, seen.at_us, seen.ns, seen.values,
         seen.gauge,
+    )  # fmt: skip
+
+
+def _total(before: TenantTotal, after: TenantTotal, version: int) -> TotalLook:
+    """Where the cgroup was made anew in between, what the new one counts."""
+    same = (before.boot_id, before.cgroup_inode) == (after.boot_id, after.cgroup_inode)
+    return TotalLook(
+        after.tenant, after.boot_id, after.cgroup_inode, version, round(after.at * 1_000_000), after.boottime_ns,
+        before.cpu_ns if same else after.cpu_ns, after.cpu_ns,
     )  # fmt: skip

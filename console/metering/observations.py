@@ -30,17 +30,32 @@ class Observation:
         return Seen(self.at_us, self.ns, self.values, self.gauge)
 
 
+@dataclass(frozen=True, slots=True)
+class TotalLook:
+    """At the CPU counter of a tenant's own cgroup, in ns, before and after its containers were read."""
+
+    tenant: str
+    boot_id: str
+    inode: int
+    cgroup: int
+    """Version of the hierarchy."""
+    at_us: int
+    ns: int
+    before: int
+    after: int
+
+
 def look(counters: Counters) -> Seen:
     values = {str(meter): getattr(counters, name) for meter, name in COUNTERS.items()}
     return Seen(round(counters.at * 1_000_000), counters.boottime_ns, values, getattr(counters, GAUGE))
 
 
-def encode(observation: Observation) -> dict[str, Any]:
+def encode(observation: Observation | TotalLook) -> dict[str, Any]:
     return asdict(observation)
 
 
-def decode(found: Mapping[str, Any]) -> Observation:
-    return Observation(**found)
+def decode(found: Mapping[str, Any]) -> Observation | TotalLook:
+    return TotalLook(**found) if "tenant" in found else Observation(**found)
 
 
 SOURCES: Mapping[int, Mapping[str, str]] = {

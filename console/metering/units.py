@@ -31,6 +31,14 @@ UNITS: Mapping[Meter, Mapping[str, int]] = {
     Meter.PUBLISHED_PORT: {"Port-Seconds": US},
 }
 
+SHOWN: Mapping[Meter, tuple[str, int]] = {
+    **dict.fromkeys((Meter.CPU, Meter.CPU_LIMIT), ("vCPU·s", 10**9)),
+    **dict.fromkeys((Meter.MEMORY_LIMIT, Meter.MEMORY_USED, Meter.VOLUME_SIZE), ("GiB·s", 2**20 * US)),
+    **dict.fromkeys((Meter.BLOCK_READ, Meter.BLOCK_WRITE, Meter.NET_RX, Meter.NET_TX), ("GB", 10**9)),
+    Meter.PUBLISHED_PORT: ("port·s", US),
+}
+"""What a person reads a meter in: the unit, and its size in base units."""
+
 
 def in_units(quantity: int, size: int) -> Decimal:
     return EXACT.divide(Decimal(quantity), Decimal(size))

@@ -1,12 +1,29 @@
 from __future__ import annotations
 
-from django.urls import path
+from collections.abc import Callable
 
-from console.metering import views
+from django.http import HttpResponse
+from django.urls import URLPattern, path
+
+from console.metering.views import conservation, records, usage
 
 app_name = "metering"
+View = Callable[..., HttpResponse]
+
+
+def both(route: str, view: View, name: str) -> list[URLPattern]:
+    """The tenant's own page, and everybody's for admins."""
+    return [
+        path(f"usage/{route}", view, {"everybody": False}, name=name),
+        path(f"admin/{route}", view, {"everybody": True}, name=f"all-{name}"),
+    ]
+
+
 urlpatterns = [
-    path("", views.usage, name="usage"),
-    path("export.csv", views.export, {"kind": "csv"}, name="export-csv"),
-    path("export.json", views.export, {"kind": "json"}, name="export-json"),
+    path("usage/", usage.usage, name="usage"),
+    path("admin/usage/", usage.everybody, name="all-usage"),
+    path("usage/export.csv", usage.export, {"kind": "csv"}, name="export-csv"),
+    path("usage/export.json", usage.export, {"kind": "json"}, name="export-json"),
+    *both("records/", records.page, "records"),
+    *both("metering-error/", conservation.page, "metering-error"),
 ]

@@ -151,6 +151,7 @@ def settle_bills(engine: Engine, container: str | None = None) -> None:
 def settle_all_bills(engine: Engine) -> None:
     """Of the whole node, and an end for what can have no final reading any more: a reboot took its cgroup, or somebody did."""
     as_of = timezone.now()
+    node_collector(engine).settle_totals()
     running = {one.id: one.epoch for one in engine.list() if one.state is State.RUNNING}
     settle_bills(engine)
     metering.close_lost(settings.NODE, running, as_of)

@@ -76,6 +76,7 @@ TEMPLATES = [
                 "console.core.context.page",
             ],
             "builtins": ["console.core.templatetags.slipway"],
+            "libraries": {"metering": "console.core.templatetags.metering"},
             "loaders": [
                 ("django.template.loaders.cached.Loader", ["django.template.loaders.filesystem.Loader"]),
             ],

@@ -51,6 +51,7 @@ from runtime.api.status import (
     Reconciliation,
     State,
 )
+from runtime.api.totals import TenantTotal, Totals
 
 __all__ = [
     "ANY_ADDRESS",
@@ -77,7 +78,9 @@ __all__ = [
     "Reconciliation",
     "State",
     "Step",
+    "TenantTotal",
     "Tmpfs",
+    "Totals",
     "Ulimit",
     "no_progress",
 ]

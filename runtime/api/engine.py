@@ -18,6 +18,7 @@ from runtime.api.status import (
     LogLine,
     Reconciliation,
 )
+from runtime.api.totals import Totals
 
 
 class Capability(enum.StrEnum):
@@ -27,6 +28,7 @@ class Capability(enum.StrEnum):
     PUBLISHED_PORTS = "published_ports"
     EXEC = "exec"
     ISOLATION_REPORT = "isolation_report"
+    TENANT_TOTALS = "tenant_totals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ class Engine(Protocol):
 
     name: str
     capabilities: frozenset[Capability]
+
+    @property
+    def totals(self) -> Totals:
+        """What each tenant's containers together have used."""
 
     # images ------------------------------------------------------------------------------------------
 

@@ -125,6 +125,18 @@ class Cgroup:
         except OSError:
             return None
 
+    def cpu_ns(self) -> int | None:
+        """Used in it and below it since it was made, by cgroups that are gone too.  None: the kernel does not say."""
+        if version() == 1:
+            return _number(ROOT / "cpuacct" / self.path.lstrip("/") / "cpuacct.usage")
+        try:
+            used = _field((self._main / "cpu.stat").read_bytes(), b"usage_usec ")
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            raise
+        return None if used is None else used * 1000
+
     def kill(self) -> None:
         """SIGKILL to every process in it, until none is left or the deadline has passed."""
         deadline = time.monotonic() + KILL_DEADLINE_S
@@ -155,6 +167,15 @@ class Cgroup:
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(FileNotFoundError):
                     _rmdir(folder)
+
+
+def children(path: str) -> tuple[str, ...]:
+    """Names of the cgroups in it, in order."""
+    folder = (ROOT if version() == 2 else ROOT / "memory") / path.lstrip("/")
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    except FileNotFoundError:
+        return ()
 
 
 def _rmdir(folder: str) -> None:

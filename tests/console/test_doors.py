@@ -90,6 +90,10 @@ RULES = {
     "operations/<str:id>/": Rule(OF_THE_TENANT),
     "operations/<str:id>/cancel/": Rule(OF_MEMBERS, "post"),
     "usage/": Rule(SIGNED_IN),
+    "usage/records/": Rule(SIGNED_IN),
+    "admin/records/": Rule(OF_ADMINS),
+    "usage/metering-error/": Rule(SIGNED_IN),
+    "admin/metering-error/": Rule(OF_ADMINS),
     "usage/export.csv": Rule(SIGNED_IN),
     "usage/export.json": Rule(SIGNED_IN),
 }

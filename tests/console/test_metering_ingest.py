@@ -167,7 +167,8 @@ def test_a_look_is_at_what_runs_and_nothing_else(tmp_path: Path) -> None:
     assert collector.collect(["cwaits"]) == 0
     seen: list[dict[str, Any]] = []
     collector._spool.drain(seen.extend)
-    assert [(one["container"], one["epoch"]) for one in seen] == [("cruns", 1)] * 2
+    assert [(one["container"], one["epoch"]) for one in seen if "container" in one] == [("cruns", 1)] * 2
+    assert [one["tenant"] for one in seen if "tenant" in one] == ["tenant1"], "the tenant's cgroup, with a look at all"
 
 
 @pytest.mark.django_db

@@ -25,11 +25,20 @@ PAGES = [
     "/catalog/",
     "/operations/",
     "/usage/",
+    "/usage/records/",
+    "/usage/metering-error/",
     "/members/",
     "/settings/",
     "/catalog/registries/",
 ]
-ADMIN = ["/admin/tenants/", "/admin/users/", "/admin/usage/", "/audit/?all"]
+ADMIN = [
+    "/admin/tenants/",
+    "/admin/users/",
+    "/admin/usage/",
+    "/admin/records/",
+    "/admin/metering-error/",
+    "/audit/?all",
+]
 LIKE = "/catalog/launch/?like="
 PARTS = [
     "",

@@ -13,16 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db.models import Sum
+from django.utils import timezone
 
 from console.accounts.models import Tenant
 from console.metering import services
 from console.metering.collector import Collector, cgroup_version
 from console.metering.measuring import COUNTERS
 from console.metering.models import Meter, MeterEpoch, Quality, Reading, UsageRecord
+from console.metering.selectors.conservation import conservation
 from console.metering.services import prices
 from console.metering.services.prices import BookDraft, PriceDraft
 from console.metering.services.rating import rate_period
+from console.metering.splitting import HOUR, hour_of
 from console.workloads.models import Container
 from runtime.api import ContainerSpec, Counters, Limits, State
 from runtime.engines.native.engine import NativeEngine
@@ -127,7 +131,7 @@ def test_looks_and_the_final_reading_bill_a_container_once(
     for _ in range(5):
         assert collector.collect() == 1
         time.sleep(0.1)
-    assert collector.deliver() == 5
+    assert collector.deliver() == 10, "with each look one at the tenant's cgroup"
     first: Counters = engine.counters([id])[id]
     shown = MeterEpoch.objects.get().latest["values"]["cpu"]
     assert 0 < shown <= (first.cpu_ns or 0)
@@ -143,6 +147,33 @@ def test_looks_and_the_final_reading_bill_a_container_once(
         (PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "1"),)),))).pk)  # fmt: skip
     run = rate_period(UsageRecord.objects.filter(meter=Meter.CPU).latest("window").billed_in_id)
     assert run.total * 10**9 == billed
+
+
+def test_a_tenants_cgroup_and_the_records_of_its_containers_agree(
+    engine: NativeEngine, tenant: Tenant, tmp_path: Path
+) -> None:
+    collector = Collector(engine, tmp_path)
+    begin = hour_of(timezone.now())
+    ids = ["c" + secrets.token_hex(4) for _ in range(3)]
+    for id in ids:
+        made = row(tenant, id)
+        Container.objects.filter(pk=id).update(node=settings.NODE)
+        made.refresh_from_db()
+        engine.create(spec(engine, id, "sh", "-c", "while :; do :; done"))
+        services.begin(engine.start(id), made)
+    for _ in range(3):
+        collector.collect()
+        time.sleep(0.2)
+    for id in ids:
+        engine.stop(id, grace_s=0)
+    for final in engine.final_readings():
+        services.ingest_final(final, cgroup=cgroup_version())
+    collector.collect()
+    collector.deliver()
+    found = conservation(tenant, begin, timezone.now() + HOUR)
+    counted, recorded = (sum(getattr(hour, name) for hour in found) for name in ("counted", "recorded"))
+    assert counted > 3 * 10**8
+    assert abs(counted - recorded) <= (0 if cgroup_version() == 1 else 1000 * len(ids))
 
 
 def test_a_collector_that_is_killed_while_it_writes_loses_nothing(

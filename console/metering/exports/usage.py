@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.metering.selectors.usage import UsageRow, usage
+from console.metering.spans import moment
 
 COLUMNS = (
     "tenant", "container_id", "container_name", "image", "period_start", "period_end", "vcpu_seconds", "vcpu_limit_seconds",
@@ -32,21 +33,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def period(start: str, end: str) -> tuple[dt.datetime, dt.datetime]:
     """``2026-11-01`` or ``2026-11-01T13:00`` each, UTC, whole hours.  Raises Invalid."""
-    first, last = _moment("start", start), _moment("end", end)
+    first, last = moment("start", start), moment("end", end)
     if last <= first:
         raise Invalid("end", _("The end is not after the start."))
     return first, last
-
-
-def _moment(field: str, text: str) -> dt.datetime:
-    try:
-        found = dt.datetime.fromisoformat(text)
-        found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(field, _("Write a date such as 2026-11-01, or an hour such as 2026-11-01T13:00.")) from None
-    if found.minute or found.second or found.microsecond:
-        raise Invalid(field, _("Usage is kept by the hour: choose a full hour."))
-    return found
 
 
 def _decimal(value: Decimal) -> str:

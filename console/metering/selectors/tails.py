@@ -16,6 +16,7 @@ from console.metering.splitting import hour_of
 class Tail:
     tenant: str
     """Slug."""
+    tenant_id: str
     container_id: str
     window: dt.datetime
     """The UTC hour; a tail lies in one, for a look past the hour stores a reading."""
@@ -34,7 +35,7 @@ def tails(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterat
             continue
         window = hour_of(moment(seen.at_us))
         if start <= window < end:
-            yield Tail(epoch.tenant.slug, epoch.container_id, window, _quantities(epoch))
+            yield Tail(epoch.tenant.slug, epoch.tenant_id, epoch.container_id, window, _quantities(epoch))
 
 
 def _quantities(epoch: MeterEpoch) -> dict[str, int]:

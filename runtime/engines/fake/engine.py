@@ -38,6 +38,7 @@ from runtime.api import (
 )
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.misbehaviour import Misbehaviour
+from runtime.engines.fake.totals import FakeTotals
 from runtime.engines.native import records
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
@@ -61,6 +62,7 @@ class FakeEngine:
         self.home = _FakeHome(home.root / "fake", home.instance, home.subnets, home.uid_base)
         self.misbehaviour = Misbehaviour(self.home.state / "misbehaviour.json")
         self._records = Records(self.home)
+        self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -207,13 +209,14 @@ class FakeEngine:
             record, spec = self._records.record(id), self._records.spec(id)
             if record.state is not State.RUNNING:
                 return
+            counters = self._counters(record)
             self._records.store_final(
                 FinalReading(
                     container=id, tenant=spec.tenant, epoch=record.epoch, boot_id=record.boot_id, cgroup_inode=1,
-                    started_at=record.started_at or 0, finished_at=time.time(), limits=spec.limits,
-                    counters=self._counters(record),
+                    started_at=record.started_at or 0, finished_at=time.time(), limits=spec.limits, counters=counters,
                 )
             )  # fmt: skip
+            self.totals.add(spec.tenant, counters.cpu_ns or 0)
             free_ports(self.home, record.ports, id)
             self._records.save(
                 id,
@@ -344,6 +347,13 @@ class FakeEngine:
                 if record.state is State.RUNNING:
                     counters = self._counters(record)
                     found[id] = replace(counters, throttled_ns=None, oom_kills=None) if live else counters
+        return found
+
+    def _cpu_by_tenant(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for spec, record in self._records.all():
+            if record.state is State.RUNNING:
+                found[spec.tenant] = found.get(spec.tenant, 0) + (self._counters(record).cpu_ns or 0)
         return found
 
     def final_readings(self, id: str | None = None) -> tuple[FinalReading, ...]:

@@ -36,6 +36,7 @@ from runtime.engines.native.records import Record
 from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.refusals import told
 from runtime.engines.native.removal import CRADLE, Removal
+from runtime.engines.native.totals import NativeTotals
 from runtime.errors import Conflict, DeadlineExceeded, NotFound
 from runtime.home import Home, atomic_write
 from runtime.image.build import build
@@ -67,6 +68,7 @@ class NativeEngine:
         self._removal = Removal(home, self._lifecycle)
         self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store)
         self._sampler = Sampler(home)
+        self.totals = NativeTotals(home)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._records.reserve.fill()
@@ -355,6 +357,7 @@ class NativeEngine:
             self.remove(id, force=True)
         self._recovery.sweep(alive=True)
         self._networks.teardown()
+        self.totals.keep()
         self._recovery.remove_tenant_cgroups()
         if self.home.run.is_dir():
             for name in RUN_FOLDERS:

@@ -76,7 +76,13 @@ class Recovery:
         """
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
         swept += self._images.sweep()
-        for folder in (self._home.final, self._home.tenants, self._home.images, self._home.run / "endpoints"):
+        for folder in (
+            self._home.final,
+            self._home.state / "totals",
+            self._home.tenants,
+            self._home.images,
+            self._home.run / "endpoints",
+        ):
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
         swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
         for id in self._records.ids():

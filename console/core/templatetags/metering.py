@@ -1,0 +1,60 @@
+"""Words of the pages on usage and cost: figures with all of their digits, meters, qualities, money."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from django import template
+from django.utils.translation import gettext as _
+
+register = template.Library()
+FINE = 6
+"""Digits behind the point of an amount that is no invoice's."""
+
+
+@register.filter
+def grouped(value: int | None) -> str:
+    """A whole number with its thousands apart, in any language alike, for it is compared digit by digit."""
+    return "–" if value is None else f"{value:,}"
+
+
+@register.filter
+def plain(value: Decimal) -> str:
+    """With all of its digits and no more."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@register.filter
+def stamp(value: dt.datetime | None) -> str:
+    """To the microsecond, UTC: where a reading lies."""
+    return "–" if value is None else value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+@register.filter
+def money(value: Decimal | None, currency: str) -> str:
+    """At most six digits behind the point, at least two: what is not invoiced yet is not rounded to what can be paid."""
+    if value is None:
+        return "–"
+    text = f"{value.quantize(Decimal(1).scaleb(-FINE), ROUND_HALF_EVEN):,f}"
+    whole, _point, rest = text.partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')} {currency}".strip()
+
+
+@register.filter
+def meter(key: str) -> str:
+    return {
+        "cpu": _("CPU used"), "cpu_limit": _("CPU reserved"), "memory_used": _("Memory used"),
+        "memory_limit": _("Memory reserved"), "block_read": _("Block read"), "block_write": _("Block written"),
+        "net_rx": _("Network received"), "net_tx": _("Network sent"), "published_port": _("Published ports"),
+        "volume_size": _("Volumes"),
+    }.get(key, key)  # fmt: skip
+
+
+@register.filter
+def quality(key: str) -> str:
+    return {
+        "exact": _("exact"), "integrated": _("from samples"), "estimated": _("divided by time"), "missing": _("missing"),
+        "incomplete": _("incomplete"),
+    }.get(key, key)  # fmt: skip

@@ -1,0 +1,49 @@
+"""The records behind every figure on screen."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from console.metering.models import Meter, Quality
+from console.metering.selectors import records
+from console.metering.selectors.records import Wanted
+from console.metering.spans import span
+from console.metering.views.scope import scope
+from console.workloads.models import Container
+
+SIZE = 100
+
+
+@require_GET
+def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
+    """``?from=&to=&meter=&container=&image=&quality=``, each optional; ``after`` is the page behind that record."""
+    whose, asked = scope(request, everybody=everybody), request.GET
+    known = {"meter": set(Meter.values), "quality": set(Quality.values)}
+    chosen = {name: asked.get(name, "") for name in ("meter", "container", "image", "quality")}
+    chosen |= {name: chosen[name] if chosen[name] in values else "" for name, values in known.items()}
+    of = span(asked.get("from", ""), asked.get("to", ""), timezone.now(), usual=dt.timedelta(days=1))
+    wanted = Wanted(whose.tenant, of, **chosen)
+    found = records.page(wanted, size=SIZE, after=asked.get("after", ""))
+    query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen}
+    context = {
+        "scope": whose,
+        "query": query,
+        "rows": found.rows,
+        "more": whose.url("records", **query, after=found.after) if found.after else "",
+        "first": not asked.get("after"),
+        "totals": [] if asked.get("after") else records.totals(wanted),
+        "meters": Meter.choices,
+        "qualities": Quality.choices,
+        "container": _container(whose.tenant, chosen["container"]),
+    }
+    return render(request, "metering/records.html", context)
+
+
+def _container(tenant: object, id: str) -> Container | None:
+    found = Container.objects.filter(pk=id).first() if id else None
+    return found if found is not None and (tenant is None or found.tenant == tenant) else None
