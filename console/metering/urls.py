@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.http import HttpResponse
 from django.urls import URLPattern, path
 
-from console.metering.views import conservation, records, usage
+from console.metering.views import conservation, explorer, exports, records
 
 app_name = "metering"
 View = Callable[..., HttpResponse]
@@ -20,10 +20,10 @@ def both(route: str, view: View, name: str) -> list[URLPattern]:
 
 
 urlpatterns = [
-    path("usage/", usage.usage, name="usage"),
-    path("admin/usage/", usage.everybody, name="all-usage"),
-    path("usage/export.csv", usage.export, {"kind": "csv"}, name="export-csv"),
-    path("usage/export.json", usage.export, {"kind": "json"}, name="export-json"),
+    path("usage/", explorer.page, {"everybody": False}, name="usage"),
+    path("admin/usage/", explorer.page, {"everybody": True}, name="all-usage"),
+    path("usage/export.csv", exports.export, {"kind": "csv"}, name="export-csv"),
+    path("usage/export.json", exports.export, {"kind": "json"}, name="export-json"),
     *both("records/", records.page, "records"),
     *both("metering-error/", conservation.page, "metering-error"),
 ]

@@ -43,6 +43,11 @@ def money(value: Decimal | None, currency: str) -> str:
 
 
 @register.filter
+def signed(percent: int) -> str:
+    return f"{percent:+d}%"
+
+
+@register.filter
 def meter(key: str) -> str:
     return {
         "cpu": _("CPU used"), "cpu_limit": _("CPU reserved"), "memory_used": _("Memory used"),

@@ -1,14 +1,16 @@
-"""What is metered (``usage``) and witnessed (``totals``), what it costs (``pricing``) and what is billed (``billing``)."""
+"""What is metered (``usage``) and witnessed (``totals``), what it costs (``pricing``), what is billed (``billing``), and sums of these for pages (``sums``)."""
 
 from __future__ import annotations
 
 from console.metering.models.billing import Credit, Invoice, Period, RatedLine, RatingRun
 from console.metering.models.pricing import Price, PriceBook
+from console.metering.models.sums import CostDay, StaleDay, UsageDay
 from console.metering.models.totals import TenantCgroup, TenantHour
 from console.metering.models.usage import Allocation, Meter, MeterEpoch, Quality, Reading, Resource, UsageRecord
 
 __all__ = [
     "Allocation",
+    "CostDay",
     "Credit",
     "Invoice",
     "Meter",
@@ -21,7 +23,9 @@ __all__ = [
     "RatingRun",
     "Reading",
     "Resource",
+    "StaleDay",
     "TenantCgroup",
     "TenantHour",
+    "UsageDay",
     "UsageRecord",
 ]

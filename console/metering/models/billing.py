@@ -55,6 +55,8 @@ class RatingRun(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     """Of its lines in order: the same inputs rate to the same."""
     currency = models.CharField(max_length=3, blank=True)
+    numbers = models.JSONField(default=dict)
+    """Day -> the numbers of its first and its last line; corrections are behind all of them."""
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.period_id}"

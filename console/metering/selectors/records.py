@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet
 
 from console.accounts.models import Tenant
 from console.metering.models import Meter, Reading, UsageRecord
 from console.metering.spans import Span
+from console.metering.sums import LIMB, rest, whole
 from console.metering.units import SHOWN, in_units
-
-LIMB = 10**9
-"""Sums are made of two halves, so that a year of gibibytes fits the database's integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +95,6 @@ def totals(wanted: Wanted) -> list[Total]:
     return [
         Total(Meter(row["meter"]), row["records"], row["whole"] * LIMB + row["rest"]) for row in sums.order_by("meter")
     ]
-
-
-def whole(column: str) -> Sum:
-    return Sum(F(column) / LIMB)
-
-
-def rest(column: str) -> Sum:
-    return Sum(F(column) % LIMB)
 
 
 def _with_readings(found: list[UsageRecord]) -> list[Row]:

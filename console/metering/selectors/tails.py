@@ -18,6 +18,7 @@ class Tail:
     """Slug."""
     tenant_id: str
     container_id: str
+    image: str
     window: dt.datetime
     """The UTC hour; a tail lies in one, for a look past the hour stores a reading."""
     quantities: dict[str, int]
@@ -29,13 +30,20 @@ def tails(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterat
     found = MeterEpoch.objects.filter(ended_at__isnull=True).exclude(latest={})
     if tenant is not None:
         found = found.filter(tenant=tenant)
-    for epoch in found.select_related("tenant").iterator(chunk_size=500):
+    for epoch in found.select_related("tenant", "container").iterator(chunk_size=500):
         seen = seen_of(epoch.latest)
         if seen is None or seen.stored:
             continue
         window = hour_of(moment(seen.at_us))
         if start <= window < end:
-            yield Tail(epoch.tenant.slug, epoch.tenant_id, epoch.container_id, window, _quantities(epoch))
+            yield Tail(
+                epoch.tenant.slug,
+                epoch.tenant_id,
+                epoch.container_id,
+                epoch.container.image_reference,
+                window,
+                _quantities(epoch),
+            )
 
 
 def _quantities(epoch: MeterEpoch) -> dict[str, int]:

@@ -7,7 +7,7 @@ import datetime as dt
 from django.db.models import Q
 
 from console.metering.models import Period, PriceBook
-from console.metering.services import allocations, periods
+from console.metering.services import allocations, costs, periods, sums
 from console.metering.services.rating import rate_period
 
 RATE_EVERY = dt.timedelta(hours=1)
@@ -16,9 +16,11 @@ RATE_EVERY = dt.timedelta(hours=1)
 def turn(as_of: dt.datetime) -> None:
     """Each part may come again; the sums are the same."""
     allocations.charge(as_of)
+    sums.refresh()
     if not PriceBook.objects.filter(published_at__isnull=False).exists():
         return
     periods.close_due(as_of)
     stale = Q(run=None) | Q(run__created_at__lt=as_of - RATE_EVERY)
+    costs.catch_up()
     for period in Period.objects.filter(stale, state=Period.State.OPEN).order_by("starts_at", "tenant"):
         rate_period(period.pk)

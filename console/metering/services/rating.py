@@ -21,6 +21,7 @@ from console.metering.rows import insert
 from console.metering.selectors.hours import used_hours
 from console.metering.selectors.prices import Prices
 from console.metering.services.corrections import corrections
+from console.metering.services.costs import CostDays
 from console.metering.units import total
 
 AT_ONCE = 2000
@@ -41,14 +42,18 @@ def rate_period(period_id: int) -> RatingRun:
     prices = Prices(period.tenant_id)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
+    days = CostDays(run, period.tenant_id)
     for batch in _batches(period, prices):
         with transaction.atomic():
             insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
+            days.add(batch, count + 1)
         for line in batch:
             digest.update(text(line).encode() + b"\n")
             cost = total(cost, line.cost)
         count += len(batch)
+    days.finish()
     run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
+    run.numbers = days.numbers
     try:
         before = _swap(period_id, run)
     except NotAllowed:
@@ -70,14 +75,15 @@ def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
     """The run counts from here on; returns the one that did."""
     period = _not_closed(Period.objects.select_for_update().get(pk=period_id))
     before = period.run
-    run.save(update_fields=["lines_count", "total", "sha256"])
+    run.save(update_fields=["lines_count", "total", "sha256", "numbers"])
     period.run = run
     period.save(update_fields=["run"])
     return before
 
 
 def _empty(run: RatingRun) -> None:
-    """The run stays, with its sum and its hash; its lines go."""
+    """The run stays, with its sum and its hash; its lines and their sums go."""
+    run.days.all().delete()
     for first in range(0, run.lines_count, AT_ONCE * 10):
         run.lines.filter(number__gt=first, number__lte=first + AT_ONCE * 10).delete()
 

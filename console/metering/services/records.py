@@ -10,6 +10,7 @@ from typing import Any
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
 from console.metering.models import Allocation, MeterEpoch, Quality, Resource, UsageRecord
 from console.metering.rows import insert
+from console.metering.services import sums
 from console.metering.services.months import Months
 from console.metering.splitting import split
 
@@ -19,6 +20,7 @@ FIELDS = (
     "quality", "from_sequence", "to_sequence", "billed_in_id",
 )  # fmt: skip
 """Of a row, in order."""
+TENANT, WINDOW = FIELDS.index("tenant_id"), FIELDS.index("window")
 
 
 def record_id(source: str, meter: str, start: Mark, end: Mark, window: dt.datetime) -> str:
@@ -38,7 +40,9 @@ def of_allocation(allocation: Allocation, charge: Charge, months: Months) -> Ite
 
 def store(found: Iterable[Row]) -> None:
     """Their resources and periods are stored already."""
-    insert(UsageRecord, FIELDS, found)
+    rows = list(found)
+    insert(UsageRecord, FIELDS, rows)
+    sums.mark((str(row[TENANT]), row[WINDOW]) for row in rows)
 
 
 def _rows(

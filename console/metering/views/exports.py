@@ -1,4 +1,4 @@
-"""Usage of a tenant, of all tenants, and the export of any period."""
+"""The export of any time, for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
@@ -14,53 +13,15 @@ from console.accounts.models import Tenant
 from console.accounts.services import require_admin
 from console.core.errors import Invalid
 from console.core.requests import person, tenant_of
-from console.metering import exports, selectors
-from console.metering.selectors import By
-from console.metering.splitting import HOUR, hour_of
+from console.metering import exports
 
-SPANS: dict[By, dt.timedelta] = {
-    "hour": dt.timedelta(days=1),
-    "day": dt.timedelta(days=31),
-    "month": dt.timedelta(days=366),
-}
 Export = Callable[[Tenant | None, dt.datetime, dt.datetime], Iterator[str]]
-MOST_ROWS = 2000
 
 
 def _this_month() -> tuple[str, str]:
     """Its first day, and tomorrow, for the end of a period is not part of it."""
     today = timezone.now().date()
     return today.replace(day=1).isoformat(), (today + dt.timedelta(days=1)).isoformat()
-
-
-def _by(request: HttpRequest) -> By:
-    asked = request.GET.get("by", "")
-    return asked if asked in SPANS else "hour"
-
-
-def _page(request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
-    by = _by(request)
-    end = hour_of(timezone.now()) + HOUR
-    found = list(selectors.usage(tenant, end - SPANS[by], end, by=by))
-    context = {
-        "rows": found[-MOST_ROWS:][::-1],
-        "by": by,
-        "everybody": tenant is None,
-        "start": _this_month()[0],
-        "end": _this_month()[1],
-    }
-    return render(request, "metering/usage.html", context)
-
-
-@require_GET
-def usage(request: HttpRequest) -> HttpResponse:
-    return _page(request, tenant_of(request))
-
-
-@require_GET
-def everybody(request: HttpRequest) -> HttpResponse:
-    require_admin(person(request).user)
-    return _page(request, None)
 
 
 @require_GET

@@ -1,0 +1,78 @@
+"""Containers that run and reserve far more than they use, and what the unused part costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+
+from console.accounts.models import Tenant
+from console.metering.models import Meter
+from console.metering.selectors.breakdown import COST, NANO, Asked, amounts
+from console.metering.spans import Span
+from console.metering.units import SHOWN, in_units
+from console.workloads.models import Container
+
+LITTLE = {Meter.CPU_LIMIT: Fraction(1, 10), Meter.MEMORY_LIMIT: Fraction(1, 4)}
+"""Who uses less than this part of what it reserves, on either meter, is listed."""
+USED = {Meter.CPU_LIMIT: Meter.CPU, Meter.MEMORY_LIMIT: Meter.MEMORY_USED}
+LEAST_US = 3600 * 10**6
+"""An hour of running says something; less does not."""
+MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    meter: Meter
+    reserved: Decimal
+    used: Decimal
+    percent: int
+    little: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    container: Container
+    parts: tuple[Reserved, ...]
+    unused_cost: Decimal
+    """The cost of what was reserved times its unused part."""
+
+
+def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
+    """The most expensive first; ``span`` is of whole days.  As many queries however many containers."""
+    sums = {meter: amounts(Asked(tenant, span, "day", "container", meter), span) for meter in (*USED, *USED.values())}
+    by_cost = Asked(tenant, span, "day", "container", COST)
+    costs = {meter: amounts(replace(by_cost, of_meter=meter), span) for meter in USED}
+    running = Container.objects.filter(state=Container.State.RUNNING).select_related("tenant")
+    running = running if tenant is None else running.filter(tenant=tenant)
+    found = []
+    for one in running:
+        parts = tuple(_reserved(one, meter, sums) for meter in USED)
+        if any(part.little for part in parts):
+            found.append(Idle(one, parts, _unused(one, sums, costs)))
+    return sorted(found, key=lambda one: (-one.unused_cost, -one.parts[1].reserved, one.container.name))[:MOST]
+
+
+Sums = Mapping[Meter, Mapping[str, int]]
+
+
+def _reserved(container: Container, meter: Meter, sums: Sums) -> Reserved:
+    reserved, used = sums[meter].get(container.pk, 0), sums[USED[meter]].get(container.pk, 0)
+    rate = container.cpu_millis if meter == Meter.CPU_LIMIT else container.memory_bytes // 1024
+    long = reserved >= rate * LEAST_US
+    size = SHOWN[meter][1]
+    return Reserved(
+        meter, in_units(reserved, size), in_units(used, size), min(100, used * 100 // reserved) if reserved else 0,
+        long and Fraction(used, reserved or 1) < LITTLE[meter],
+    )  # fmt: skip
+
+
+def _unused(container: Container, sums: Sums, costs: Sums) -> Decimal:
+    cost = Fraction(0)
+    for meter, of in USED.items():
+        reserved = sums[meter].get(container.pk, 0)
+        if reserved:
+            used = min(reserved, sums[of].get(container.pk, 0))
+            cost += costs[meter].get(container.pk, 0) * (1 - Fraction(used, reserved))
+    return in_units(round(cost), NANO)

@@ -1,0 +1,91 @@
+"""Costs by the day, summed while a period is rated."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from console.metering.models import CostDay, RatedLine, RatingRun
+from console.metering.rating import Line
+from console.metering.rows import insert
+from console.metering.spans import day_of
+from console.metering.sums import LIMB
+from console.metering.units import EXACT, total
+
+FIELDS = ("run_id", "tenant_id", "day", "resource_id", "meter", "whole", "rest", "nanos")
+NANOS = 9
+
+
+class CostDays:
+    """Of one rating, whose lines come in order of time; a day is stored when the next begins, so one is all that is held."""
+
+    def __init__(self, run: RatingRun, tenant: str) -> None:
+        self.numbers: dict[str, list[int]] = {}
+        self._run, self._tenant = run, tenant
+        self._sums: dict[tuple[dt.datetime, str, str], tuple[int, Decimal]] = {}
+        self._day: dt.datetime | None = None
+        self._cost, self._told = Decimal(0), 0
+
+    def add(self, lines: Iterable[Line], first: int) -> None:
+        """``first``: the number of the first of them."""
+        for number, line in enumerate(lines, first):
+            day = day_of(line.window)
+            if not line.correction:
+                self._next(day)
+                self.numbers.setdefault(f"{day:%Y-%m-%d}", [number, number])[1] = number
+            key = (day, line.resource, line.meter)
+            quantity, cost = self._sums.get(key, (0, Decimal(0)))
+            self._sums[key] = quantity + line.quantity, total(cost, line.cost)
+
+    def finish(self) -> None:
+        insert(CostDay, FIELDS, [self._row(*key, *self._sums[key]) for key in sorted(self._sums)])
+        self._sums.clear()
+
+    def _next(self, day: dt.datetime) -> None:
+        if self._day is not None and day != self._day:
+            self.finish()
+        self._day = day
+
+    def _row(self, day: dt.datetime, resource: str, meter: str, quantity: int, cost: Decimal) -> tuple[object, ...]:
+        """What rounding leaves over goes on to the next row, so that the rows sum to the whole."""
+        self._cost = total(self._cost, cost)
+        reached = int(_nanos(self._cost))
+        nanos, self._told = reached - self._told, reached
+        return (self._run.pk, self._tenant, day, resource, meter, *divmod(quantity, LIMB), nanos)
+
+
+def _nanos(cost: Decimal) -> Decimal:
+    wide = EXACT.copy()
+    wide.clear_traps()
+    return cost.scaleb(NANOS, wide).quantize(Decimal(1), ROUND_HALF_EVEN, wide)
+
+
+def catch_up() -> int:
+    """Ratings that count and were made before there were such sums; returns how many."""
+    rated = RatingRun.objects.filter(current_of__isnull=False, lines_count__gt=0).select_related("period")
+    late = list(rated.exclude(Exists(CostDay.objects.filter(run=OuterRef("pk")))))
+    for run in late:
+        _sum(run)
+    return len(late)
+
+
+@transaction.atomic
+def _sum(run: RatingRun) -> None:
+    days = CostDays(run, run.period.tenant_id)
+    for stored in run.lines.order_by("number").iterator(chunk_size=2000):
+        days.add([_line(stored)], stored.number)
+    days.finish()
+    RatingRun.objects.filter(pk=run.pk).update(numbers=days.numbers)
+
+
+def _line(stored: RatedLine) -> Line:
+    return Line(
+        window=stored.window, resource=stored.resource_id, meter=stored.meter, sku=stored.sku, tier=stored.tier,
+        unit=stored.unit, quantity=int(stored.quantity), pricing_quantity=stored.pricing_quantity,
+        list_unit_price=stored.list_unit_price, unit_price=stored.unit_price, list_cost=stored.list_cost, cost=stored.cost,
+        book=stored.book_id or 0, list_book=stored.list_book_id or 0, quality=stored.quality, correction=stored.correction,
+    )  # fmt: skip
