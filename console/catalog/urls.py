@@ -9,6 +9,7 @@ urlpatterns = [
     path("", pages.index, name="list"),
     path("launch/", pages.launch, name="launch"),
     path("launch/check/<str:field>/", pages.check, name="check"),
+    path("launch/price/", pages.price, name="price"),
     path("card/<str:key>/", pages.card, name="card"),
     path("build/<slug:slug>/", pages.build, name="build"),
     path("icons/<slug:slug>.svg", pages.icon, name="icon"),

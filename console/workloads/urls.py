@@ -13,6 +13,7 @@ urlpatterns = [
     path("<str:id>/configuration/", containers.configuration, name="configuration"),
     path("<str:id>/events/", containers.events, name="events"),
     path("<str:id>/isolation/", containers.isolation, name="isolation"),
+    path("<str:id>/cost/", containers.cost, name="cost"),
     path("<str:id>/logs/download/", containers.download_logs, name="download-logs"),
     path("<str:id>/<str:verb>/", containers.act, name="act"),
 ]

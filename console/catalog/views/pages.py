@@ -4,6 +4,7 @@ import uuid
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -12,6 +13,7 @@ from console.catalog import selectors, services
 from console.catalog.forms import FIELDS, LaunchForm
 from console.core.errors import Full, Invalid, NotAllowed
 from console.core.requests import may, person, tenant_of
+from console.metering.selectors import spending
 from console.workloads import selectors as containers
 from console.workloads import services as workloads
 
@@ -87,8 +89,26 @@ def _launched(request: HttpRequest, key: str) -> bool:
 
 
 def _launch_page(request: HttpRequest, form: LaunchForm, key: str, status: int = 200) -> HttpResponse:
-    context = {"form": form, "item": form.item, "request_key": key, "share": containers.share(tenant_of(request))}
+    context = {
+        "form": form, "item": form.item, "request_key": key, "share": containers.share(tenant_of(request)), **_price(request, form),
+    }  # fmt: skip
     return render(request, "catalog/launch.html", context, status=status)
+
+
+def _price(request: HttpRequest, form: LaunchForm) -> dict[str, object]:
+    """By the tenant's price book; ``unclear`` where the form does not say of what."""
+    held = form.reserved()
+    return {
+        "unclear": held is None,
+        "price": spending.price(tenant_of(request), timezone.now(), **held) if held else None,
+    }
+
+
+@require_POST
+def price(request: HttpRequest) -> HttpResponse:
+    """What the form's launch would cost, as it is typed."""
+    form = _form(request).fill(request.POST)
+    return render(request, "catalog/_price.html", _price(request, form))
 
 
 @require_POST

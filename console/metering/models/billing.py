@@ -57,6 +57,8 @@ class RatingRun(models.Model):
     currency = models.CharField(max_length=3, blank=True)
     numbers = models.JSONField(default=dict)
     """Day -> the numbers of its first and its last line; corrections are behind all of them."""
+    reached = models.JSONField(default=dict)
+    """SKU -> how many base units of the month it has rated, as text: where in the tiers the next one is."""
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.period_id}"

@@ -71,6 +71,7 @@ class CostDay(models.Model):
         indexes = [
             models.Index(fields=["tenant", "day"], name="metering_cost_of_tenant"),
             models.Index(fields=["day"], name="metering_cost_day"),
+            models.Index(fields=["resource", "day"], name="metering_cost_of_resource"),
         ]
 
     def __str__(self) -> str:

@@ -43,7 +43,8 @@ def rate_period(period_id: int) -> RatingRun:
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
     days = CostDays(run, period.tenant_id)
-    for batch in _batches(period, prices):
+    reached: dict[str, int] = {}
+    for batch in _batches(period, prices, reached):
         with transaction.atomic():
             insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
             days.add(batch, count + 1)
@@ -53,7 +54,7 @@ def rate_period(period_id: int) -> RatingRun:
         count += len(batch)
     days.finish()
     run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
-    run.numbers = days.numbers
+    run.numbers, run.reached = days.numbers, {sku: str(quantity) for sku, quantity in reached.items()}
     try:
         before = _swap(period_id, run)
     except NotAllowed:
@@ -75,7 +76,7 @@ def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
     """The run counts from here on; returns the one that did."""
     period = _not_closed(Period.objects.select_for_update().get(pk=period_id))
     before = period.run
-    run.save(update_fields=["lines_count", "total", "sha256", "numbers"])
+    run.save(update_fields=["lines_count", "total", "sha256", "numbers", "reached"])
     period.run = run
     period.save(update_fields=["run"])
     return before
@@ -95,8 +96,7 @@ def _forget_cut_short(period: Period) -> None:
         run.delete()
 
 
-def _batches(period: Period, prices: Prices) -> Iterator[list[Line]]:
-    reached: dict[str, int] = {}
+def _batches(period: Period, prices: Prices, reached: dict[str, int]) -> Iterator[list[Line]]:
     for hour in used_hours(period):
         yield from _parts(rate(hour, prices.offer, reached))
     yield from _parts(corrections(period, prices))

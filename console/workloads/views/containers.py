@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -18,6 +19,7 @@ from console.accounts.selectors import role_in
 from console.core.errors import Full, Invalid
 from console.core.requests import may, person, tenant_of
 from console.live import client
+from console.metering.selectors import spending
 from console.workloads import selectors, services
 from console.workloads.models import Container
 
@@ -121,6 +123,14 @@ def isolation(request: HttpRequest, id: str) -> HttpResponse:
             layer["percent"] = max(2, layer["size"] * 100 // biggest)
         context["report"] = report
     return render(request, "workloads/_isolation.html", context)
+
+
+@require_GET
+def cost(request: HttpRequest, id: str) -> HttpResponse:
+    """Empty where nothing has a price."""
+    container = selectors.container(person(request).user, id)
+    found = spending.of_container(container, timezone.now())
+    return render(request, "workloads/_cost.html", {"container": container, "cost": found}) if found else HttpResponse()
 
 
 @require_POST
