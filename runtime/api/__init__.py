@@ -27,6 +27,7 @@ from runtime.api.engine import (
     Step,
     no_progress,
 )
+from runtime.api.events import Event, EventKind, Events
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.spec import (
     ANY_ADDRESS,
@@ -62,6 +63,9 @@ __all__ = [
     "Counters",
     "Credentials",
     "Engine",
+    "Event",
+    "EventKind",
+    "Events",
     "ExecSession",
     "ExecSpec",
     "FinalReading",

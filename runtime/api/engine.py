@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+from runtime.api.events import Events
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
 from runtime.api.status import (
     ContainerStatus,
@@ -29,6 +30,7 @@ class Capability(enum.StrEnum):
     EXEC = "exec"
     ISOLATION_REPORT = "isolation_report"
     TENANT_TOTALS = "tenant_totals"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,10 @@ class Engine(Protocol):
     @property
     def totals(self) -> Totals:
         """What each tenant's containers together have used."""
+
+    @property
+    def events(self) -> Events:
+        """What happened on the node."""
 
     # images ------------------------------------------------------------------------------------------
 
@@ -169,9 +175,19 @@ class Engine(Protocol):
         """Raises NotFound, Conflict (not running), InvalidSpec (no such command)."""
 
     def logs(
-        self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+        self,
+        id: str,
+        *,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+        follow: bool = False,
     ) -> Iterator[LogLine]:
-        """Oldest first.  ``follow`` goes on until the container has exited and the log is drained."""
+        """Oldest first: of those from ``since`` to ``until`` (seconds since the epoch, both within) and of ``stream``, the last ``tail``.
+
+        ``follow`` goes on until the container has exited and the log is drained, or ``until`` has passed.  Raises NotFound.
+        """
 
     def log_file(self, id: str) -> Path:
         """Where the log is, or will be, for programs that follow it by themselves with :class:`runtime.telemetry.log.Reader`."""

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import verbs
+from runtime.cli import events, verbs
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     logs = verb("logs", verbs.logs, "show a container's log", container=True)
     logs.add_argument("-f", "--follow", action="store_true")
     logs.add_argument("-n", "--tail", type=int)
+    logs.add_argument(
+        "--since", help="a time as 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago: 10m, 2h30m"
+    )
+    logs.add_argument("--until", help="likewise")
+    logs.add_argument("-T", "--timestamps", action="store_true", help="show each line's time")
+    logs.add_argument("--stream", choices=("stdout", "stderr"), help="only this one")
     execute = verb("exec", verbs.exec, "run a further program in a container", container=True)
     execute.add_argument("-i", "--interactive", action="store_true", help="pass standard input on")
     execute.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
@@ -76,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     verb("rm", verbs.rm, "remove a container", several=True).add_argument("-f", "--force", action="store_true")
     verb("inspect", verbs.inspect, "all that is known of a container, as JSON", container=True)
     verb("stats", verbs.stats, "the counters of what runs")
+    happened = verb("events", events.show, "what happened on the node")
+    happened.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    happened.add_argument("--since", help="a time, or how long ago, as logs takes it")
+    happened.add_argument("--until", help="likewise")
+    happened.add_argument("--json", action="store_true", help="an object a line")
+    happened.add_argument("container", nargs="?", help="only of this one, by id or name")
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
     verb("down", verbs.down, "remove every container and network")

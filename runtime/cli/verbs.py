@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
 from runtime.cli import streams
+from runtime.cli.moments import moment
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
 
@@ -115,9 +116,14 @@ def _follow(engine: Engine, id: str) -> None:
             engine.settle(id)
 
 
-def _show(line: LogLine) -> None:
-    end = "" if line.partial else "\n"
-    print(line.text, end=end, file=sys.stderr if line.stream == "stderr" else sys.stdout, flush=True)
+def _show(line: LogLine, *, timestamps: bool = False) -> None:
+    end = "" if line.partial and not timestamps else "\n"
+    print(
+        f"{line.at} {line.text}" if timestamps else line.text,
+        end=end,
+        file=sys.stderr if line.stream == "stderr" else sys.stdout,
+        flush=True,
+    )
 
 
 def ps(engine: Engine, _options: argparse.Namespace) -> int:
@@ -145,8 +151,17 @@ def _table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def logs(engine: Engine, options: argparse.Namespace) -> int:
-    for line in engine.logs(_find(engine, options.container).id, tail=options.tail, follow=options.follow):
-        _show(line)
+    id = _find(engine, options.container).id
+    lines = engine.logs(
+        id,
+        tail=options.tail,
+        since=moment(options.since, "--since"),
+        until=moment(options.until, "--until"),
+        stream=options.stream,
+        follow=options.follow,
+    )
+    for line in lines:
+        _show(line, timestamps=options.timestamps)
     return 0
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from runtime.api import LogLine
 
@@ -170,17 +173,43 @@ def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
     return whole[len(whole) - lines :] if 0 < lines < len(whole) else whole[: max(0, lines)]
 
 
-def read(
-    log: Path, *, last: int | None, since: str | None, follow: bool, ended: Callable[[], bool]
-) -> Iterator[LogLine]:
-    """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines: the ``last`` of those from ``since`` to ``until`` (seconds since the epoch, both within) of ``stream``."""
+
+    last: int | None = None
+    since: float | None = None
+    until: float | None = None
+    stream: Literal["stdout", "stderr"] | None = None
+
+    @property
+    def all(self) -> bool:
+        return (self.since, self.until, self.stream) == (None, None, None)
+
+    def has(self, line: LogLine) -> bool:
+        if self.stream not in {None, line.stream}:
+            return False
+        at = moment(line.at) if self.since is not None or self.until is not None else 0.0
+        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+
+
+def moment(at: str) -> float:
+    """Seconds since the epoch, rounded down to microseconds; 0 for what is no time."""
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def read(log: Path, *, wanted: Wanted, follow: bool, ended: Callable[[], bool]) -> Iterator[LogLine]:
+    """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left, or the wanted time is over."""
     reader = Reader(log)
     try:
-        yield from _parsed(reader.whole() if last is None else reader.last(last), since)
+        yield from _past(reader, wanted)
         while follow:
-            over = ended()
+            over = ended() or (wanted.until is not None and time.time() > wanted.until)
             fresh = reader.fresh()
-            yield from _parsed(fresh, since)
+            yield from _parsed(fresh, wanted)
             if not fresh:
                 if over:
                     return
@@ -189,8 +218,17 @@ def read(
         reader.close()
 
 
-def _parsed(raw: Iterable[bytes], since: str | None) -> Iterator[LogLine]:
+def _past(reader: Reader, wanted: Wanted) -> Iterable[LogLine]:
+    """What is there already.  Whole lines are counted from the end without a look at them, where all are wanted."""
+    if wanted.last is None:
+        return _parsed(reader.whole(), wanted)
+    if wanted.all:
+        return _parsed(reader.last(wanted.last), wanted)
+    return deque(_parsed(reader.whole(), wanted), maxlen=max(0, wanted.last))
+
+
+def _parsed(raw: Iterable[bytes], wanted: Wanted) -> Iterator[LogLine]:
     for line in raw:
         parsed = parse(line)
-        if parsed is not None and (since is None or parsed.at >= since):
+        if parsed is not None and wanted.has(parsed):
             yield parsed

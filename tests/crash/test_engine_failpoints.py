@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import State
+from runtime.api import EventKind, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import POINTS
 from runtime.home import Home
@@ -83,6 +84,15 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     lives = 2 if point.startswith(ENDED) else 1
     readings = {(reading.epoch, reading.started_at) for reading in again.final_readings("cvictim")}
     assert len(readings) == lives, "each start has its final reading, once"
+    assert re.fullmatch("(c(sd)*r)+", life_told(again, "cvictim")), (
+        "each thing that happened is told, once and in order"
+    )
+
+
+def life_told(engine: NativeEngine, id: str) -> str:
+    """The first letters of created, started, died and removed, as they were told."""
+    kinds = (EventKind.CREATED, EventKind.STARTED, EventKind.DIED, EventKind.REMOVED)
+    return "".join(event.kind[0] for event in engine.events.read(subject=id) if event.kind in kinds)
 
 
 def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_path: Path) -> None:

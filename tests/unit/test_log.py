@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.telemetry.log import GENERATIONS, Reader, generation_bytes, keep_previous, parse, read
+from runtime.telemetry.log import GENERATIONS, Reader, Wanted, generation_bytes, keep_previous, parse, read
 
 AT = "2026-11-23T20:00:00.000000001+00:00"
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_replaced_all_the_time_is_kept_and_read(tmp_path: Path) -
     try:
         for _ in range(5000):
             keep_previous(log)
-            list(read(log, last=3, since=None, follow=False, ended=lambda: True))
+            list(read(log, wanted=Wanted(3), follow=False, ended=lambda: True))
     finally:
         flood.kill()
         flood.wait()
@@ -136,15 +136,52 @@ def test_a_short_tail_then_what_follows_once(tmp_path: Path) -> None:
             more.write("lf\n" if log.read_text().endswith("ha") else "")
         return next(over, True)
 
-    found = [one.text for one in read(log, last=3, since=None, follow=True, ended=ended)]
+    found = [one.text for one in read(log, wanted=Wanted(3), follow=True, ended=ended)]
     assert found == ["old 2", "new 0", "new 1", "half"]
 
 
 def test_no_line_of_the_past_is_wanted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line("past"))
-    assert list(read(log, last=0, since=None, follow=False, ended=lambda: True)) == []
+    assert list(read(log, wanted=Wanted(0), follow=False, ended=lambda: True)) == []
 
 
 def test_all_generations_together_stay_within_the_limit() -> None:
     assert generation_bytes(3000) * GENERATIONS <= 3000
+
+
+def written(folder: Path) -> Path:
+    """A line a second from 20:00:00 UTC on, the odd ones on stderr, the third one with another offset."""
+    log = folder / "log"
+    rows = [f"2026-11-23T20:00:0{n}.500000000+00:00 {('stdout', 'stderr')[n % 2]} F {n}\n" for n in range(8)]
+    rows[3] = rows[3].replace("T20:", "T21:").replace("+00:00", "+01:00")
+    log.write_text("".join(rows))
+    return log
+
+
+EIGHT_PM = 1_795_464_000.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Wanted(), "01234567"),
+        (Wanted(since=EIGHT_PM + 3.5), "34567"),
+        (Wanted(until=EIGHT_PM + 3.5), "0123"),
+        (Wanted(since=EIGHT_PM + 2, until=EIGHT_PM + 4), "23"),
+        (Wanted(stream="stderr"), "1357"),
+        (Wanted(2, stream="stdout"), "46"),
+        (Wanted(2, until=EIGHT_PM + 3.5), "23"),
+        (Wanted(0, since=EIGHT_PM), ""),
+        (Wanted(since=EIGHT_PM + 60), ""),
+    ],
+)
+def test_which_lines_are_wanted(tmp_path: Path, wanted: Wanted, expected: str) -> None:
+    log = written(tmp_path)
+    assert "".join(one.text for one in read(log, wanted=wanted, follow=False, ended=lambda: True)) == expected
+
+
+def test_following_ends_with_the_wanted_time(tmp_path: Path) -> None:
+    log = written(tmp_path)
+    wanted = Wanted(until=EIGHT_PM + 1)
+    assert [one.text for one in read(log, wanted=wanted, follow=True, ended=lambda: False)] == ["0"]

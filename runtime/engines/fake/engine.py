@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from runtime import validation
 from runtime.api import (
@@ -21,6 +22,8 @@ from runtime.api import (
     ContainerStatus,
     Counters,
     Credentials,
+    EventKind,
+    Events,
     ExecSession,
     ExecSpec,
     FinalReading,
@@ -46,6 +49,7 @@ from runtime.home import Home, atomic_write
 from runtime.image.recipe import find as find_recipe
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.network.addresses import free_ports, take_ports
+from runtime.telemetry.journal import Journal
 
 COMMANDS = frozenset(
     {"sh", "sleep", "echo", "true", "false", "cat", "exit", "nginx", "redis-server", "python3", "start"}
@@ -63,8 +67,17 @@ class FakeEngine:
         self.misbehaviour = Misbehaviour(self.home.state / "misbehaviour.json")
         self._records = Records(self.home)
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
+        self._journal = Journal(self.home.state / "events")
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def events(self) -> Events:
+        return self._journal
+
+    def _tell(self, kind: EventKind, id: str, **data: str | float) -> None:
+        spec = self._records.spec(id)
+        self._journal.tell(kind, id, tenant=spec.tenant, name=spec.name, data=data)
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -95,7 +108,9 @@ class FakeEngine:
             )
         if "otherarch" in parsed.repository:
             raise ImageUnsuitable("The image is not made for this architecture.", hint="Use another.", field="image")
-        return self.add_image(parsed)
+        image = self.add_image(parsed)
+        self._journal.tell(EventKind.PULLED, image.id, name=reference)
+        return image
 
     def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
         found = find_recipe(recipe)
@@ -154,6 +169,7 @@ class FakeEngine:
         if user is not None:
             raise Conflict("A container uses the image.", hint="Remove the container first.", container=user)
         (self._images / image.id.removeprefix("sha256:")).unlink()
+        self._journal.tell(EventKind.IMAGE_REMOVED, image.id, name=reference)
 
     # lifecycle -------------------------------------------------------------------------------------------
 
@@ -172,6 +188,7 @@ class FakeEngine:
             self.home.container(spec.id).mkdir(parents=True)
             atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))
             self._records.save(spec.id, Record(state=State.CREATED, created_at=time.time()))
+            self._tell(EventKind.CREATED, spec.id)
         return self.inspect(spec.id)
 
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
@@ -195,6 +212,7 @@ class FakeEngine:
             )  # fmt: skip
             self._records.save(id, running)
             self._say(id, f"{' '.join(command)}: started")
+            self._tell(EventKind.STARTED, id, epoch=running.epoch)
         if command[0].rsplit("/", 1)[-1] in {"true", "false", "exit"}:
             code = int(command[1]) if len(command) > 1 else int(command[0].endswith("false"))
             self._end(id, code)
@@ -222,12 +240,15 @@ class FakeEngine:
                 id,
                 record.moved(State.EXITED, pid=None, exit_code=code, finished_at=time.time(), address=None, ports=()),
             )
+            self._tell(EventKind.DIED, id, epoch=record.epoch, exit_code=code)
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         del grace_s
         self._records.spec(id)
         self.misbehaviour.act("stop")
         progress(Step("stop"))
+        if self._records.record(id).state is State.RUNNING:
+            self._tell(EventKind.STOPPED, id)
         self._end(id, 143)
         return self.inspect(id)
 
@@ -235,6 +256,7 @@ class FakeEngine:
         number = validation.signal_number(signal)
         self._running(id)
         self.misbehaviour.act("kill")
+        self._tell(EventKind.KILLED, id, signal=number.name)
         self._end(id, 128 + number)
 
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -250,6 +272,7 @@ class FakeEngine:
                 raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
             self._end(id, 137)
         progress(Step("remove"))
+        self._tell(EventKind.REMOVED, id)
         shutil.rmtree(self.home.container(id), ignore_errors=True)
 
     def settle(self, id: str) -> ContainerStatus:
@@ -286,11 +309,23 @@ class FakeEngine:
         return FakeExec(spec)
 
     def logs(
-        self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+        self,
+        id: str,
+        *,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+        follow: bool = False,
     ) -> Iterator[LogLine]:
         from runtime.telemetry import log
 
-        return log.read(self.log_file(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+        return log.read(
+            self.log_file(id),
+            wanted=log.Wanted(tail, since, until, stream),
+            follow=follow,
+            ended=lambda: self._ended(id),
+        )
 
     def _ended(self, id: str) -> bool:
         return not self._records.exists(id) or self._records.record(id).state is not State.RUNNING

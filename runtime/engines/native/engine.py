@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from runtime import validation
 from runtime.api import (
@@ -17,6 +18,8 @@ from runtime.api import (
     ContainerStatus,
     Counters,
     Credentials,
+    EventKind,
+    Events,
     ExecSession,
     ExecSpec,
     FinalReading,
@@ -37,7 +40,7 @@ from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.refusals import told
 from runtime.engines.native.removal import CRADLE, Removal
 from runtime.engines.native.totals import NativeTotals
-from runtime.errors import Conflict, DeadlineExceeded, NotFound
+from runtime.errors import Conflict, DeadlineExceeded, NotFound, RuntimeFault
 from runtime.home import Home, atomic_write
 from runtime.image.build import build
 from runtime.image.recipe import find as find_recipe
@@ -69,9 +72,17 @@ class NativeEngine:
         self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store)
         self._sampler = Sampler(home)
         self.totals = NativeTotals(home)
+        self._journal = self._lifecycle.journal
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._records.reserve.fill()
+
+    @property
+    def events(self) -> Events:
+        return self._journal
+
+    def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str | float) -> None:
+        self._journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -84,17 +95,25 @@ class NativeEngine:
         confined: bool = False,
         progress: Progress = no_progress,
     ) -> Image:
-        return self.store.pull(
+        image = self.store.pull(
             reference, credentials=credentials, insecure=insecure, confined=confined, progress=progress
         )
+        self._journal.tell(EventKind.PULLED, image.id, name=reference)
+        return image
 
     def load(
         self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
     ) -> tuple[Image, ...]:
-        return self.store.load(archive, reference=reference, progress=progress)
+        images = self.store.load(archive, reference=reference, progress=progress)
+        for image in images:
+            self._journal.tell(EventKind.LOADED, image.id, name=next(iter(image.references), ""))
+        return images
 
     def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
-        return build(find_recipe(recipe), self.store, self.home, progress=progress)
+        image = build(find_recipe(recipe), self.store, self.home, progress=progress)
+        if not self._journal.told(image.id, EventKind.BUILT):  # built earlier: it is only looked up
+            self._journal.tell(EventKind.BUILT, image.id, name=recipe)
+        return image
 
     def image(self, reference: str) -> Image:
         return self.store.image(reference)
@@ -103,7 +122,11 @@ class NativeEngine:
         return self.store.images()
 
     def remove_image(self, reference: str) -> None:
+        id = reference
+        with contextlib.suppress(RuntimeFault):  # a damaged image goes, too
+            id = self.store.image(reference).id
         self.store.remove(reference, in_use=self._user_of)
+        self._journal.tell(EventKind.IMAGE_REMOVED, id, name=reference)
 
     def _user_of(self, image: str) -> str | None:
         return next((id for id, used in self._images_of_containers() if used == image), None)
@@ -154,6 +177,8 @@ class NativeEngine:
             failpoint("create.prepared")
             os.rename(cradle, self.home.container(spec.id))
             undo.pop_all()
+        failpoint("create.renamed")
+        self._tell(EventKind.CREATED, spec)
         return records.status(spec.id, spec, record)
 
     @told()
@@ -185,6 +210,7 @@ class NativeEngine:
             record = self._records.record(id)
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
+            self._tell(EventKind.STOPPED, spec)
             number = validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
             self._end(record, number, spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
@@ -221,6 +247,7 @@ class NativeEngine:
                 process.send(number)
         except ProcessLookupError:
             raise Conflict("The container is not running.", hint="Start it first.") from None
+        self._tell(EventKind.KILLED, self._records.spec(id), signal=number.name)
 
     @told()
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -243,7 +270,7 @@ class NativeEngine:
             progress(Step("remove"))
             self._records.save_end(id, record.moved(State.REMOVING))
             failpoint("remove.marked")
-            self._removal.finish(spec)
+            self._removal.finish(spec, again=record.state is State.REMOVING)
         self._records.reserve.fill()
         if spec.image not in self.store.references().values():
             self.store.gc()  # the container was all that kept it
@@ -287,9 +314,21 @@ class NativeEngine:
         return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, process, spec, group)
 
     def logs(
-        self, id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+        self,
+        id: str,
+        *,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+        follow: bool = False,
     ) -> Iterator[LogLine]:
-        return log.read(self.log_file(id), last=tail, since=since, follow=follow, ended=lambda: self._ended(id))
+        return log.read(
+            self.log_file(id),
+            wanted=log.Wanted(tail, since, until, stream),
+            follow=follow,
+            ended=lambda: self._ended(id),
+        )
 
     def _ended(self, id: str) -> bool:
         try:
@@ -305,8 +344,9 @@ class NativeEngine:
         return self._log(id)
 
     def upkeep(self) -> None:
-        """Called every few seconds by the agent: log generations kept, rules that somebody flushed put back."""
+        """Called every few seconds by the agent: log generations and events kept, rules that somebody flushed put back."""
         self.rotate_logs()
+        self._journal.sync()
         self._networks.restore()
 
     def rotate_logs(self) -> None:

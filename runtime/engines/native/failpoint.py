@@ -8,8 +8,8 @@ import signal
 _CHOSEN = os.environ.get("SLIPWAY_FAILPOINT", "")
 
 POINTS = (
-    "create.claimed", "create.prepared", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
-    "start.attached", "start.started", "settle.stored", "release.deleted", "release.detached", "settle.released", "remove.marked", "remove.renamed",
+    "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
+    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.detached", "settle.released", "settle.saved", "remove.marked", "remove.told", "remove.renamed",
 )  # fmt: skip
 
 

@@ -20,8 +20,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.api import ContainerSpec, FinalReading, Image, Progress, State, Step
-from runtime.engines.native import bundle, choice, oci, options, passwd, program, seccomp, supervisor
+from runtime.api import ContainerSpec, EventKind, FinalReading, Image, Progress, State, Step
+from runtime.engines.native import bundle, choice, oci, options, passwd, program, retelling, seccomp, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.errors import RuntimeFault
@@ -33,6 +33,7 @@ from runtime.network.attach import Endpoint, TenantNetworks
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
 from runtime.telemetry.exits import exit_code
+from runtime.telemetry.journal import Journal
 from runtime.telemetry.sampler import read_once
 
 EXIT_FILE_DEADLINE_S = 5.0
@@ -52,6 +53,7 @@ class Lifecycle:
         self._networks = networks
         self._snapshots = Snapshots(home)
         self.records = Records(home)
+        self.journal = Journal(home.state / "events")
 
     @property
     def runtime(self) -> oci.Runtime:
@@ -101,6 +103,8 @@ class Lifecycle:
             running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
             self.records.save(id, running)
             undo.pop_all()
+        failpoint("start.saved")
+        self._tell_start(spec, running)
         return running
 
     def _undo_start(self, spec: ContainerSpec, record: Record) -> None:
@@ -125,11 +129,19 @@ class Lifecycle:
         if pid and endpoint and self.runtime.was_started(id):
             started = start_time(pid) if self.runtime.status(id) == "running" else None
             record = self._running(spec, record, pid, started, endpoint, created_at)
+            self.records.save_end(id, record)
+            self._tell_start(spec, record)
         else:
             self.abandon(id, spec.tenant)
             record = record.moved(record.state, starting=False)
-        self.records.save_end(id, record)
+            self.records.save_end(id, record)
         return record
+
+    def _tell_start(self, spec: ContainerSpec, record: Record) -> None:
+        self.journal.tell(
+            EventKind.STARTED, spec.id, tenant=spec.tenant, name=spec.name, at=record.started_at,
+            data={"epoch": record.epoch},
+        )  # fmt: skip
 
     def _running(
         self, spec: ContainerSpec, record: Record, pid: int, pid_started: int | None, endpoint: Endpoint, at: float
@@ -229,6 +241,8 @@ class Lifecycle:
             reason="out of memory" if oom else "" if code is not None else "supervisor lost",
         )
         self.records.save_end(id, exited)
+        failpoint("settle.saved")
+        retelling.tell_end(self.journal, spec, exited)
         supervisor.forget(self._home, id)  # last: until the status is written, the exit code is only there
         return exited
 

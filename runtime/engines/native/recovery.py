@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
-from runtime.engines.native import execs
+from runtime.engines.native import execs, retelling
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
 from runtime.errors import EngineFault, RuntimeFault
@@ -46,6 +46,7 @@ class Recovery:
             else:
                 if outcome:
                     found[outcome].append(id)
+        retelling.retell(self._lifecycle.journal, self._records, self._home)
         return Reconciliation(**{key: tuple(ids) for key, ids in found.items()}, swept=self.sweep())
 
     def _one(self, id: str) -> str | None:
@@ -53,7 +54,7 @@ class Recovery:
             return None
         record, spec = self._records.record(id), self._records.spec(id)
         if record.state is State.REMOVING:
-            self._removal.finish(spec)
+            self._removal.finish(spec, again=True)
             return "removed"
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from runtime.api import ContainerSpec
+from runtime.api import ContainerSpec, EventKind
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.home import Home
@@ -25,9 +25,13 @@ class Removal:
         """The names that a tenant's containers have."""
         return Claims(self._home.state / "names" / tenant)
 
-    def finish(self, spec: ContainerSpec) -> None:
-        """The caller holds the lock and has marked the container; its process is gone."""
+    def finish(self, spec: ContainerSpec, *, again: bool) -> None:
+        """The caller holds the lock and has marked the container; its process is gone.  ``again``: somebody had begun it."""
         self._lifecycle.abandon(spec.id, spec.tenant)
+        journal = self._lifecycle.journal
+        if not again or not journal.told(spec.id, EventKind.REMOVED):
+            journal.tell(EventKind.REMOVED, spec.id, tenant=spec.tenant, name=spec.name)
+        failpoint("remove.told")
         grave = self._home.containers / f"{GRAVE}{spec.id}"
         os.rename(self._home.container(spec.id), grave)
         failpoint("remove.renamed")
