@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, ExecSpec, Image, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
+from runtime.validation_life import check_life
 from runtime.validation_options import check_options
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -64,6 +65,7 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field="stop_grace_s")
     _check_limits(spec)
     check_options(spec)
+    check_life(spec)
     _check_ports(spec)
 
 

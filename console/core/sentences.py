@@ -369,4 +369,11 @@ SENTENCES = (
     _("sends us on to an address that is not safe"),
     _("what comes before the first '/' is not a registry's host name"),
     _("what follows ':' is not a tag"),
+    _("%(mode)s is not a restart policy."),
+    _("Use no, on-failure, always or unless-stopped."),
+    _("Only the restart policy on-failure counts its retries."),
+    _("Leave them out."),
+    _("The retries are not from 1 to 1000000."),
+    _("Leave them out for no end."),
+    _("the node was restarted"),
 )

@@ -10,6 +10,8 @@ States of a container::
     (none) --create--> created --start--> running --exit, stop, kill--> exited --start--> running
     created, exited --remove--> (none);  running --remove(force)--> (none);  anything --reconcile--> what is true
 
+A restart policy adds to ``exited`` the moment of the next start: ``restart_at`` of the status.
+
 ``created``   spec and writable layer exist; no process, cgroup, address or published port.
 ``running``   the process is alive.
 ``exited``    the process ended, its final counters are stored, nothing of it is left in the kernel: no cgroup, mount,
@@ -29,6 +31,7 @@ from runtime.api.engine import (
 )
 from runtime.api.events import Event, EventKind, Events
 from runtime.api.options import Tmpfs, Ulimit
+from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
 from runtime.api.spec import (
     ANY_ADDRESS,
     ID_PATTERN,
@@ -57,6 +60,7 @@ from runtime.api.totals import TenantTotal, Totals
 __all__ = [
     "ANY_ADDRESS",
     "ID_PATTERN",
+    "RESTART_MODES",
     "Capability",
     "ContainerSpec",
     "ContainerStatus",
@@ -80,6 +84,9 @@ __all__ = [
     "Progress",
     "Protocol_",
     "Reconciliation",
+    "RestartMode",
+    "RestartPolicy",
+    "Restarts",
     "State",
     "Step",
     "TenantTotal",

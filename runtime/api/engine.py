@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from runtime.api.events import Events
+from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
 from runtime.api.status import (
     ContainerStatus,
@@ -31,6 +32,7 @@ class Capability(enum.StrEnum):
     ISOLATION_REPORT = "isolation_report"
     TENANT_TOTALS = "tenant_totals"
     EVENTS = "events"
+    RESTART_POLICIES = "restart_policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,10 @@ class Engine(Protocol):
     @property
     def events(self) -> Events:
         """What happened on the node."""
+
+    @property
+    def restarts(self) -> Restarts:
+        """What restart policies have decided."""
 
     # images ------------------------------------------------------------------------------------------
 
@@ -215,7 +221,8 @@ class Engine(Protocol):
     def reconcile(self) -> Reconciliation:
         """Compare what should be with what is, after a crash, an upgrade or a reboot.
 
-        Adopts what runs, settles what ended, finishes removals, sweeps leftovers that carry this engine's instance name.
+        Adopts what runs, settles what ended, finishes removals, starts what restart policies want started by now, sweeps
+        leftovers that carry this engine's instance name.
         Never kills on ambiguous evidence.
         """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime.api.options import Tmpfs, Ulimit
+from runtime.api.restart import RestartPolicy
 
 Protocol_ = Literal["tcp", "udp"]
 
@@ -85,6 +86,7 @@ class ContainerSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """Kernel settings of the container's own namespaces: ``net.core.somaxconn``."""
     tmpfs: tuple[Tmpfs, ...] = ()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,10 @@ class ContainerStatus:
     """As published; every host_port is set while it runs."""
     epoch: int = 0
     """How many times it was started; counters begin anew with each."""
+    restart_at: float | None = None
+    """When its restart policy starts it again, seconds since the epoch; None when it does not."""
+    restarts: int = 0
+    """How often the policy has done that since somebody started it."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -175,5 +179,7 @@ class Reconciliation:
     """Removals that had been begun and are finished now."""
     failed: tuple[str, ...] = ()
     """Containers that could not be put right, each as ``id: why``; the others were, and the next call tries these again."""
+    restarted: tuple[str, ...] = ()
+    """Containers that their restart policies have started again."""
     swept: tuple[str, ...] = ()
     """Leftovers without a container, each as ``kind:name`` (mount, cgroup, interface, address, port, folder)."""

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import events, verbs
+from runtime.cli import events, verbs, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--memory", type=int, default=256, help="MiB")
     run.add_argument("--cpus", type=float, default=1.0)
     run.add_argument("--pids", type=int, default=256)
+    run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
     run.add_argument("image")
     run.add_argument("command", nargs=argparse.REMAINDER)
     verb("ps", verbs.ps, "list containers")
@@ -90,5 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     happened.add_argument("container", nargs="?", help="only of this one, by id or name")
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
+    verb("watch", watching.watch, "stay, and start again what restart policies want started")
     verb("down", verbs.down, "remove every container and network")
     return parser

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
-from runtime.cli import streams
+from runtime.cli import streams, watching
 from runtime.cli.moments import moment
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
@@ -89,6 +89,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
         limits=Limits(options.memory * MIB, _millis(options.cpus), options.pids),
         ports=tuple(_port(text) for text in options.publish),
+        restart=watching.policy(options.restart),
     )
     engine.create(spec)
     try:

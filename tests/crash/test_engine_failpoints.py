@@ -44,6 +44,26 @@ BRIEF = LIFE.replace('("sleep", "100000")', '("sh", "-c", "echo once; exit 7")')
 HUNGRY = LIFE.replace('("sleep", "100000")', '("sh", "-c", "x=a; while :; do x=$x$x; done")').replace(
     'engine.stop("cvictim", grace_s=0)', 'import time\nwhile not engine.settle("cvictim").exit_code: time.sleep(0.05)'
 )
+KEPT = (
+    LIFE.replace("32),", '32), restart=RestartPolicy("always"),')
+    .replace("import ContainerSpec,", "import ContainerSpec, RestartPolicy, State,")
+    .split("engine.stop")[0]
+)
+FALLEN = (
+    KEPT
+    + """
+import time
+engine.kill("cvictim", "SIGUSR1")
+while engine.settle("cvictim").state is State.RUNNING: time.sleep(0.02)
+"""
+)
+PICKED_UP = """
+import time
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+engine = NativeEngine(Home.from_environment())
+while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
+"""
 ENDED = ("settle", "release", "remove")
 SOURCE = Path(__file__).parents[2]
 
@@ -60,7 +80,7 @@ def engine(place: Place) -> Iterator[NativeEngine]:
         assert not getattr(left, kind), f"{kind} left behind"
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("restart")])
 def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> None:
     steady = engine.inspect("csteady")
     environment = {**os.environ, "SLIPWAY_FAILPOINT": point}
@@ -87,6 +107,22 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     assert re.fullmatch("(c(sd)*r)+", life_told(again, "cvictim")), (
         "each thing that happened is told, once and in order"
     )
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("restart", "start"))])
+def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, point: str) -> None:
+    subprocess.run([sys.executable, "-c", FALLEN], check=True, cwd=SOURCE)
+    died = subprocess.run(
+        [sys.executable, "-c", PICKED_UP], env={**os.environ, "SLIPWAY_FAILPOINT": point}, check=False, cwd=SOURCE
+    )
+    assert died.returncode == -signal.SIGKILL
+    found = NativeEngine(engine.home).reconcile()
+    assert "cvictim" in {*found.restarted, *found.adopted}
+    status = engine.inspect("cvictim")
+    assert (status.state, status.epoch, status.restarts, status.restart_at) == (State.RUNNING, 2, 1, None)
+    engine.remove("cvictim", force=True)
+    assert life_told(engine, "cvictim") == "csdsdr"
+    assert [reading.epoch for reading in engine.final_readings("cvictim")] == [1, 2]
 
 
 def life_told(engine: NativeEngine, id: str) -> str:

@@ -12,7 +12,9 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Literal
 
 from runtime import validation
@@ -35,15 +37,19 @@ from runtime.api import (
     NamespaceIds,
     Progress,
     Reconciliation,
+    Restarts,
     State,
     Step,
     no_progress,
 )
+from runtime.engines import restarting
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.misbehaviour import Misbehaviour
+from runtime.engines.fake.restarts import FakeRestarts
 from runtime.engines.fake.totals import FakeTotals
 from runtime.engines.native import records
 from runtime.engines.native.records import Record, Records, boot_id
+from runtime.engines.native.retelling import tell_wait
 from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
 from runtime.home import Home, atomic_write
 from runtime.image.recipe import find as find_recipe
@@ -68,6 +74,7 @@ class FakeEngine:
         self._records = Records(self.home)
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
         self._journal = Journal(self.home.state / "events")
+        self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -192,6 +199,9 @@ class FakeEngine:
         return self.inspect(spec.id)
 
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
+        return self._start(id, by_policy=False, progress=progress)
+
+    def _start(self, id: str, *, by_policy: bool, progress: Progress = no_progress) -> ContainerStatus:
         spec = self._records.spec(id)
         self.misbehaviour.act("start")
         progress(Step("start"))
@@ -209,10 +219,12 @@ class FakeEngine:
             running = record.moved(
                 State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=ports,
                 oom_killed=False, reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
+                stopped=False, restart_at=None, restarts=record.restarts + 1 if by_policy else 0,
+                failures=record.failures if by_policy else 0,
             )  # fmt: skip
             self._records.save(id, running)
             self._say(id, f"{' '.join(command)}: started")
-            self._tell(EventKind.STARTED, id, epoch=running.epoch)
+            self._tell(EventKind.STARTED, id, epoch=running.epoch, **({"by": "policy"} if by_policy else {}))
         if command[0].rsplit("/", 1)[-1] in {"true", "false", "exit"}:
             code = int(command[1]) if len(command) > 1 else int(command[0].endswith("false"))
             self._end(id, code)
@@ -236,11 +248,18 @@ class FakeEngine:
             )  # fmt: skip
             self.totals.add(spec.tenant, counters.cpu_ns or 0)
             free_ports(self.home, record.ports, id)
-            self._records.save(
-                id,
-                record.moved(State.EXITED, pid=None, exit_code=code, finished_at=time.time(), address=None, ports=()),
+            now = time.time()
+            past = restarting.Past(
+                record.stopped, code, False, now - (record.started_at or now), record.restarts, record.failures
             )
+            decision = restarting.decide(spec.restart, past)
+            exited = record.moved(
+                State.EXITED, pid=None, exit_code=code, finished_at=now, address=None, ports=(), failures=decision.failures,
+                restart_at=None if decision.wait_s is None else now + decision.wait_s,
+            )  # fmt: skip
+            self._records.save(id, exited)
             self._tell(EventKind.DIED, id, epoch=record.epoch, exit_code=code)
+            tell_wait(self._journal, spec, exited, now)
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         del grace_s
@@ -249,14 +268,23 @@ class FakeEngine:
         progress(Step("stop"))
         if self._records.record(id).state is State.RUNNING:
             self._tell(EventKind.STOPPED, id)
+        self._ask_to_end(id)
         self._end(id, 143)
         return self.inspect(id)
+
+    def _ask_to_end(self, id: str) -> None:
+        with self.home.lock("all"):
+            record = self._records.record(id)
+            if record.state in {State.RUNNING, State.EXITED}:
+                self._records.save(id, record.moved(record.state, stopped=True, restart_at=None))
 
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         number = validation.signal_number(signal)
         self._running(id)
         self.misbehaviour.act("kill")
         self._tell(EventKind.KILLED, id, signal=number.name)
+        if number in {SIGKILL, SIGTERM}:
+            self._ask_to_end(id)
         self._end(id, 128 + number)
 
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -400,7 +428,9 @@ class FakeEngine:
     # the node --------------------------------------------------------------------------------------------
 
     def reconcile(self) -> Reconciliation:
-        return Reconciliation(adopted=tuple(status.id for status in self.list() if status.state is State.RUNNING))
+        adopted = tuple(status.id for status in self.list() if status.state is State.RUNNING)
+        made = [self.restarts.carry_out(id) for id in self.restarts.waiting()]
+        return Reconciliation(adopted=adopted, restarted=tuple(status.id for status in made if status is not None))
 
     def teardown(self) -> None:
         for id in self._records.ids():

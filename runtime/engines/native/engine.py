@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +31,7 @@ from runtime.api import (
     LogLine,
     Progress,
     Reconciliation,
+    Restarts,
     State,
     Step,
     no_progress,
@@ -39,6 +43,7 @@ from runtime.engines.native.records import Record
 from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.refusals import told
 from runtime.engines.native.removal import CRADLE, Removal
+from runtime.engines.native.restarts import NativeRestarts
 from runtime.engines.native.totals import NativeTotals
 from runtime.errors import Conflict, DeadlineExceeded, NotFound, RuntimeFault
 from runtime.home import Home, atomic_write
@@ -53,9 +58,14 @@ from runtime.telemetry import log
 from runtime.telemetry.sampler import Sampler
 
 KILL_DEADLINE_S = 10.0
+RESTARTS_AT_ONCE = 4
+_KILL = signal.SIGKILL
 RUN_FOLDERS = (
     "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports",
 )  # fmt: skip
+
+
+logger = logging.getLogger(__name__)
 
 
 class NativeEngine:
@@ -73,6 +83,7 @@ class NativeEngine:
         self._sampler = Sampler(home)
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
+        self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._records.reserve.fill()
@@ -188,7 +199,8 @@ class NativeEngine:
             if record.state is State.REMOVING:
                 raise Conflict("The container is being removed.", hint="Launch a new one.")
             if record.state is not State.RUNNING:
-                record = self._lifecycle.start(spec, record, progress)
+                anew = record.moved(record.state, stopped=False, restart_at=None, restarts=0, failures=0)
+                record = self._lifecycle.start(spec, anew, progress)
             return records.status(id, spec, record)
 
     def _settled(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -208,12 +220,26 @@ class NativeEngine:
         if record.starting:
             self.settle(id)  # waits for the start
             record = self._records.record(id)
+        record = self._stopped(spec, record)
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
             self._tell(EventKind.STOPPED, spec)
-            number = validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
-            self._end(record, number, spec.stop_grace_s if grace_s is None else grace_s)
+            self._end(record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
+
+    def _stopped(self, spec: ContainerSpec, record: Record) -> Record:
+        """Somebody asks for its end: from here on its restart policy lets it be."""
+        if spec.restart.mode == "no":
+            return record
+        with self.home.lock(spec.id, timeout_s=90):
+            spec, record = self._settled(spec.id)
+            if record.state in {State.RUNNING, State.EXITED}:
+                record = record.moved(record.state, stopped=True, restart_at=None)
+                self._records.save_end(spec.id, record)
+        return record
+
+    def _stop_signal(self, spec: ContainerSpec) -> signal.Signals:
+        return validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
 
     def _image_signal(self, spec: ContainerSpec) -> str | None:
         try:
@@ -241,13 +267,15 @@ class NativeEngine:
     @told()
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         number = validation.signal_number(signal)
-        record = self._running(id)
+        record, spec = self._running(id), self._records.spec(id)
+        if number in {_KILL, self._stop_signal(spec)}:
+            self._stopped(spec, record)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
                 process.send(number)
         except ProcessLookupError:
             raise Conflict("The container is not running.", hint="Start it first.") from None
-        self._tell(EventKind.KILLED, self._records.spec(id), signal=number.name)
+        self._tell(EventKind.KILLED, spec, signal=number.name)
 
     @told()
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -389,10 +417,23 @@ class NativeEngine:
     def reconcile(self) -> Reconciliation:
         found = self._recovery.reconcile()
         self._records.reserve.fill()
-        return found
+        return replace(found, restarted=self._restart_all())
+
+    def _restart_all(self) -> tuple[str, ...]:
+        """What is due, as all that ran is after a reboot."""
+        with ThreadPoolExecutor(RESTARTS_AT_ONCE) as pool:
+            made = tuple(pool.map(self._restart, self.restarts.waiting()))
+        return tuple(status.id for status in made if status is not None and status.state is State.RUNNING)
+
+    def _restart(self, id: str) -> ContainerStatus | None:
+        try:
+            return self.restarts.carry_out(id)
+        except RuntimeFault:  # somebody else holds the container
+            logger.exception("%s could not be started by its restart policy; the next call tries again", id)
+            return None
 
     def teardown(self) -> None:
-        self.reconcile()
+        self._recovery.reconcile()
         for id in self._records.ids():
             self.remove(id, force=True)
         self._recovery.sweep(alive=True)

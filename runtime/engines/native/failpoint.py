@@ -9,7 +9,7 @@ _CHOSEN = os.environ.get("SLIPWAY_FAILPOINT", "")
 
 POINTS = (
     "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
-    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.detached", "settle.released", "settle.saved", "remove.marked", "remove.told", "remove.renamed",
+    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.detached", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
 )  # fmt: skip
 
 

@@ -19,8 +19,10 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from runtime.api import ContainerSpec, EventKind, FinalReading, Image, Progress, State, Step
+from runtime.engines import restarting
 from runtime.engines.native import bundle, choice, oci, options, passwd, program, retelling, seccomp, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
@@ -104,7 +106,7 @@ class Lifecycle:
             self.records.save(id, running)
             undo.pop_all()
         failpoint("start.saved")
-        self._tell_start(spec, running)
+        self._tell_start(spec, running, by_policy=record.restart_at is not None)
         return running
 
     def _undo_start(self, spec: ContainerSpec, record: Record) -> None:
@@ -128,25 +130,29 @@ class Lifecycle:
         endpoint = self._networks.endpoint(id)
         if pid and endpoint and self.runtime.was_started(id):
             started = start_time(pid) if self.runtime.status(id) == "running" else None
+            by_policy = record.restart_at is not None
             record = self._running(spec, record, pid, started, endpoint, created_at)
             self.records.save_end(id, record)
-            self._tell_start(spec, record)
+            self._tell_start(spec, record, by_policy=by_policy)
         else:
             self.abandon(id, spec.tenant)
             record = record.moved(record.state, starting=False)
             self.records.save_end(id, record)
         return record
 
-    def _tell_start(self, spec: ContainerSpec, record: Record) -> None:
+    def _tell_start(self, spec: ContainerSpec, record: Record, *, by_policy: bool) -> None:
         self.journal.tell(
             EventKind.STARTED, spec.id, tenant=spec.tenant, name=spec.name, at=record.started_at,
-            data={"epoch": record.epoch},
+            data={"epoch": record.epoch} | ({"by": "policy"} if by_policy else {}),
         )  # fmt: skip
 
     def _running(
         self, spec: ContainerSpec, record: Record, pid: int, pid_started: int | None, endpoint: Endpoint, at: float
     ) -> Record:
-        """The record of a start that succeeded.  A process that has ended by now is settled by whoever looks next."""
+        """The record of a start that succeeded; its policy's if a restart was waited for.
+
+        A process that has ended by now is settled by whoever looks next.
+        """
         return record.moved(
             State.RUNNING,
             starting=False,
@@ -162,6 +168,8 @@ class Lifecycle:
             address=endpoint.address,
             ports=endpoint.ports,
             epoch=record.epoch + 1,
+            restart_at=None,
+            restarts=record.restarts + (record.restart_at is not None),
         )
 
     def _inode(self, spec: ContainerSpec) -> int:
@@ -228,6 +236,8 @@ class Lifecycle:
         self.release(id, spec.tenant)
         failpoint("settle.released")
         oom = bool(final and final.counters.oom_kills)
+        rebooted = record.boot_id != boot_id()
+        finished_at = final.finished_at if final else time.time()
         exited = record.moved(
             State.EXITED,
             pid=None,
@@ -235,16 +245,35 @@ class Lifecycle:
             starting=False,
             address=None,
             ports=(),
-            finished_at=final.finished_at if final else time.time(),
+            finished_at=finished_at,
             exit_code=code,
             oom_killed=oom,
-            reason="out of memory" if oom else "" if code is not None else "supervisor lost",
+            reason="out of memory"
+            if oom
+            else ""
+            if code is not None
+            else "the node was restarted"
+            if rebooted
+            else "supervisor lost",
+            **self._next_start(spec, record, code, finished_at, rebooted),
         )
         self.records.save_end(id, exited)
         failpoint("settle.saved")
         retelling.tell_end(self.journal, spec, exited)
+        retelling.tell_wait(self.journal, spec, exited, time.time())
         supervisor.forget(self._home, id)  # last: until the status is written, the exit code is only there
         return exited
+
+    @staticmethod
+    def _next_start(
+        spec: ContainerSpec, record: Record, code: int | None, finished_at: float, cut_off: bool
+    ) -> dict[str, Any]:
+        """What the restart policy makes of this end, as fields of the record."""
+        ran_s = finished_at - (record.started_at or finished_at)
+        past = restarting.Past(record.stopped, code, cut_off, ran_s, record.restarts, record.failures)
+        decision = restarting.decide(spec.restart, past)
+        at = None if decision.wait_s is None else time.time() + decision.wait_s
+        return {"restart_at": at, "failures": decision.failures}
 
     def _await_exit_code(self, id: str) -> int | None:
         deadline = time.monotonic() + EXIT_FILE_DEADLINE_S

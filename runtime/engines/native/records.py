@@ -13,7 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.api import ContainerSpec, ContainerStatus, Counters, FinalReading, Limits, Port, State, Tmpfs, Ulimit
+from runtime.api import (
+    ContainerSpec,
+    ContainerStatus,
+    Counters,
+    FinalReading,
+    Limits,
+    Port,
+    RestartPolicy,
+    State,
+    Tmpfs,
+    Ulimit,
+)
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write
 from runtime.storage.reserve import Reserve
@@ -45,6 +56,13 @@ class Record:
     address: str | None = None
     ports: tuple[Port, ...] = ()
     epoch: int = 0
+    stopped: bool = False
+    """Somebody asked for its end, so no restart policy starts it again."""
+    restart_at: float | None = None
+    """While a start is on its way, too, so that a crash in it loses no restart."""
+    restarts: int = 0
+    failures: int = 0
+    """Starts in a row that did not last: how long the next wait is."""
 
     def moved(self, state: State, **changes: Any) -> Record:
         if state not in TRANSITIONS[self.state]:
@@ -52,8 +70,11 @@ class Record:
         return replace(self, state=state, **changes)
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return BOOT_ID.read_text(encoding="ascii").strip()
 
 
 Mark = tuple[tuple[int, int], ...]
@@ -178,6 +199,7 @@ def decode_spec(content: bytes) -> ContainerSpec:
     fields["ports"] = tuple(Port(**port) for port in fields["ports"])
     for name, kind in (("ulimits", Ulimit), ("tmpfs", Tmpfs)):
         fields[name] = tuple(kind(**one) for one in fields.get(name, ()))
+    fields["restart"] = RestartPolicy(**fields.get("restart", {}))
     for name in ("capabilities_add", "capabilities_drop"):
         fields[name] = tuple(fields.get(name, ()))
     return ContainerSpec(**fields)
@@ -200,5 +222,7 @@ def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
         address=record.address,
         ports=record.ports or spec.ports,
         epoch=record.epoch,
+        restart_at=record.restart_at,
+        restarts=record.restarts,
         labels=spec.labels,
     )

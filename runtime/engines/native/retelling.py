@@ -17,6 +17,13 @@ def tell_end(journal: Journal, spec: ContainerSpec, record: Record) -> None:
         journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, at=record.finished_at, data=data)
 
 
+def tell_wait(journal: Journal, spec: ContainerSpec, record: Record, now: float) -> None:
+    """That the restart policy will start it, if it will."""
+    if record.restart_at is not None:
+        data = {"in_s": round(record.restart_at - now, 1), "number": record.restarts + 1}
+        journal.tell(EventKind.RESTARTING, spec.id, tenant=spec.tenant, name=spec.name, data=data)
+
+
 def retell(journal: Journal, records: Records, home: Home) -> None:
     """Each under its container's lock, which whoever tells of it holds; what is older than the oldest event was told once."""
     events = journal.recent()

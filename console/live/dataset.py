@@ -1,0 +1,67 @@
+"""A question to a tenant's data set and its answer, as the views have them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from console.accounts.models import Tenant, User
+from console.core.sentences import told
+from console.live import client
+from console.metering.dataset.files import linked
+
+Row = list[Any]
+
+
+class QueryFailed(Exception):
+    """What DuckDB says of the question, or why it was ended; for a person."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """``rows`` is read once, as it arrives; ``more`` is known after its end.  Reading it raises QueryFailed, AgentUnavailable."""
+
+    columns: list[tuple[str, str]]
+    """Name and DuckDB type of each."""
+    rows: Iterator[Row]
+    more: bool = False
+
+
+@contextlib.contextmanager
+def asked(*, user: User, tenant: Tenant, query: str, most: int) -> Iterator[Answer]:
+    """The caller has authorised the user.  Raises QueryFailed, AgentUnavailable, AgentRefused."""
+    with linked(tenant) as folder:
+        lines = _lines(client.query(user, tenant, {"query": query, "folder": folder, "most": most}))
+        with contextlib.closing(lines):
+            first = next(lines, {"error": "The answer is empty."})
+            answer = Answer([(str(name), str(kind)) for name, kind in _checked(first)["columns"]], iter(()))
+            answer.rows = _rows(lines, answer)
+            yield answer
+
+
+def _rows(lines: Iterator[Any], answer: Answer) -> Iterator[Row]:
+    for line in lines:
+        if isinstance(line, list):
+            yield line
+        else:
+            answer.more = bool(_checked(line).get("more"))
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    if not isinstance(line, dict) or "error" in line:
+        raise QueryFailed(told(str(line["error"])) if isinstance(line, dict) else "")
+    return line
+
+
+def _lines(pieces: Iterator[bytes]) -> Generator[Any]:
+    """Each is JSON.  What an end in mid-line cut off is left out: a line that tells of it follows."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if line:
+                with contextlib.suppress(json.JSONDecodeError):
+                    yield json.loads(line)

@@ -1,0 +1,102 @@
+"""The tables of a tenant as Parquet files, written when they have changed.
+
+``HOME/dataset/<tenant>/`` holds ``<table>.<month>.<mark>.parquet``; the mark says of which rows it is (how many records, which
+rating), so a month that is over is written once.  A question gets a folder of hard links, which no later writing changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from django.db.models import Count
+from django.db.models.functions import TruncMonth
+from django.utils import timezone
+
+from console.accounts.models import Tenant
+from console.metering.dataset.place import folder
+from console.metering.dataset.tables import AT_ONCE, CONTAINERS, COSTS, TABLES, USAGE, Rows, Table
+from console.metering.models import Period, UsageRecord
+from console.metering.months import month_of
+
+ABANDONED_S = 600
+"""A folder of links that is older belongs to a question whose process was killed."""
+EVER = "ever"
+
+
+@contextlib.contextmanager
+def linked(tenant: Tenant) -> Iterator[str]:
+    """The name of a folder with the tables as they are now; gone at the end.  Raises OSError."""
+    home = folder(tenant.id)
+    home.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _sweep(home)
+    name = f"q-{secrets.token_hex(12)}"
+    (home / name).mkdir(mode=0o755)
+    try:
+        for file in refresh(tenant):
+            os.link(file, home / name / file.name)
+        yield name
+    finally:
+        shutil.rmtree(home / name, ignore_errors=True)
+
+
+def refresh(tenant: Tenant) -> list[Path]:
+    """Writes what has changed, takes away what is old; returns the files that are the data set now."""
+    home = folder(tenant.id)
+    wanted = {home / f"{table.name}.{month}.{mark}.parquet": (table, month) for table, month, mark in _wanted(tenant)}
+    for path, (table, month) in wanted.items():
+        if not path.exists():
+            write(table, table.rows(tenant, *_span(month)), path)
+    for old in home.glob("*.parquet"):
+        if old not in wanted:
+            old.unlink(missing_ok=True)
+    return list(wanted)
+
+
+def _wanted(tenant: Tenant) -> Iterator[tuple[Table, str, str]]:
+    months = UsageRecord.objects.filter(tenant=tenant).annotate(month=TruncMonth("window")).values_list("month")
+    for month, count in months.annotate(Count("pk")).order_by("month"):
+        yield USAGE, f"{month:%Y-%m}", str(count)  # records are only ever added
+    for period in Period.objects.of(tenant).exclude(run=None).order_by("starts_at"):
+        yield COSTS, f"{period.starts_at:%Y-%m}", f"{period.run_id}-{period.state}"
+    for table in TABLES:
+        yield table, EVER, str(time.time_ns()) if table is CONTAINERS else "none"
+
+
+def _span(month: str) -> tuple[dt.datetime, dt.datetime]:
+    if month == EVER:  # all of them, or, of the tables that come by month, none: their columns alone
+        now = timezone.now()
+        return now, now
+    return month_of(dt.datetime.fromisoformat(f"{month}-01T00:00:00+00:00"))
+
+
+def write(table: Table, rows: Rows, path: Path) -> None:
+    """A batch in memory at a time; there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    schema = table.schema
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            while batch := list(islice(rows, AT_ONCE)):
+                columns = zip(*batch, strict=True)
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sweep(home: Path) -> None:
+    for left in home.glob("q-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)

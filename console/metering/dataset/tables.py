@@ -1,0 +1,149 @@
+"""The tables of the data set: their columns, what each means, and their rows.
+
+``usage`` and ``costs`` come by calendar month, UTC, so that what is over is written once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import pyarrow as pa
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from console.accounts.models import Tenant
+from console.metering.models import Meter, Period, RatedLine, UsageRecord
+from console.metering.units import SHOWN
+from console.workloads.models import Container
+
+TIME, TEXT, WHOLE, REAL, YES_NO = pa.timestamp("us", tz="UTC"), pa.string(), pa.int64(), pa.float64(), pa.bool_()
+MONEY = pa.decimal128(38, 18)
+DIGITS = Decimal("1e-18")
+AT_ONCE = 5000
+Rows = Iterator[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: pa.DataType
+    means: str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    name: str
+    means: str | Promise
+    columns: tuple[Column, ...]
+    rows: Callable[[Tenant, dt.datetime, dt.datetime], Rows]
+    """Of the hours from the first moment to before the second."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([(column.name, column.type) for column in self.columns])
+
+
+_OF_A_RESOURCE = (
+    Column("id", TEXT, _("the container's id; for a volume or a port its own")),
+    Column("name", TEXT, _("its name at that time")),
+    Column("image", TEXT, _("its image's reference")),
+    Column("kind", TEXT, _("container, port or volume")),
+)
+_UNITS = {meter: (unit, size) for meter, (unit, size) in SHOWN.items()}
+
+
+def _usage(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
+    found = UsageRecord.objects.filter(tenant=tenant, window__gte=start, window__lt=end).order_by("window", "id")
+    fields = (
+        "resource__identity", "resource__name", "resource__image", "resource__kind", "meter", "window", "starts_at",
+        "ends_at", "quantity", "quality",
+    )  # fmt: skip
+    for *resource, meter, window, starts_at, ends_at, quantity, quality in found.values_list(*fields).iterator(AT_ONCE):
+        unit, size = _UNITS[Meter(meter)]
+        yield (*resource, meter, window, starts_at, ends_at, quantity, quantity / size, unit, quality)
+
+
+def _costs(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
+    periods = Period.objects.of(tenant).filter(starts_at__lt=end, ends_at__gt=start).order_by("starts_at")
+    for period in periods.select_related("invoice", "run"):
+        invoice = period.invoice.number if hasattr(period, "invoice") else None
+        found = RatedLine.objects.filter(run__current_of=period).order_by("number")
+        fields = (
+            "resource__identity", "resource__name", "resource__image", "resource__kind", "meter", "window", "sku", "tier",
+            "pricing_quantity", "unit", "unit_price", "cost", "correction",
+        )  # fmt: skip
+        for *facts, quantity, unit, price, cost, correction in found.values_list(*fields).iterator(AT_ONCE):
+            currency = period.run.currency if period.run else ""
+            yield (*facts, _money(quantity), unit, _money(price), _money(cost), currency, invoice, correction)
+
+
+def _money(value: Decimal | None) -> Decimal | None:
+    return None if value is None else value.quantize(DIGITS, ROUND_HALF_EVEN)
+
+
+def _containers(tenant: Tenant, _start: dt.datetime, _end: dt.datetime) -> Rows:
+    fields = (
+        "id", "name", "image_reference", "state", "memory_bytes", "cpu_millis", "created_at", "started_at", "finished_at",
+        "removed_at",
+    )  # fmt: skip
+    for *facts, memory, millis, created, started, finished, removed in (
+        Container.objects.of(tenant).order_by("created_at", "id").values_list(*fields).iterator(AT_ONCE)
+    ):
+        yield (*facts, memory, millis / 1000, created, started, finished, removed)
+
+
+USAGE = Table(
+    "usage",
+    _("What was used, by container, meter and hour: the records that bills are made of."),
+    (
+        *_OF_A_RESOURCE,
+        Column("meter", TEXT, ", ".join(Meter.values)),
+        Column("hour", TIME, _("the hour that it lies in")),
+        Column("starts_at", TIME, ""),
+        Column("ends_at", TIME, ""),
+        Column("quantity", WHOLE, _("in the meter's base unit, exact")),
+        Column("amount", REAL, _("the same in the unit that pages show")),
+        Column("unit", TEXT, _("of the amount")),
+        Column("quality", TEXT, _("exact, integrated, estimated or missing")),
+    ),
+    _usage,
+)
+COSTS = Table(
+    "costs",
+    _("What it costs, by container, meter, hour and tier of the price."),
+    (
+        *_OF_A_RESOURCE,
+        Column("meter", TEXT, ", ".join(Meter.values)),
+        Column("hour", TIME, _("the hour that it lies in")),
+        Column("sku", TEXT, _("the price's name")),
+        Column("tier", TEXT, ""),
+        Column("quantity", MONEY, _("in the price's unit")),
+        Column("unit", TEXT, _("of the price")),
+        Column("unit_price", MONEY, _("null for a correction")),
+        Column("cost", MONEY, _("rounded to 18 digits; an invoice has them all")),
+        Column("currency", TEXT, ""),
+        Column("invoice", TEXT, _("null while the month is open")),
+        Column("correction", YES_NO, _("of a month that was closed before")),
+    ),
+    _costs,
+)
+CONTAINERS = Table(
+    "containers",
+    _("The tenant's containers, also those that were removed."),
+    (
+        *_OF_A_RESOURCE[:3],
+        Column("state", TEXT, ""),
+        Column("memory_bytes", WHOLE, _("its limit")),
+        Column("vcpu", REAL, _("its limit")),
+        Column("created_at", TIME, ""),
+        Column("started_at", TIME, _("its last start")),
+        Column("finished_at", TIME, ""),
+        Column("removed_at", TIME, ""),
+    ),
+    _containers,
+)
+TABLES = (USAGE, COSTS, CONTAINERS)

@@ -1,0 +1,56 @@
+"""``python -m runtime watch``: what the agent does for containers where Slipway itself does not run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+from runtime.api import ContainerStatus, Engine, RestartPolicy, State
+from runtime.errors import InvalidSpec, NotFound
+from runtime.keeper import Keeper
+
+LOOK_EVERY_S = 0.5
+
+
+def policy(text: str) -> RestartPolicy:
+    """``on-failure:3``; the engine judges the words.  Raises InvalidSpec."""
+    mode, _, retries = text.partition(":")
+    if retries and not re.fullmatch(r"\d{1,7}", retries, re.ASCII):
+        raise InvalidSpec(f"{retries!r} is not a number of retries.", hint="Write on-failure:3.", field="--restart")
+    return RestartPolicy(mode, int(retries) if retries else None)  # type: ignore[arg-type]
+
+
+def watch(engine: Engine, _options: argparse.Namespace) -> int:
+    """Until it is told to end: by Ctrl-C or SIGTERM."""
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    keeper = Keeper(engine, _say)
+    engine.reconcile()
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    while not over.wait(LOOK_EVERY_S):
+        settle_ended(engine, keeper)
+    keeper.stop()
+    thread.join()
+    return 0
+
+
+def settle_ended(engine: Engine, keeper: Keeper) -> None:
+    for status in engine.list():
+        if status.state is State.RUNNING and not Path(f"/proc/{status.pid}").exists():
+            try:
+                keeper.note(engine.settle(status.id))
+            except NotFound:
+                continue
+
+
+def _say(status: ContainerStatus) -> None:
+    outcome = (
+        f"started, restart {status.restarts}" if status.state is State.RUNNING else f"not started: {status.reason}"
+    )
+    print(time.strftime("%H:%M:%S"), status.name, outcome, flush=True)

@@ -1,0 +1,140 @@
+"""Restart policies, the same for every engine: who is started again, who is not, and what is told of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from runtime.api import ContainerStatus, Engine, EventKind, RestartPolicy, State
+from runtime.errors import InvalidSpec
+from runtime.keeper import Keeper
+from tests.conformance.test_engine import Make, ended, engine, make, run
+from tests.conftest import patience
+
+__all__ = ["engine", "make"]
+ALWAYS = RestartPolicy("always")
+
+
+@contextmanager
+def keeping(engine: Engine) -> Iterator[list[ContainerStatus]]:
+    """Somebody carries out what is due; yields what has been."""
+    seen: list[ContainerStatus] = []
+    keeper = Keeper(engine, seen.append)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        keeper.stop()
+        thread.join()
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patience(20)
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_ends_is_started_again_when_it_is_due(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=ALWAYS))
+    engine.kill(id, "SIGUSR1")
+    ended(engine, id)
+    waiting = engine.inspect(id)
+    assert waiting.restart_at is not None
+    assert waiting.finished_at is not None
+    assert waiting.restart_at > waiting.finished_at
+    assert engine.restarts.waiting() == {id: waiting.restart_at}
+    until(lambda: time.time() > (waiting.restart_at or 0))
+    status = engine.restarts.carry_out(id)
+    assert status is not None
+    assert (status.state, status.epoch, status.restarts, status.restart_at) == (State.RUNNING, 2, 1, None)
+    assert engine.restarts.carry_out(id) is None, "once"
+    assert [reading.epoch for reading in engine.final_readings(id)] == [1]
+    told = [(event.kind, event.data.get("by")) for event in engine.events.read(subject=id)]
+    assert told[-3:] == [(EventKind.DIED, None), (EventKind.RESTARTING, None), (EventKind.STARTED, "policy")]
+
+
+def test_what_is_not_due_yet_waits(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=ALWAYS, command=("false",)))
+    ended(engine, id)
+    status = engine.inspect(id)
+    while status.restart_at is None or status.restart_at < time.time() + 0.5:
+        engine.restarts.carry_out(id)
+        ended(engine, id)
+        status = engine.inspect(id)
+    assert engine.restarts.carry_out(id) is None
+    assert engine.inspect(id).state is State.EXITED
+
+
+def test_retries_come_to_an_end(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=RestartPolicy("on-failure", 2), command=("false",)))
+    with keeping(engine):
+        until(lambda: engine.settle(id).epoch == 3)
+        ended(engine, id)
+    status = engine.inspect(id)
+    assert (status.restarts, status.restart_at) == (2, None)
+    assert len(engine.final_readings(id)) == 3
+    assert engine.restarts.waiting() == {}
+    assert engine.start(id).restarts == 0, "a person's start begins the count anew"
+
+
+def test_a_success_is_no_failure(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=RestartPolicy("on-failure"), command=("true",)))
+    ended(engine, id)
+    assert engine.inspect(id).restart_at is None
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_somebody_stopped_stays_stopped(engine: Engine, make: Make, how: str) -> None:
+    id = run(engine, make(restart=ALWAYS))
+    engine.stop(id, grace_s=0.2) if how == "stop" else engine.kill(id)
+    ended(engine, id)
+    assert engine.inspect(id).restart_at is None
+    assert engine.reconcile().restarted == ()
+    assert engine.inspect(id).state is State.EXITED
+
+
+def test_a_stop_while_it_waits_is_heeded(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=ALWAYS, command=("false",)))
+    ended(engine, id)
+    assert engine.inspect(id).restart_at is not None
+    assert engine.stop(id).restart_at is None
+    assert engine.restarts.waiting() == {}
+
+
+def test_reconcile_starts_what_is_due(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=ALWAYS))
+    engine.kill(id, "SIGUSR1")
+    ended(engine, id)
+    until(lambda: time.time() > (engine.inspect(id).restart_at or 0))
+    assert engine.reconcile().restarted == (id,)
+    assert engine.inspect(id).state is State.RUNNING
+
+
+def test_who_keeps_tells_what_it_started(engine: Engine, make: Make) -> None:
+    id = run(engine, make(restart=ALWAYS))
+    with keeping(engine) as seen:
+        engine.kill(id, "SIGUSR1")
+        ended(engine, id)
+        until(lambda: bool(seen))
+    assert [(status.id, status.epoch) for status in seen] == [(id, 2)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (RestartPolicy("sometimes"), "restart.mode"),  # type: ignore[arg-type]
+        (RestartPolicy("always", 3), "restart.retries"),
+        (RestartPolicy("on-failure", 0), "restart.retries"),
+        (RestartPolicy("on-failure", -1), "restart.retries"),
+    ],
+)
+def test_a_policy_that_cannot_be(engine: Engine, make: Make, policy: RestartPolicy, field: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        engine.create(make(restart=policy))
+    assert caught.value.field == field

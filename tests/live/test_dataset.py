@@ -1,0 +1,204 @@
+"""Questions in SQL to a tenant's own usage: what they answer, and all that they cannot reach."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.accounts.models import Tenant, User
+from console.live import client
+from console.live.agent import queries
+from console.live.dataset import QueryFailed, asked
+from console.metering.dataset import files
+from console.workloads.models import Container
+from runtime.engines.fake.engine import FakeEngine
+from runtime.home import Home
+from tests.live.agent import agent as running_agent
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(os.geteuid() != 0, reason="root makes the sandbox"),
+]
+
+
+@pytest.fixture(autouse=True)
+def agent(tmp_path: Path, settings: Any) -> Iterator[None]:
+    settings.HOME = tmp_path / "home"
+    settings.AGENT_SOCKET = str(tmp_path / "agent.sock")
+    tmp_path.chmod(0o755)
+    with running_agent(FakeEngine(Home(tmp_path, "tfake")), tmp_path / "agent.sock"):
+        yield
+
+
+def container(tenant: Tenant, name: str) -> Container:
+    return Container.objects.create(
+        tenant=tenant, node="node", name=name, image_reference="i", memory_bytes=64 << 20, cpu_millis=1500
+    )
+
+
+def answered(tenant: Tenant, user: User, query: str, most: int = 1000) -> tuple[list[str], list[list[Any]], bool]:
+    with asked(user=user, tenant=tenant, query=query, most=most) as answer:
+        rows = list(answer.rows)
+        return [name for name, _kind in answer.columns], rows, answer.more
+
+
+def test_a_tenant_asks_its_own_tables_and_no_others(tenant: Tenant, member: User, outsider: User) -> None:
+    container(tenant, "mine")
+    container(outsider.tenants.get(), "theirs")
+    assert answered(tenant, member, "SELECT name, vcpu FROM containers") == (["name", "vcpu"], [["mine", 1.5]], False)
+    assert answered(tenant, member, "SELECT count(*) FROM usage")[1] == [[0]]
+    assert answered(tenant, member, "SELECT sum(cost) FROM costs")[1] == [[None]]
+    container(tenant, "later")
+    assert answered(tenant, member, "SELECT count(*) FROM containers")[1] == [[2]]
+
+
+def test_only_so_many_rows_come_and_it_is_said(tenant: Tenant, member: User) -> None:
+    assert answered(tenant, member, "SELECT * FROM range(10)", most=3) == (["range"], [[0], [1], [2]], True)
+    assert answered(tenant, member, "SELECT * FROM range(3)", most=3) == (["range"], [[0], [1], [2]], False)
+    _columns, rows, more = answered(tenant, member, "SELECT * FROM range(100000)", most=1_000_000)
+    assert (len(rows), rows[-1], more) == (100_000, [99_999], False)
+
+
+def test_each_kind_of_value_is_plain(tenant: Tenant, member: User) -> None:
+    query = """SELECT 1.10::DECIMAL(38,18), TIMESTAMPTZ '2026-01-02 03:04:05+00', NULL, true, 'é',
+               [1, 2], {'a': 1}, 'x'::BLOB, 'NaN'::DOUBLE, DATE '2026-01-02', 170141183460469231731687303715884105727::HUGEINT"""
+    assert answered(tenant, member, query)[1] == [
+        ["1.1", "2026-01-02T03:04:05Z", None, True, "é", [1, 2], {"a": 1}, "78", "nan", "2026-01-02", 2**127 - 1]
+    ]
+
+
+REFUSED = {
+    "another file": "SELECT * FROM read_text('/etc/passwd')",
+    "a file by its name": "SELECT * FROM '/etc/passwd'",
+    "its own program": "SELECT * FROM read_text('/worker.py')",
+    "a way out of the folder": "SELECT * FROM read_text('/data/../worker.py')",
+    "writing": "COPY (SELECT 1) TO '/tmp/x.csv'",
+    "writing beside the data": "COPY (SELECT 1) TO '/data/x.csv'",
+    "another database": "ATTACH '/data/x.db'",
+    "the network": "SELECT * FROM read_csv('http://127.0.0.1:1/x')",
+    "an extension": "INSTALL httpfs",
+    "loading": "LOAD httpfs",
+    "a setting": "SET enable_external_access = true",
+    "a change": "CREATE TABLE x AS SELECT 1",
+    "a pragma": "PRAGMA database_list",
+    "two": "SELECT 1; SELECT 2",
+    "none": "-- nothing",
+    "nonsense": "SELEC 1",
+    "no such table": "SELECT * FROM django_session",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_question_may_not_reach_is_refused(tenant: Tenant, member: User, what: str) -> None:
+    with pytest.raises(QueryFailed) as refused:
+        answered(tenant, member, REFUSED[what])
+    assert str(refused.value)
+    assert "root:" not in str(refused.value)
+
+
+SLOW = (
+    "SELECT count(*) FROM range(100000) a, range(100000) b, range(100000) c WHERE (a.range + b.range) % 7 = c.range % 3"
+)
+
+
+def test_memory_and_time_have_an_end(tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(QueryFailed, match=r"[Mm]emory"):
+        answered(tenant, member, "SELECT list(range) FROM range(1000000000)")
+    monkeypatch.setattr(queries, "FIRST_LINE_S", 1.0)
+    with pytest.raises(QueryFailed, match="takes too long"):
+        answered(tenant, member, SLOW)
+    assert answered(tenant, member, "SELECT 1")[1] == [[1]]  # and the next is answered
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"/worker.py" in _content(path)]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_the_sandbox_has_nothing_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in it when DuckDB is left out of account: nobody, no rights, no network, no file but the system's and the data."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import json, os, socket\n"
+        "status = dict(l.split(':', 1) for l in open('/proc/self/status').read().splitlines() if ':' in l)\n"
+        "def tried(deed):\n"
+        "    try: deed()\n"
+        "    except OSError: return False\n"
+        "    return True\n"
+        "print(json.dumps({'uid': os.getuid(), 'caps': int(status['CapBnd'], 16) | int(status['CapEff'], 16), 'new': status['NoNewPrivs'].strip(),\n"
+        "  'root': sorted(os.listdir('/')), 'data': os.listdir('/data'), 'links': os.listdir('/sys') if os.path.exists('/sys') else [],\n"
+        "  'network': tried(lambda: socket.create_connection(('127.0.0.1', 22), 1)), 'write': tried(lambda: open('/tmp/x', 'w')) or tried(lambda: open('/data/x', 'w')),\n"
+        "  'processes': len([p for p in os.listdir('/proc') if p.isdigit()]), 'environment': sorted(os.environ)}))\n"
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "one.parquet").write_text("x")
+    monkeypatch.setattr(queries, "WORKER", probe)
+
+    async def look() -> dict[str, Any]:
+        import json
+
+        async with queries._sandbox(data) as process:
+            out, error = await process.communicate(b"")
+            assert process.returncode == 0, error.decode()
+            return dict(json.loads(out))
+
+    found = asyncio.run(look())
+    assert (found["uid"], found["caps"], found["new"]) == (65534, 0, "1")
+    assert (found["data"], found["links"]) == (["one.parquet"], [])
+    assert not {"etc", "var", "root", "home", "run", "srv", "work"} & (set(found["root"]) - {"etc"})
+    assert (found["network"], found["write"]) == (False, False)
+    assert found["processes"] <= 3
+    assert set(found["environment"]) <= {"PWD", "LC_CTYPE"}
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ({"query": "", "folder": "q-" + "0" * 24, "most": 1}, "no question"),
+        ({"query": "SELECT 1", "folder": "../other", "most": 1}, "no such data"),
+        ({"query": "SELECT 1", "folder": "q-" + "0" * 24, "most": 1}, "no such data"),
+        ({"query": "x" * 10_001, "folder": "q-" + "0" * 24, "most": 1}, "too long"),
+    ],
+)
+def test_the_agent_takes_no_other_folder(tenant: Tenant, member: User, args: dict[str, Any], why: str) -> None:
+    with pytest.raises(client.AgentRefused, match=why):
+        list(client.query(member, tenant, args))
+
+
+def test_one_at_a_time_of_a_tenant_and_who_leaves_ends_it(
+    tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "WAIT_S", 0.5)
+    with files.linked(tenant) as folder:
+        stream = client.query(member, tenant, {"query": SLOW, "folder": folder, "most": 1})
+        with pytest.raises(client.AgentRefused, match="being answered"):
+            answered(tenant, member, "SELECT 1")
+        stream.close()  # type: ignore[attr-defined]
+        monkeypatch.setattr(queries, "WAIT_S", 5)  # less than the first would take
+        assert answered(tenant, member, "SELECT 1")[1] == [[1]]
+
+
+def test_what_is_over_is_written_once_and_a_crash_leaves_no_folder(tenant: Tenant, tmp_path: Path) -> None:
+    container(tenant, "mine")
+    home = files.folder(tenant.id)
+    with files.linked(tenant) as name:
+        first = {path.name: path.stat().st_ino for path in (home / name).iterdir()}
+    old = home / "q-abandoned"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    with files.linked(tenant) as name:
+        second = {path.name: path.stat().st_ino for path in (home / name).iterdir()}
+        assert [path.name for path in home.glob("q-*")] == [name]
+    kept = {name for name, inode in first.items() if second.get(name) == inode}
+    assert kept == {name for name in first if not name.startswith("containers.")}
+    assert not list(home.glob("q-*"))
+    assert not list(home.glob(".*"))
