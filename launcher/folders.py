@@ -66,6 +66,7 @@ def make_folders(settings: Settings) -> None:
     home.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     _folder(home, "root", "root", 0o755)
     _folder(home / "db", USER, USER, 0o700)
+    _folder(home / "dataset", USER, USER, 0o700)
     _folder(home / "secrets", "root", USER, 0o750)
     _folder(home / "redis", USER, USER, 0o700)
     _folder(home / "static", USER, USER, 0o755)

@@ -52,6 +52,7 @@ RUN: tuple[Package, ...] = (
     ),
     Package("busybox-static", "the first image of the catalog", file="/bin/busybox"),
     Package("mmdebstrap", "makes the catalog's other images from this system's packages", program="mmdebstrap"),
+    Package("bubblewrap", "the sandbox of questions in SQL", program="bwrap"),
     Package("gettext", "compiles the translations", program="msgfmt"),
     Package("ca-certificates", "checks registries' TLS certificates", file="/etc/ssl/certs/ca-certificates.crt"),
 )

@@ -105,12 +105,25 @@ def log_lines(user: User, container: Container) -> Iterator[list[Any]]:
 
     The caller has authorised the user.  Raises AgentUnavailable, AgentRefused, before the first line.
     """
+    connection, stream = _streaming("logs", container.id, user.pk, {"tail": None})
+    return (line for payload in _data(connection, stream) for line in json.loads(payload))
+
+
+def query(user: User, tenant: Tenant, args: Mapping[str, Any]) -> Iterator[bytes]:
+    """The answer to a question to the tenant's data set, in pieces; see :mod:`console.live.agent.queries`.
+
+    The caller has authorised the user.  Raises AgentUnavailable, also in the middle, and AgentRefused before the first piece.
+    """
+    return _data(*_streaming("query", tenant.id, user.pk, args))
+
+
+def _streaming(verb: str, subject: str, user_id: int, args: Mapping[str, Any]) -> tuple[socket.socket, BinaryIO]:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(ANSWER_S)
     try:
         try:
             connection.connect(settings.AGENT_SOCKET)
-            connection.sendall(_request("logs", container.id, user.pk, {"tail": None}))
+            connection.sendall(_request(verb, subject, user_id, args))
             stream = connection.makefile("rb")
             answer = frames.parse_line(stream.readline())
         except (OSError, frames.BadFrame):
@@ -119,17 +132,20 @@ def log_lines(user: User, container: Container) -> Iterator[list[Any]]:
     except BaseException:
         connection.close()
         raise
-    return _lines(connection, stream)
+    return connection, stream
 
 
-def _lines(connection: socket.socket, stream: BinaryIO) -> Iterator[list[Any]]:
+def _data(connection: socket.socket, stream: BinaryIO) -> Iterator[bytes]:
     with connection, stream:
         while True:
-            kind, payload = frames.read_frame_from(stream)
+            try:
+                kind, payload = frames.read_frame_from(stream)
+            except (OSError, frames.BadFrame):
+                raise AgentUnavailable from None
             if kind == frames.END:
                 return
             if kind == frames.DATA:
-                yield from json.loads(payload)
+                yield payload
 
 
 def _request(verb: str, container_id: str, user_id: int, args: Mapping[str, Any] | None) -> bytes:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core import signing
 
 LIFETIME_S = 30
-VERBS = frozenset({"history", "logs", "exec", "isolation", "counters", "ping"})
+VERBS = frozenset({"history", "logs", "exec", "isolation", "counters", "query", "ping"})
 SALT = "slipway.agent.ticket"
 
 
@@ -25,7 +25,7 @@ class BadTicket(Exception):
 class Ticket:
     user: int
     container: str
-    """For ``counters`` a tenant's id: it is of all that the tenant runs."""
+    """For ``counters`` and ``query`` a tenant's id: they are of all that the tenant has."""
     verb: str
     nonce: str
 

@@ -98,6 +98,9 @@ RULES = {
     "usage/metering-error/": Rule(SIGNED_IN),
     "admin/metering-error/": Rule(OF_ADMINS),
     "usage/export.csv": Rule(SIGNED_IN),
+    "usage/sql/": Rule(SIGNED_IN),
+    "usage/sql/answer.csv": Rule(SIGNED_IN, "post"),
+    "usage/sql/answer.json": Rule(SIGNED_IN, "post"),
     "usage/export.json": Rule(SIGNED_IN),
 }
 SOCKETS = {
@@ -114,6 +117,7 @@ AGENT = {
     "isolation": Role.VIEWER,
     "exec": Role.MEMBER,
     "counters": None,
+    "query": Role.VIEWER,
 }
 """The least role of those for whom the web process signs a ticket; ``counters`` is for whoever has a metrics token."""
 

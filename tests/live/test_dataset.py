@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import Sum
+from django.test import Client
 
 from console.accounts.models import Tenant, User
 from console.live import client
 from console.live.agent import queries
 from console.live.dataset import QueryFailed, asked
+from console.metering import services as metering
 from console.metering.dataset import files
+from console.metering.dataset.charting import chart
+from console.metering.models import RatedLine, UsageRecord
+from console.metering.services.rating import rate_period
 from console.workloads.models import Container
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
+from tests.console.test_metering import at as counters
+from tests.console.test_metering import final
+from tests.console.test_metering_bills import CPU, MEMORY, OUT, period, published
 from tests.live.agent import agent as running_agent
 
 pytestmark = [
@@ -144,8 +155,6 @@ def test_the_sandbox_has_nothing_of_the_node(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(queries, "WORKER", probe)
 
     async def look() -> dict[str, Any]:
-        import json
-
         async with queries._sandbox(data) as process:
             out, error = await process.communicate(b"")
             assert process.returncode == 0, error.decode()
@@ -202,3 +211,71 @@ def test_what_is_over_is_written_once_and_a_crash_leaves_no_folder(tenant: Tenan
     assert kept == {name for name in first if not name.startswith("containers.")}
     assert not list(home.glob("q-*"))
     assert not list(home.glob(".*"))
+
+
+def test_the_page_answers_and_refuses_on_the_spot(tenant: Tenant, viewer: User) -> None:
+    container(tenant, "<b>mine</b>")
+    page = Client()
+    page.force_login(viewer)
+    assert (
+        b"answer"
+        not in page.get("/usage/sql/?query=SELECT+name+FROM+containers").content.split(b"<main")[1].split(b"ask")[0]
+    )
+    answer = page.post("/usage/sql/", {"query": "SELECT name, vcpu FROM containers"})
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "&lt;b&gt;mine&lt;/b&gt;" in text
+    assert "<b>mine</b>" not in text
+    assert '"series": [{"label": "vcpu", "values": [1.5]}]' in text
+    refused = page.post("/usage/sql/", {"query": "SELECT nothing FROM containers"})
+    assert (refused.status_code, "nothing" in refused.content.decode()) == (422, True)
+    assert "SELECT nothing FROM containers</textarea>" in refused.content.decode(), "what was written is still there"
+
+
+def test_a_download_has_all_rows(tenant: Tenant, viewer: User) -> None:
+    container(tenant, "=1+1")
+    page = Client()
+    page.force_login(viewer)
+    query = {"query": "SELECT range AS number, '=1+1' AS name FROM range(2500)"}
+    lines = page.post("/usage/sql/answer.csv", query).getvalue().decode().split("\r\n")
+    assert (lines[0], lines[1], lines[2500], len(lines)) == ("number,name", "0,'=1+1", "2499,'=1+1", 2502)
+    found = json.loads(page.post("/usage/sql/answer.json", query).getvalue())
+    assert (len(found), found[-1]) == (2500, {"number": 2499, "name": "=1+1"})
+    refused = page.post("/usage/sql/answer.csv", {"query": "DROP VIEW usage"})
+    assert refused.status_code == 422
+    assert b"one SELECT" in refused.content
+    assert not list(files.folder(tenant.id).glob("q-*"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "drawn"),
+    [
+        ([("day", "TIMESTAMP WITH TIME ZONE"), ("name", "VARCHAR"), ("cost", "DECIMAL(38,18)")],
+         [["2026-01-01T00:00:00Z", "a", "1.5"], ["2026-01-02T00:00:00Z", "b", "2"]],
+         {"labels": ["2026-01-01", "2026-01-02"], "unit": "cost",
+          "series": [{"label": "a", "values": [1.5, 0]}, {"label": "b", "values": [0, 2.0]}]}),
+        ([("name", "VARCHAR"), ("n", "BIGINT"), ("m", "DOUBLE")], [["a", 1, None]],
+         {"labels": ["a"], "unit": "", "series": [{"label": "n", "values": [1.0]}, {"label": "m", "values": [0.0]}]}),
+        ([("n", "BIGINT")], [[1]], None),
+        ([("name", "VARCHAR"), ("other", "VARCHAR")], [["a", "b"]], None),
+        ([("name", "VARCHAR"), ("n", "BIGINT")], [], None),
+    ],
+)  # fmt: skip
+def test_what_can_be_drawn_is_drawn(columns: Any, rows: Any, drawn: Any) -> None:
+    assert chart(columns, rows) == drawn
+
+
+def test_sums_over_the_tables_are_those_of_the_records_and_of_the_rating(tenant: Tenant, member: User) -> None:
+    one = Container.objects.create(
+        tenant=tenant, node="n", name="used", image_reference="i", memory_bytes=1 << 30, cpu_millis=1500
+    )
+    metering.ingest_final(final(one, counters(90_000, cpu_ns=10**12 + 7, net_tx_bytes=3 * 10**9 + 1)))
+    published(CPU, MEMORY, OUT)
+    rate_period(period().pk)
+    for meter, quantity in UsageRecord.objects.values_list("meter").annotate(Sum("quantity")):
+        query = f"SELECT sum(quantity), count(DISTINCT hour) FROM usage WHERE meter = '{meter}' AND id = '{one.id}'"
+        assert answered(tenant, member, query)[1] == [[quantity, 26]]
+    costs = [Decimal(cost) for cost in RatedLine.objects.values_list("cost", flat=True)]
+    [[summed, currency]] = answered(tenant, member, "SELECT sum(cost), any_value(currency) FROM costs")[1]
+    assert (Decimal(summed), currency) == (sum(costs), "EUR")
+    assert sum(costs)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from console.accounts import tokens
 from console.accounts.models import MetricsToken, Tenant, User
 from console.core.errors import Invalid, Missing, NotAllowed
-from console.live.agent.history import History
-from console.live.agent.server import Server
 from console.workloads.models import Container
 from runtime.api import ContainerSpec
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
+from tests.live.agent import agent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,15 +27,8 @@ def engine(tmp_path: Path, settings: object) -> Iterator[FakeEngine]:
     """With an agent in front of it, as the web process finds it."""
     settings.AGENT_SOCKET = str(tmp_path / "agent.sock")  # type: ignore[attr-defined]
     made = FakeEngine(Home(tmp_path, "tfake"))
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(Server(made, History()).listen(tmp_path / "agent.sock"))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield made
-    loop.call_soon_threadsafe(server.close)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with agent(made, tmp_path / "agent.sock"):
+        yield made
 
 
 def running(engine: FakeEngine, tenant: Tenant, name: str) -> Container:

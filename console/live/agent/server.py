@@ -26,6 +26,7 @@ from django.conf import settings
 from console.live import frames
 from console.live.agent.history import History
 from console.live.agent.logs import stream_logs
+from console.live.agent.queries import Queries
 from console.live.agent.terminal import run_terminal
 from console.live.tickets import BadTicket, Ticket, Verifier
 from runtime.api import Engine, State
@@ -43,12 +44,14 @@ class Server:
         self._engine = engine
         self._history = history
         self._verifier = Verifier()
+        self._queries = Queries()
         self._admitted = {0, os.getuid(), *_web_uid()}
         self._verbs: dict[str, Verb] = {
             "ping": self._ping,
             "history": self._send_history,
             "isolation": self._isolation,
             "counters": self._counters,
+            "query": self._query,
             "logs": self._logs,
             "exec": self._exec,
         }
@@ -130,6 +133,11 @@ class Server:
     def _read_counters(self, tenant: str) -> dict[str, dict[str, Any]]:
         ids = [one.id for one in self._engine.list(tenant=tenant) if one.state is State.RUNNING]
         return {id: asdict(counters) for id, counters in self._engine.counters(ids).items()}
+
+    async def _query(
+        self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await self._queries.run(ticket.container, args, reader, writer)
 
     async def _logs(
         self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter

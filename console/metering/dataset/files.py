@@ -24,13 +24,15 @@ from django.utils import timezone
 
 from console.accounts.models import Tenant
 from console.metering.dataset.place import folder
-from console.metering.dataset.tables import AT_ONCE, CONTAINERS, COSTS, TABLES, USAGE, Rows, Table
+from console.metering.dataset.tables import AT_ONCE, CONTAINERS, COSTS, USAGE, Rows, Table
 from console.metering.models import Period, UsageRecord
 from console.metering.months import month_of
 
 ABANDONED_S = 600
 """A folder of links that is older belongs to a question whose process was killed."""
-EVER = "ever"
+ALL = "all"
+NONE = "none"
+"""A file without rows: a table has its columns also before there is anything in it."""
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def refresh(tenant: Tenant) -> list[Path]:
     wanted = {home / f"{table.name}.{month}.{mark}.parquet": (table, month) for table, month, mark in _wanted(tenant)}
     for path, (table, month) in wanted.items():
         if not path.exists():
-            write(table, table.rows(tenant, *_span(month)), path)
+            write(table, _rows(table, tenant, month), path)
     for old in home.glob("*.parquet"):
         if old not in wanted:
             old.unlink(missing_ok=True)
@@ -68,15 +70,16 @@ def _wanted(tenant: Tenant) -> Iterator[tuple[Table, str, str]]:
         yield USAGE, f"{month:%Y-%m}", str(count)  # records are only ever added
     for period in Period.objects.of(tenant).exclude(run=None).order_by("starts_at"):
         yield COSTS, f"{period.starts_at:%Y-%m}", f"{period.run_id}-{period.state}"
-    for table in TABLES:
-        yield table, EVER, str(time.time_ns()) if table is CONTAINERS else "none"
+    for table in (USAGE, COSTS):
+        yield table, NONE, "0"
+    yield CONTAINERS, ALL, str(time.time_ns())
 
 
-def _span(month: str) -> tuple[dt.datetime, dt.datetime]:
-    if month == EVER:  # all of them, or, of the tables that come by month, none: their columns alone
-        now = timezone.now()
-        return now, now
-    return month_of(dt.datetime.fromisoformat(f"{month}-01T00:00:00+00:00"))
+def _rows(table: Table, tenant: Tenant, month: str) -> Rows:
+    if month == NONE:
+        return iter(())
+    start, end = month_of(timezone.now() if month == ALL else dt.datetime.fromisoformat(f"{month}-01T00:00:00+00:00"))
+    return table.rows(tenant, start, end)
 
 
 def write(table: Table, rows: Rows, path: Path) -> None:

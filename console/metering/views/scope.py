@@ -26,7 +26,8 @@ class Scope:
     def pages(self) -> list[tuple[str, str, str]]:
         """Name, what it is called, and where it is."""
         named = {"usage": _("Usage"), "records": _("Records"), "metering-error": _("Metering error")}
-        return [(name, label, self.url(name)) for name, label in named.items()]
+        found = [(name, label, self.url(name)) for name, label in named.items()]
+        return found if self.everybody else [*found, ("sql", "SQL", reverse("metering:sql"))]
 
     def url(self, name: str, **query: object) -> str:
         """Of another page of the same scope, with what of the query is not empty."""

@@ -1,0 +1,52 @@
+"""The picture of an answer, when it has one: a column of names or times, and columns of numbers.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+MOST_BARS, MOST_SERIES = 366, 8
+Column = tuple[str, str]
+
+
+def chart(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
+    """``{"labels", "unit", "series": [{"label", "values"}]}`` as the stacked bars want it; None where nothing can be drawn.
+
+    Label, text, number: a series for each text.  Label and numbers: a series for each column.
+    """
+    if len(columns) < 2 or not rows or _is_number(columns[0]):
+        return None
+    if len(columns) >= 3 and columns[1][1] == "VARCHAR" and _is_number(columns[2]):
+        return _pivoted(columns[2][0], rows)
+    numeric = [at for at, column in enumerate(columns) if _is_number(column)][:MOST_SERIES]
+    if not numeric or len(rows) > MOST_BARS:
+        return None
+    series = [{"label": columns[at][0], "values": [_number(row[at]) for row in rows]} for at in numeric]
+    return {"labels": [_label(row[0]) for row in rows], "unit": "", "series": series}
+
+
+def _pivoted(unit: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
+    labels = {_label(row[0]): None for row in rows}
+    sums: dict[str, dict[str, float]] = {}
+    for label, name, value, *_others in rows:
+        of_one = sums.setdefault(str(name), {})
+        of_one[_label(label)] = of_one.get(_label(label), 0) + _number(value)
+    if len(labels) > MOST_BARS or len(sums) > MOST_SERIES:
+        return None
+    series = [{"label": name, "values": [of_one.get(label, 0) for label in labels]} for name, of_one in sums.items()]
+    return {"labels": list(labels), "unit": unit, "series": series}
+
+
+def _is_number(column: Column) -> bool:
+    return column[1].partition("(")[0] in NUMBERS
+
+
+def _number(value: Any) -> float:
+    """What is no number has no bar."""
+    return float(value) if isinstance(value, int | float) or (isinstance(value, str) and value != "nan") else 0.0
+
+
+def _label(value: Any) -> str:
+    """A midnight is its day."""
+    return "–" if value is None else str(value).removesuffix("T00:00:00Z")
