@@ -9,9 +9,10 @@ import re
 import signal
 from collections.abc import Iterator
 
-from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, ExecSpec, Image, Port
+from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, ExecSpec, Image, Limits, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
 from runtime.validation_life import check_life
+from runtime.validation_limits import check_shares
 from runtime.validation_options import check_options
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -27,12 +28,33 @@ MOST_WORDS = 2**21 - 2**14
 MEMORY_LABEL = "io.slipway.memory-needed"
 
 
-def signal_number(name: str, field: str = "signal") -> signal.Signals:
-    """``SIGTERM``, ``TERM`` or ``15``.  Raises InvalidSpec."""
-    try:
-        return signal.Signals(int(name)) if name.isdigit() else signal.Signals["SIG" + name.upper().removeprefix("SIG")]
-    except (KeyError, ValueError):
-        raise InvalidSpec(f"There is no signal {name!r}.", hint="Use a name such as SIGTERM.", field=field) from None
+SIGNAL = re.compile(r"(?P<number>\d{1,2})|(?:SIG)?(?P<name>[A-Z0-9]+)(?P<more>[+-]\d{1,2})?", re.ASCII)
+
+
+def signal_number(name: str, field: str = "signal") -> int:
+    """``SIGTERM``, ``term``, ``15`` or ``RTMIN+3``; from 1 to 64.  Raises InvalidSpec."""
+    number = _signal(name.upper())
+    if number not in signal.valid_signals():
+        raise InvalidSpec(f"There is no signal {name!r}.", hint="Use a name such as SIGTERM.", field=field)
+    return number
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM``, or ``SIGRTMIN+3``."""
+    known = {int(one): one.name for one in signal.Signals}
+    return known.get(number) or f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def _signal(text: str) -> int:
+    """0: none."""
+    written = SIGNAL.fullmatch(text)
+    if written is None:
+        return 0
+    if written["number"]:
+        return int(written["number"])
+    named = signal.Signals.__members__.get(f"SIG{written['name']}", 0)
+    more = int(written["more"] or 0)
+    return named + more if not more or named + more >= signal.SIGRTMIN else 0
 
 
 @functools.cache
@@ -45,28 +67,36 @@ def check(spec: ContainerSpec) -> None:
     """Raises InvalidSpec or LimitExceeded for the first thing that is wrong."""
     _check_texts(spec)
     for value, field in ((spec.id, "id"), (spec.tenant, "tenant")):
-        if not re.fullmatch(ID_PATTERN, value):
-            raise InvalidSpec(
-                f"{value!r} is not an id.",
-                hint="Use 3 to 32 lower-case letters and digits, a letter first.",
-                field=field,
-            )
+        check_id(value, field)
     for value, field in ((spec.name, "name"), (spec.hostname or "a", "hostname")):
-        if not NAME.fullmatch(value):
-            raise InvalidSpec(
-                f"{value!r} is not a valid name.",
-                hint="Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.",
-                field=field,
-            )
+        check_name(value, field)
     _check_environment(spec)
     if spec.stop_signal is not None:
         signal_number(spec.stop_signal, "stop_signal")
     if not 0 <= spec.stop_grace_s <= 3600:
         raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field="stop_grace_s")
-    _check_limits(spec)
+    check_limits(spec.limits)
     check_options(spec)
     check_life(spec)
     _check_ports(spec)
+
+
+def check_id(value: str, field: str) -> None:
+    """Raises InvalidSpec."""
+    if not re.fullmatch(ID_PATTERN, value):
+        raise InvalidSpec(
+            f"{value!r} is not an id.", hint="Use 3 to 32 lower-case letters and digits, a letter first.", field=field
+        )
+
+
+def check_name(value: str, field: str) -> None:
+    """Raises InvalidSpec."""
+    if not NAME.fullmatch(value):
+        raise InvalidSpec(
+            f"{value!r} is not a valid name.",
+            hint="Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.",
+            field=field,
+        )
 
 
 def check_exec(spec: ExecSpec) -> None:
@@ -114,8 +144,8 @@ def _texts(spec: ContainerSpec | ExecSpec) -> Iterator[tuple[str, str]]:
     yield spec.user or "", "user"
 
 
-def _check_limits(spec: ContainerSpec) -> None:
-    limits = spec.limits
+def check_limits(limits: Limits) -> None:
+    """Raises InvalidSpec or LimitExceeded for the first thing that is wrong."""
     least = (
         (limits.memory_bytes, LEAST_MEMORY, "limits.memory_bytes", "6 MiB of memory"),
         (limits.cpu_millis, LEAST_CPU_MILLIS, "limits.cpu_millis", "0.01 vCPU"),
@@ -134,6 +164,7 @@ def _check_limits(spec: ContainerSpec) -> None:
     for value, maximum, field, words in most:
         if value > maximum:
             raise LimitExceeded(f"The node has only {words}.", hint="Lower the limit.", field=field, most=maximum)
+    check_shares(limits)
 
 
 def _check_ports(spec: ContainerSpec) -> None:

@@ -21,6 +21,7 @@ A restart policy adds to ``exited`` the moment of the next start: ``restart_at``
 
 from __future__ import annotations
 
+from runtime.api.controls import Controls, ProcessRow, TenantLimits
 from runtime.api.engine import (
     Capability,
     Engine,
@@ -53,6 +54,7 @@ from runtime.api.status import (
     LogLine,
     NamespaceIds,
     Reconciliation,
+    Size,
     State,
 )
 from runtime.api.totals import TenantTotal, Totals
@@ -64,6 +66,7 @@ __all__ = [
     "Capability",
     "ContainerSpec",
     "ContainerStatus",
+    "Controls",
     "Counters",
     "Credentials",
     "Engine",
@@ -81,14 +84,17 @@ __all__ = [
     "LogLine",
     "NamespaceIds",
     "Port",
+    "ProcessRow",
     "Progress",
     "Protocol_",
     "Reconciliation",
     "RestartMode",
     "RestartPolicy",
     "Restarts",
+    "Size",
     "State",
     "Step",
+    "TenantLimits",
     "TenantTotal",
     "Tmpfs",
     "Totals",

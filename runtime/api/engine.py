@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+from runtime.api.controls import Controls
 from runtime.api.events import Events
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
@@ -33,6 +34,7 @@ class Capability(enum.StrEnum):
     TENANT_TOTALS = "tenant_totals"
     EVENTS = "events"
     RESTART_POLICIES = "restart_policies"
+    CONTROLS = "controls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,10 @@ class Engine(Protocol):
     def restarts(self) -> Restarts:
         """What restart policies have decided."""
 
+    @property
+    def controls(self) -> Controls:
+        """With :attr:`Capability.CONTROLS`."""
+
     # images ------------------------------------------------------------------------------------------
 
     def pull(
@@ -154,7 +160,10 @@ class Engine(Protocol):
         """Stop signal, up to ``grace_s`` (default: the spec's) for it to end, then SIGKILL.  Not running: returns its status."""
 
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
-        """Send a signal to the container's first process.  Raises Conflict when it is not running, InvalidSpec."""
+        """Send any signal (``SIGTERM``, ``term``, ``15``, ``RTMIN+1``) to the container's first process; its init passes it on.
+
+        Raises Conflict when it is not running, InvalidSpec.
+        """
 
     def restart(
         self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress

@@ -61,6 +61,11 @@ class ContainerStatus:
     exit_code: int | None = None
     """None while it never ran or when its supervisor was lost; 128 + N for signal N."""
     oom_killed: bool = False
+    """It ended by want of memory."""
+    oom_kills: int = 0
+    """How many of its processes the kernel has killed for want of memory since its start; it may live on."""
+    paused: bool = False
+    """It is running, and every process of it is frozen."""
     reason: str = ""
     """Why it is as it is, for a person, when that is not plain from the rest: "out of memory", "supervisor lost"."""
     address: str | None = None
@@ -74,6 +79,9 @@ class ContainerStatus:
     restarts: int = 0
     """How often the policy has done that since somebody started it."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    limits_at_start: Limits = field(default_factory=Limits)
+    """Of this epoch; ``sizes`` tells how they changed since."""
+    sizes: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,16 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """The limits that a running container has had from an instant on."""
+
+    at: float
+    """Wall clock; ``boottime_ns`` measures, as in :class:`Counters`."""
+    boottime_ns: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class FinalReading:
     """The last counters of one epoch, read after the last process ended and before its cgroup went; durable on disk."""
 
@@ -115,7 +133,10 @@ class FinalReading:
     started_at: float
     finished_at: float
     limits: Limits
+    """Those that the epoch began with."""
     counters: Counters
+    sizes: tuple[Size, ...] = ()
+    """The changes of the limits within the epoch, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from runtime.api import Counters
 from runtime.errors import HostUnfit
+from runtime.kernel import freezer
+from runtime.kernel.hierarchy import ROOT as ROOT  # noqa: PLC0414 -- offered here, too
+from runtime.kernel.hierarchy import version as version  # noqa: PLC0414
 
 logger = logging.getLogger(__name__)
 
-ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
 CONTROLLERS_V2 = ("cpu", "cpuset", "memory", "pids", "io")
@@ -33,8 +34,15 @@ LIMIT_FILES_V1 = {
     "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
     "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"),
     "pids": ("pids.max",),
-}
-LIMIT_FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+    "cpuset": ("cpuset.cpus",),
+    "blkio": (
+        "blkio.bfq.weight", "blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device",
+        "blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device",
+    ),
+}  # fmt: skip
+LIMIT_FILES_V2 = (
+    "memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "cpuset.cpus", "io.bfq.weight", "io.weight", "io.max",
+)  # fmt: skip
 ACCOUNTING_GROUP = "slipway-block-accounting"
 HARMLESS_BYTES_PER_SECOND = 2**62
 MOVES_EXPECTED_EVERY_S = 0.004
@@ -43,12 +51,6 @@ KILL_DEADLINE_S = 5.0
 
 GONE = frozenset({errno.ENOENT, errno.ENODEV})
 """What the kernel answers of a cgroup that was removed, by name and by an open file."""
-
-
-@functools.cache
-def version() -> Literal[1, 2]:
-    """2 only where the unified hierarchy is the one that controls memory."""
-    return 2 if (ROOT / "cgroup.controllers").exists() else 1
 
 
 @functools.cache
@@ -107,7 +109,7 @@ class Cgroup:
             raise
 
     def limits(self) -> Mapping[str, str]:
-        """File name -> content."""
+        """File name -> content; without those that say nothing."""
         if version() == 2:
             files = [self._main / name for name in LIMIT_FILES_V2]
         else:
@@ -116,7 +118,8 @@ class Cgroup:
                 for controller, names in LIMIT_FILES_V1.items()
                 for name in names
             ]
-        return {file.name: file.read_text(encoding="ascii").strip() for file in files if file.exists()}
+        found = {file.name: file.read_text(encoding="ascii").strip() for file in files if file.exists()}
+        return {name: text for name, text in found.items() if text}
 
     def oom_kills(self) -> int | None:
         name = "memory.events" if version() == 2 else "memory.oom_control"
@@ -152,6 +155,7 @@ class Cgroup:
             for pid in self.procs():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            freezer.thaw(self.path)  # what is frozen does not die, there
             return
         try:
             os.write(descriptor, b"1")

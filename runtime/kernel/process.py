@@ -65,7 +65,7 @@ class Process:
     def close(self) -> None:
         os.close(self._fd)
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         """A process that has just ended is not an error."""
         try:
             signal.pidfd_send_signal(self._fd, number)

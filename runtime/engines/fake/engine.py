@@ -43,6 +43,7 @@ from runtime.api import (
     no_progress,
 )
 from runtime.engines import restarting
+from runtime.engines.fake.controls import FakeControls
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.misbehaviour import Misbehaviour
 from runtime.engines.fake.restarts import FakeRestarts
@@ -75,6 +76,7 @@ class FakeEngine:
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
         self._journal = Journal(self.home.state / "events")
         self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
+        self._controls = FakeControls(self, self._records)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,6 +87,10 @@ class FakeEngine:
     def _tell(self, kind: EventKind, id: str, **data: str | float) -> None:
         spec = self._records.spec(id)
         self._journal.tell(kind, id, tenant=spec.tenant, name=spec.name, data=data)
+
+    @property
+    def controls(self) -> FakeControls:
+        return self._controls
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -218,9 +224,9 @@ class FakeEngine:
             number = 2 + len([other for other in self.list() if other.state is State.RUNNING])
             running = record.moved(
                 State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=ports,
-                oom_killed=False, reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
                 stopped=False, restart_at=None, restarts=record.restarts + 1 if by_policy else 0,
                 failures=record.failures if by_policy else 0,
+                oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
             )  # fmt: skip
             self._records.save(id, running)
             self._say(id, f"{' '.join(command)}: started")
@@ -243,7 +249,8 @@ class FakeEngine:
             self._records.store_final(
                 FinalReading(
                     container=id, tenant=spec.tenant, epoch=record.epoch, boot_id=record.boot_id, cgroup_inode=1,
-                    started_at=record.started_at or 0, finished_at=time.time(), limits=spec.limits, counters=counters,
+                    started_at=record.started_at or 0, finished_at=time.time(), limits=record.first_limits or spec.limits,
+                    counters=counters, sizes=record.sizes,
                 )
             )  # fmt: skip
             self.totals.add(spec.tenant, counters.cpu_ns or 0)
@@ -255,6 +262,7 @@ class FakeEngine:
             decision = restarting.decide(spec.restart, past)
             exited = record.moved(
                 State.EXITED, pid=None, exit_code=code, finished_at=now, address=None, ports=(), failures=decision.failures,
+                paused=False, oom_killed=bool(record.oom_kills) and code != 0,
                 restart_at=None if decision.wait_s is None else now + decision.wait_s,
             )  # fmt: skip
             self._records.save(id, exited)
@@ -280,11 +288,13 @@ class FakeEngine:
 
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         number = validation.signal_number(signal)
-        self._running(id)
+        paused = self._running(id).paused
         self.misbehaviour.act("kill")
-        self._tell(EventKind.KILLED, id, signal=number.name)
+        self._tell(EventKind.KILLED, id, signal=validation.signal_name(number))
         if number in {SIGKILL, SIGTERM}:
             self._ask_to_end(id)
+        if paused and number != SIGKILL:
+            return  # it waits for the thaw
         self._end(id, 128 + number)
 
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -329,7 +339,8 @@ class FakeEngine:
 
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
         validation.check_exec(spec)
-        self._running(id)
+        if self._running(id).paused:
+            raise Conflict("The container is paused.", hint="Resume it first.")
         if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:
             raise InvalidSpec(
                 f"The image has no command {spec.command[0]!r}.", hint="Check the command.", field="command"
@@ -447,7 +458,13 @@ class FakeEngine:
         self._end(id, code)
         if oom:
             record = self._records.record(id)
-            self._records.save(id, replace(record, oom_killed=True, reason="out of memory"))
+            self._records.save(id, replace(record, oom_killed=True, oom_kills=1, reason="out of memory"))
+
+    def starve(self, id: str) -> None:
+        """The kernel kills a process of it for want of memory; it lives on."""
+        record = self._running(id)
+        reason = "a process of it was killed: out of memory"
+        self._records.save(id, replace(record, oom_kills=record.oom_kills + 1, reason=reason))
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ from runtime.api import ContainerSpec
 from runtime.engines.native import options
 from runtime.engines.native.passwd import Identity
 from runtime.errors import InvalidSpec
+from runtime.kernel import limits
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -20,7 +21,6 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_BYTES = 64 * 2**20
 OPEN_FILES = 65536
-CPU_PERIOD_US = 100_000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDS = 65536
 
@@ -40,6 +40,8 @@ class Host:
     """A process in a user namespace cannot raise its hard limit above the one it was started with."""
     init: Path | None = None
     """The node's init, for containers that have one."""
+    ceiling_millis: int | None = None
+    """The tenant's."""
 
 
 def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
@@ -100,7 +102,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
             "gidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
             "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "user", "cgroup")],
             "cgroupsPath": host.cgroup,
-            "resources": resources(spec, host.cgroup_version),
+            "resources": resources(spec, host.cgroup_version, host.ceiling_millis),
             "sysctl": options.sysctls(spec),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
@@ -109,21 +111,31 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
     }
 
 
-def resources(spec: ContainerSpec, cgroup_version: int) -> dict[str, Any]:
-    """Memory without swap, CPU time by quota and, under contention, by weight, and pids."""
-    memory: dict[str, Any] = {"limit": spec.limits.memory_bytes, "swap": spec.limits.memory_bytes}
-    if cgroup_version == 1:
+def resources(spec: ContainerSpec, cgroup_version: int, ceiling_millis: int | None = None) -> dict[str, Any]:
+    """Memory and swap, CPU time by quota and, under contention, by weight, processors, and pids; the disk's are written later.
+
+    ``ceiling_millis``: the tenant's, which on version 1 no container may be above.
+    """
+    wanted = spec.limits
+    memory: dict[str, Any] = {"limit": wanted.memory_bytes, "swap": wanted.memory_bytes + wanted.swap_bytes}
+    if cgroup_version == 1 and not wanted.swap_bytes:
         memory["swappiness"] = 0
-    return {
+    weight = limits.cpu_weight(wanted)
+    millis = min(wanted.cpu_millis, ceiling_millis or wanted.cpu_millis)
+    cpu: dict[str, Any] = {"quota": limits.quota(millis), "period": limits.CPU_PERIOD_US}
+    made: dict[str, Any] = {
         "devices": [{"allow": False, "access": "rwm"}],
         "memory": memory,
-        "cpu": {
-            "quota": spec.limits.cpu_millis * CPU_PERIOD_US // 1000,
-            "period": CPU_PERIOD_US,
-            "shares": max(2, spec.limits.cpu_millis * 1024 // 1000),
-        },
-        "pids": {"limit": spec.limits.pids},
+        "cpu": cpu,
+        "pids": {"limit": wanted.pids},
     }
+    if wanted.cpuset:
+        cpu["cpus"] = wanted.cpuset
+    if cgroup_version == 1:
+        cpu["shares"] = limits.shares(weight)
+    else:
+        made["unified"] = {"cpu.weight": str(weight)}  # shares would be converted, by each runtime differently
+    return made
 
 
 def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict[str, Any]]:

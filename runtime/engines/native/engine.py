@@ -37,6 +37,7 @@ from runtime.api import (
     no_progress,
 )
 from runtime.engines.native import execs, isolation, passwd, records
+from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
@@ -50,7 +51,7 @@ from runtime.home import Home, atomic_write
 from runtime.image.build import build
 from runtime.image.recipe import find as find_recipe
 from runtime.image.store import ImageStore
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, freezer
 from runtime.kernel.process import Process
 from runtime.network.attach import TenantNetworks
 from runtime.storage.snapshot import Snapshots
@@ -59,7 +60,9 @@ from runtime.telemetry.sampler import Sampler
 
 KILL_DEADLINE_S = 10.0
 RESTARTS_AT_ONCE = 4
-_KILL = signal.SIGKILL
+THAW_EVERY_S = 1.0
+SIGKILL = signal.SIGKILL
+"""Where a parameter is called signal."""
 RUN_FOLDERS = (
     "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports",
 )  # fmt: skip
@@ -84,6 +87,7 @@ class NativeEngine:
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
         self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
+        self._controls = NativeControls(home, self._lifecycle, self._removal, self.store, self._settled)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._records.reserve.fill()
@@ -94,6 +98,10 @@ class NativeEngine:
 
     def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str | float) -> None:
         self._journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)
+
+    @property
+    def controls(self) -> NativeControls:
+        return self._controls
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -155,6 +163,7 @@ class NativeEngine:
     @told()
     def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
         validation.check(spec)
+        self._lifecycle.ceilings.check(spec.limits)
         with self.home.lock(spec.id):
             if self._records.exists(spec.id):
                 if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
@@ -200,7 +209,8 @@ class NativeEngine:
                 raise Conflict("The container is being removed.", hint="Launch a new one.")
             if record.state is not State.RUNNING:
                 anew = record.moved(record.state, stopped=False, restart_at=None, restarts=0, failures=0)
-                record = self._lifecycle.start(spec, anew, progress)
+                with self._lifecycle.ceilings.held(spec.tenant):
+                    record = self._lifecycle.start(spec, anew, progress)
             return records.status(id, spec, record)
 
     def _settled(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -208,6 +218,7 @@ class NativeEngine:
         spec, record = self._records.spec(id), self._records.record(id)
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)
+        spec, record = self._lifecycle.resizing.finish(spec, record)
         if record.state is State.RUNNING and self._lifecycle.ended(record):
             record = self._lifecycle.settle(spec, record)
         return spec, record
@@ -224,7 +235,7 @@ class NativeEngine:
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
             self._tell(EventKind.STOPPED, spec)
-            self._end(record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
+            self._end(spec, record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
 
     def _stopped(self, spec: ContainerSpec, record: Record) -> Record:
@@ -238,7 +249,7 @@ class NativeEngine:
                 self._records.save_end(spec.id, record)
         return record
 
-    def _stop_signal(self, spec: ContainerSpec) -> signal.Signals:
+    def _stop_signal(self, spec: ContainerSpec) -> int:
         return validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
 
     def _image_signal(self, spec: ContainerSpec) -> str | None:
@@ -248,34 +259,48 @@ class NativeEngine:
             return None
         return str(config["StopSignal"]) if config.get("StopSignal") else None
 
-    @staticmethod
-    def _end(record: Record, number: signal.Signals, grace_s: float) -> None:
+    def _end(self, spec: ContainerSpec, record: Record, number: int, grace_s: float) -> None:
         """Signal, wait, SIGKILL, wait.  Raises DeadlineExceeded when even that does not end it (a process stuck in the kernel)."""
+        group = self.home.cgroup(spec.tenant, spec.id)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
                 process.send(number)
-                if process.wait(grace_s):
+                if self._thawed_until_ended(process, group, grace_s):
                     return
                 process.send(signal.SIGKILL)
-                if not process.wait(KILL_DEADLINE_S):
+                if not self._thawed_until_ended(process, group, KILL_DEADLINE_S):
                     raise DeadlineExceeded(
                         "The container does not end, even by SIGKILL.", hint="Look at the node's disk."
                     )
         except ProcessLookupError:
             return
 
+    @staticmethod
+    def _thawed_until_ended(process: Process, group: str, timeout_s: float) -> bool:
+        """Whether it ended; whoever pauses it meanwhile does not keep it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            freezer.thaw(group)
+            left = deadline - time.monotonic()
+            if process.wait(min(left, THAW_EVERY_S)):
+                return True
+            if left <= 0:
+                return False
+
     @told()
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         number = validation.signal_number(signal)
         record, spec = self._running(id), self._records.spec(id)
-        if number in {_KILL, self._stop_signal(spec)}:
+        if number in {SIGKILL, self._stop_signal(spec)}:
             self._stopped(spec, record)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
                 process.send(number)
+                if number == SIGKILL:
+                    freezer.thaw(self.home.cgroup(self._records.spec(id).tenant, id))
         except ProcessLookupError:
             raise Conflict("The container is not running.", hint="Start it first.") from None
-        self._tell(EventKind.KILLED, spec, signal=number.name)
+        self._tell(EventKind.KILLED, spec, signal=validation.signal_name(number))
 
     @told()
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -293,7 +318,7 @@ class NativeEngine:
             if record.state is State.RUNNING:
                 if not force:
                     raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
-                self._end(record, signal.SIGKILL, KILL_DEADLINE_S)
+                self._end(spec, record, signal.SIGKILL, KILL_DEADLINE_S)
                 record = self._lifecycle.settle(spec, record)
             progress(Step("remove"))
             self._records.save_end(id, record.moved(State.REMOVING))
@@ -318,7 +343,8 @@ class NativeEngine:
         return record
 
     def inspect(self, id: str) -> ContainerStatus:
-        return records.status(id, self._records.spec(id), self._records.record(id))
+        spec, record = self._records.spec(id), self._records.record(id)
+        return records.status(id, spec, self._controls.with_kills(spec, record))
 
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
         return tuple(
@@ -333,7 +359,8 @@ class NativeEngine:
     @told()
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
         validation.check_exec(spec)
-        self._running(id)
+        if self._running(id).paused:
+            raise Conflict("The container is paused.", hint="Resume it first.")
         identity = None
         if spec.user:
             identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
@@ -372,9 +399,12 @@ class NativeEngine:
         return self._log(id)
 
     def upkeep(self) -> None:
-        """Called every few seconds by the agent: log generations and events kept, rules that somebody flushed put back."""
+        """Called every few seconds by the agent: log generations and events kept, kills for want of memory written down, rules that
+        somebody flushed put back.
+        """
         self.rotate_logs()
         self._journal.sync()
+        self._controls.note_kills()
         self._networks.restore()
 
     def rotate_logs(self) -> None:

@@ -12,6 +12,12 @@ POINTS = (
     "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.detached", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
 )  # fmt: skip
 
+CONTROLS = (
+    "pause.frozen", "resume.thawed", "update.marked", "update.applied", "update.written", "rename.taken", "rename.written",
+    "tenant.applied",
+)  # fmt: skip
+"""Of the verbs on what runs."""
+
 
 def failpoint(name: str) -> None:
     if _CHOSEN and name == _CHOSEN:

@@ -24,8 +24,10 @@ from typing import Any
 from runtime.api import ContainerSpec, EventKind, FinalReading, Image, Progress, State, Step
 from runtime.engines import restarting
 from runtime.engines.native import bundle, choice, oci, options, passwd, program, retelling, seccomp, supervisor
+from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
+from runtime.engines.native.resizing import Resizing
 from runtime.errors import RuntimeFault
 from runtime.home import Home
 from runtime.image.store import ImageStore
@@ -56,10 +58,16 @@ class Lifecycle:
         self._snapshots = Snapshots(home)
         self.records = Records(home)
         self.journal = Journal(home.state / "events")
+        self.ceilings = Ceilings(home)
+        self.resizing = Resizing(home, self.records, self.ceilings)
 
     @property
     def runtime(self) -> oci.Runtime:
         return choice.choose(self._home)
+
+    def uid_base(self, tenant: str) -> int:
+        """The node's id of root in the tenant's containers."""
+        return self._networks.tenant(tenant).uid_base
 
     # start -----------------------------------------------------------------------------------------------
 
@@ -79,6 +87,7 @@ class Lifecycle:
             failpoint("start.mounted")
             owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
+            self.ceilings.apply(spec.tenant)
             with (
                 cgroup.moves_expected(),
                 supervisor.create(
@@ -93,6 +102,7 @@ class Lifecycle:
                 failpoint("start.creating")
                 pid = creation.pid()
             failpoint("start.created")
+            self.ceilings.limit_disk(spec)
             keep_null_device()
             if not spec.terminal:
                 give_output(pid, owner)
@@ -164,6 +174,10 @@ class Lifecycle:
             finished_at=None,
             exit_code=None,
             oom_killed=False,
+            oom_kills=0,
+            paused=False,
+            first_limits=None,
+            sizes=(),
             reason="",
             address=endpoint.address,
             ports=endpoint.ports,
@@ -200,6 +214,7 @@ class Lifecycle:
             seccomp=seccomp.profile(frozenset(options.capabilities(spec))),
             open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
             init=program.init() if spec.init else None,
+            ceiling_millis=self.ceilings.of(spec.tenant).cpu_millis,
         )
         identity = passwd.resolve(root, user)
         configuration = bundle.configuration(spec, image.config, identity, host)
@@ -235,9 +250,10 @@ class Lifecycle:
         failpoint("settle.stored")
         self.release(id, spec.tenant)
         failpoint("settle.released")
-        oom = bool(final and final.counters.oom_kills)
         rebooted = record.boot_id != boot_id()
         finished_at = final.finished_at if final else time.time()
+        kills = (final.counters.oom_kills if final else None) or record.oom_kills
+        oom = bool(kills) and code != 0
         exited = record.moved(
             State.EXITED,
             pid=None,
@@ -256,6 +272,9 @@ class Lifecycle:
             if rebooted
             else "supervisor lost",
             **self._next_start(spec, record, code, finished_at, rebooted),
+            oom_kills=kills,
+            paused=False,
+            updating=None,
         )
         self.records.save_end(id, exited)
         failpoint("settle.saved")
@@ -306,8 +325,9 @@ class Lifecycle:
             cgroup_inode=record.cgroup_inode,
             started_at=record.started_at or counters.at,
             finished_at=counters.at,
-            limits=spec.limits,
+            limits=record.first_limits or spec.limits,
             counters=counters,
+            sizes=record.sizes,
         )
 
     # release ---------------------------------------------------------------------------------------------

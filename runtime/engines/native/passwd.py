@@ -41,6 +41,12 @@ def _number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
+def names(root: Path) -> dict[int, str]:
+    """The image's own name of each user's number."""
+    rows = [row for row in _rows(root, "passwd") if len(row) >= 3 and _number(row[2])]
+    return {int(row[2]): row[0] for row in reversed(rows)}  # the first of several counts
+
+
 def resolve(root: Path, user: str) -> Identity:
     """``user`` is ``name|uid[:group|gid]``, or empty for root.  Raises InvalidSpec."""
     who, _, group = (user or "0").partition(":")

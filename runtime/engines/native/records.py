@@ -21,6 +21,7 @@ from runtime.api import (
     Limits,
     Port,
     RestartPolicy,
+    Size,
     State,
     Tmpfs,
     Ulimit,
@@ -63,6 +64,14 @@ class Record:
     restarts: int = 0
     failures: int = 0
     """Starts in a row that did not last: how long the next wait is."""
+    paused: bool = False
+    """The freezer's word counts; recovery writes it down here."""
+    oom_kills: int = 0
+    first_limits: Limits | None = None
+    """Of this epoch, once they were changed."""
+    sizes: tuple[Size, ...] = ()
+    updating: Size | None = None
+    """A change of the limits was begun; it is done once the spec has them, and recovery finishes or undoes it."""
 
     def moved(self, state: State, **changes: Any) -> Record:
         if state not in TRANSITIONS[self.state]:
@@ -104,6 +113,9 @@ class Records:
         fields = json.loads(self._read(id, "status.json"))
         fields["state"] = State(fields["state"])
         fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+        fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
+        for name, decode in (("first_limits", lambda one: Limits(**one)), ("updating", _size)):
+            fields[name] = decode(fields[name]) if fields.get(name) else None
         return Record(**fields)
 
     def both(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -126,6 +138,9 @@ class Records:
         for id in ids:
             with contextlib.suppress(NotFound):  # removed in this moment
                 yield self.both(id)
+
+    def save_spec(self, spec: ContainerSpec) -> None:
+        atomic_write(self._home.container(spec.id) / "spec.json", encode_spec(spec))
 
     def save(self, id: str, record: Record) -> None:
         atomic_write(self._home.container(id) / "status.json", encode_record(record))
@@ -168,6 +183,7 @@ class Records:
             return None
         fields["limits"] = Limits(**fields["limits"])
         fields["counters"] = Counters(**fields["counters"])
+        fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
         return FinalReading(**fields)
 
     def _unsettled(self, reading: FinalReading) -> bool:
@@ -179,6 +195,10 @@ class Records:
 
     def forget_final(self, reading: FinalReading) -> None:
         self._final(reading.container, reading.epoch, reading.started_at).unlink(missing_ok=True)
+
+
+def _size(fields: dict[str, Any]) -> Size:
+    return Size(**{**fields, "limits": Limits(**fields["limits"])})
 
 
 def encode_record(record: Record) -> bytes:
@@ -225,4 +245,8 @@ def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
         restart_at=record.restart_at,
         restarts=record.restarts,
         labels=spec.labels,
+        oom_kills=record.oom_kills,
+        paused=record.paused,
+        limits_at_start=record.first_limits or spec.limits,
+        sizes=record.sizes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
@@ -13,7 +14,7 @@ from runtime.engines.native.removal import Removal
 from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
-from runtime.kernel import cgroup, link
+from runtime.kernel import cgroup, freezer, link
 from runtime.network.attach import TenantNetworks
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Recovery:
     def reconcile(self) -> Reconciliation:
         found: dict[str, list[str]] = {"adopted": [], "settled": [], "removed": [], "failed": []}
         self._networks.restore()
+        self._lifecycle.ceilings.restore(self._records)
         for id in self._records.ids():
             try:
                 with self._home.lock(id):
@@ -60,9 +62,13 @@ class Recovery:
             record = self._lifecycle.finish_start(spec, record)
         if record.state is not State.RUNNING:
             return None
+        spec, record = self._lifecycle.resizing.finish(spec, record)
         if self._lifecycle.ended(record):
             self._lifecycle.settle(spec, record)
             return "settled"
+        paused = freezer.frozen(self._home.cgroup(spec.tenant, id))
+        if paused != record.paused:
+            self._records.save(id, replace(record, paused=paused))
         self._networks.ensure(spec.tenant)
         if not link.exists(self._home.veth(id)):
             raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
@@ -76,6 +82,7 @@ class Recovery:
         A container in the making holds its id's lock, so each id is looked at again under its lock before anything goes.
         """
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
+        swept += [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]
         swept += self._images.sweep()
         for folder in (
             self._home.final,
@@ -83,6 +90,7 @@ class Recovery:
             self._home.tenants,
             self._home.images,
             self._home.run / "endpoints",
+            self._lifecycle.ceilings.folder,
         ):
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
         swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]

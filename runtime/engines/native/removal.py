@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from runtime.api import ContainerSpec, EventKind
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
+from runtime.errors import NotFound
 from runtime.home import Home
 from runtime.network.claims import Claims
 from runtime.storage.snapshot import Snapshots
@@ -63,6 +65,24 @@ class Removal:
         for claims in self._all_names():
             for owner, name in claims.holdings():
                 yield owner, f"name:{name}"
+
+    def sweep_names(self, spec_of: Callable[[str], ContainerSpec]) -> tuple[str, ...]:
+        """Names that a renaming cut short left to containers that have another."""
+        swept = []
+        for claims in self._all_names():
+            for owner, name in tuple(claims.holdings()):
+                with contextlib.suppress(NotFound):  # one of no container is swept with all that is its
+                    if spec_of(owner).name != name:
+                        with self._home.lock(owner):
+                            swept += self._free_old(claims, spec_of(owner), name)
+        return tuple(swept)
+
+    @staticmethod
+    def _free_old(claims: Claims, spec: ContainerSpec, name: str) -> list[str]:
+        if spec.name == name or claims.owner(name) != spec.id:
+            return []
+        claims.free(name, spec.id)
+        return [name]
 
     def free_names(self, id: str) -> None:
         for claims in self._all_names():

@@ -47,7 +47,7 @@ class NativeRestarts:
                 return None
             failpoint("restart.due")
             try:
-                with told():
+                with told(), self._lifecycle.ceilings.held(spec.tenant):
                     record = self._lifecycle.start(spec, record, no_progress)
             except RuntimeFault as fault:
                 record = self._failed(spec, record, fault)
