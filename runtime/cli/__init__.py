@@ -10,21 +10,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import events, verbs, watching
+from runtime.cli import controls, events, options, verbs, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     if os.geteuid() != 0:
         print("The runtime needs root: run it with sudo.", file=sys.stderr)
         return 1
-    if options.home:
-        os.environ["SLIPWAY_HOME"] = options.home
+    if chosen.home:
+        os.environ["SLIPWAY_HOME"] = chosen.home
     try:
-        code: int = options.verb(open_engine("native", Home.from_environment()), options)
+        code: int = chosen.verb(open_engine("native", Home.from_environment()), chosen)
     except RuntimeFault as fault:
         print(fault, file=sys.stderr)
         return 1
@@ -55,10 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--name")
     run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
-    run.add_argument("--memory", type=int, default=256, help="MiB")
-    run.add_argument("--cpus", type=float, default=1.0)
-    run.add_argument("--pids", type=int, default=256)
     run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
+    options.add_options(run)
+    options.add_limits(run)
     run.add_argument("image")
     run.add_argument("command", nargs=argparse.REMAINDER)
     verb("ps", verbs.ps, "list containers")
@@ -81,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb("start", verbs.start, "start a stopped container", several=True)
     verb("rm", verbs.rm, "remove a container", several=True).add_argument("-f", "--force", action="store_true")
+    controls.add_verbs(verb)
     verb("inspect", verbs.inspect, "all that is known of a container, as JSON", container=True)
     verb("stats", verbs.stats, "the counters of what runs")
     happened = verb("events", events.show, "what happened on the node")

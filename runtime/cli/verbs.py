@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import re
 import secrets
@@ -16,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
+from runtime.cli import options as written
 from runtime.cli import streams, watching
 from runtime.cli.moments import moment
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
@@ -26,7 +26,7 @@ MIB = 2**20
 FOREVER_S = 10.0**9
 
 
-def _find(engine: Engine, text: str) -> ContainerStatus:
+def find(engine: Engine, text: str) -> ContainerStatus:
     here = engine.list()
     found = [status for status in here if status.id == text] or [status for status in here if status.name == text]
     if not found:
@@ -37,9 +37,9 @@ def _find(engine: Engine, text: str) -> ContainerStatus:
     return found[0]
 
 
-def _all(engine: Engine, texts: Sequence[str]) -> list[str]:
+def all_ids(engine: Engine, texts: Sequence[str]) -> list[str]:
     """Every one is found before anything is done to the first."""
-    return [_find(engine, text).id for text in texts]
+    return [find(engine, text).id for text in texts]
 
 
 def _tell(step: Step) -> None:
@@ -71,13 +71,6 @@ def _port(text: str) -> Port:
     return Port(int(written["inner"]), "udp" if written["protocol"] == "udp" else "tcp", int(outer) if outer else None)
 
 
-def _millis(cpus: float) -> int:
-    """The engine judges the number; what is none is told here."""
-    if not math.isfinite(cpus):
-        raise InvalidSpec(f"{cpus} is not a number of processors.", hint="Give one such as 0.5.", field="--cpus")
-    return round(cpus * 1000)
-
-
 def run(engine: Engine, options: argparse.Namespace) -> int:
     id = "c" + secrets.token_hex(6)
     spec = ContainerSpec(
@@ -85,11 +78,25 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         tenant=TENANT,
         name=options.name or id,
         image=_image(engine, options.image).id,
+        entrypoint=None if options.entrypoint is None else tuple(filter(None, [options.entrypoint])),
         command=tuple(options.command) or None,
         env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
-        limits=Limits(options.memory * MIB, _millis(options.cpus), options.pids),
+        working_dir=options.workdir,
+        user=options.user,
+        hostname=options.hostname,
+        labels=written.pairs(options.label, "--label"),
+        limits=written.limits(options, Limits()),
         ports=tuple(_port(text) for text in options.publish),
         restart=watching.policy(options.restart),
+        read_only=options.read_only,
+        stop_signal=options.stop_signal,
+        stop_grace_s=options.stop_time,
+        init=not options.no_init,
+        ulimits=tuple(map(written.ulimit, options.ulimit)),
+        capabilities_add=tuple(options.cap_add),
+        capabilities_drop=tuple(options.cap_drop),
+        sysctls=written.pairs(options.sysctl, "--sysctl"),
+        tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
     )
     engine.create(spec)
     try:
@@ -135,24 +142,24 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
             (
                 one.id,
                 one.name,
-                str(one.state),
+                "paused" if one.paused else str(one.state),
                 "" if one.exit_code is None else str(one.exit_code),
                 one.address or "",
                 ports,
             )
         )
-    _table(rows)
+    table(rows)
     return 0
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
+def table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def logs(engine: Engine, options: argparse.Namespace) -> int:
-    id = _find(engine, options.container).id
+    id = find(engine, options.container).id
     lines = engine.logs(
         id,
         tail=options.tail,
@@ -170,7 +177,7 @@ def exec(engine: Engine, options: argparse.Namespace) -> int:
     columns, rows = streams.terminal_size()
     command = tuple(options.command) or ("/bin/sh",)
     spec = ExecSpec(command, user=options.user, terminal=options.terminal, columns=columns, rows=rows)
-    session = engine.exec(_find(engine, options.container).id, spec)
+    session = engine.exec(find(engine, options.container).id, spec)
     try:
         if options.terminal:
             streams.interact(session)
@@ -182,25 +189,25 @@ def exec(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def stop(engine: Engine, options: argparse.Namespace) -> int:
-    for id in _all(engine, options.containers):
+    for id in all_ids(engine, options.containers):
         engine.stop(id, grace_s=options.time)
     return 0
 
 
 def start(engine: Engine, options: argparse.Namespace) -> int:
-    for id in _all(engine, options.containers):
+    for id in all_ids(engine, options.containers):
         engine.start(id)
     return 0
 
 
 def rm(engine: Engine, options: argparse.Namespace) -> int:
-    for id in _all(engine, options.containers):
+    for id in all_ids(engine, options.containers):
         engine.remove(id, force=options.force)
     return 0
 
 
 def inspect(engine: Engine, options: argparse.Namespace) -> int:
-    status = _find(engine, options.container)
+    status = find(engine, options.container)
     shown: dict[str, object] = {"status": asdict(status), "spec": asdict(engine.spec(status.id))}
     if status.state is State.RUNNING:
         shown["isolation"] = asdict(engine.isolation(status.id))
@@ -220,7 +227,7 @@ def stats(engine: Engine, _options: argparse.Namespace) -> int:
         figures = (now.pids, now.net_rx_bytes, now.net_tx_bytes, now.block_read_bytes, now.block_write_bytes)
         memory = f"{(now.memory_bytes or 0) / MIB:.1f}"
         rows.append((id, cpu, memory, *("-" if value is None else str(value) for value in figures)))
-    _table(rows)
+    table(rows)
     return 0
 
 
@@ -228,7 +235,7 @@ def images(engine: Engine, _options: argparse.Namespace) -> int:
     rows = [("IMAGE", "ID", "LAYERS", "MiB")]
     for image in engine.images():
         rows += [(name, image.id[7:19], str(len(image.layers)), f"{image.size / MIB:.1f}") for name in image.references]
-    _table(rows)
+    table(rows)
     return 0
 
 

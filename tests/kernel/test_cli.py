@@ -209,3 +209,61 @@ def test_a_name_that_two_tenants_use_is_nobodys_to_remove() -> None:
     assert len(engine.list()) == 2
     assert cli("rm", "ctenant1").returncode == 0
     assert [status.id for status in engine.list()] == ["ctenant2"]
+
+
+def test_options_of_run_are_what_the_container_has() -> None:
+    words = (
+        "-l", "team=blue", "-u", "5", "-w", "/tmp", "--hostname", "inner", "--read-only", "--tmpfs", "/cache:size=1m,mode=700,exec",
+        "--ulimit", "core=0", "--ulimit", "nofile=50:60", "--cap-add", "net_raw", "--cap-drop", "ALL", "--sysctl",
+        "net.core.somaxconn=99", "--stop-signal", "QUIT", "--stop-time", "3", "--swap", "8", "--cpuset", "0", "--cpu-weight", "200",
+        "--entrypoint", "sh", "--memory", "24", "--pids", "9", "--cpus", "0.5",
+    )  # fmt: skip
+    shown = "id -u; pwd; hostname; ulimit -n; cat /proc/sys/net/core/somaxconn; exec sleep 100"
+    made = cli("run", "-d", "--name", "box", *words, "busybox", "-c", shown)
+    assert made.returncode == 0, made.stderr
+    spec = json.loads(cli("inspect", "box").stdout)["spec"]
+    assert (
+        spec["limits"] | {"memory_bytes": 24 << 20, "swap_bytes": 8 << 20, "cpuset": "0", "cpu_weight": 200}
+        == spec["limits"]
+    )
+    assert (spec["limits"]["pids"], spec["limits"]["cpu_millis"], spec["labels"]) == (9, 500, {"team": "blue"})
+    assert (spec["stop_signal"], spec["stop_grace_s"], spec["entrypoint"]) == ("QUIT", 3.0, ["sh"])
+    assert spec["tmpfs"] == [{"path": "/cache", "size_bytes": 1 << 20, "mode": 0o700, "executable": True}]
+    deadline = time.monotonic() + patience(20)
+    while (text := cli("logs", "box").stdout.split()) != ["5", "/tmp", "inner", "50", "99"]:
+        assert time.monotonic() < deadline, text
+
+
+def test_what_runs_is_controlled() -> None:
+    assert cli("run", "-d", "--name", "box", "--memory", "32", "busybox", "sleep", "100").returncode == 0
+    assert cli("pause", "box").returncode == 0
+    assert "paused" in cli("ps").stdout
+    assert "paused" in cli("exec", "box", "true").stderr
+    assert cli("unpause", "box").returncode == 0
+    assert cli("update", "box", "--memory", "48", "--pids", "20").returncode == 0
+    limits = json.loads(cli("inspect", "box").stdout)["spec"]["limits"]
+    assert (limits["memory_bytes"], limits["pids"], limits["cpu_millis"]) == (48 << 20, 20, 1000)
+    assert cli("rename", "box", "crate").returncode == 0
+    assert "sleep 100" in cli("top", "crate").stdout
+    assert cli("tenant", "cli", "--cpus", "0.5", "--pids", "50").returncode == 0
+    assert cli("tenant", "cli", "--pids", "0").stdout.split()[-4:] == ["-", "0.5", "-", "-"]
+    assert cli("wait", "-t", "0.1", "crate").returncode == 1
+    assert cli("restart", "-t", "0", "crate").returncode == 0
+    assert cli("kill", "-s", "USR1", "crate").returncode == 0
+    assert cli("wait", "crate").stdout == f"{128 + signal.SIGUSR1}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label", "x"], "NAME=VALUE"), (["--ulimit", "core"], "not a ulimit"), (["--tmpfs", "/a:what=1"], "not a tmpfs"),
+        (["--tmpfs", "/a:size=big"], "not an amount"), (["--read-bps", "fast"], "not an amount"), (["--cap-add", "SYS_ADMIN"], "SYS_ADMIN"),
+        (["--sysctl", "kernel.panic=1"], "kernel.panic"), (["--cpuset", "99"], "processors"),
+    ],
+)  # fmt: skip
+def test_an_option_outside_the_policy_is_a_sentence(words: list[str], said: str) -> None:
+    done = cli("run", "-d", *words, "busybox", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert cli("ps").stdout.count("\n") == 1

@@ -1,0 +1,109 @@
+"""Verbs of the command line on what runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from runtime.api import Engine, TenantLimits
+from runtime.cli import options as written
+from runtime.cli.verbs import MIB, all_ids, find, table
+
+FOREVER_S = 10.0**9
+Verb = Callable[..., argparse.ArgumentParser]
+"""Makes a parser of a verb: name, function, help, and which containers it takes."""
+
+
+def add_verbs(verb: Verb) -> None:
+    verb("pause", pause, "freeze every process of a container", several=True)
+    verb("unpause", unpause, "let a paused container go on", several=True)
+    verb("kill", kill, "send a signal to a container", several=True).add_argument("-s", "--signal", default="SIGKILL")
+    verb("restart", restart, "stop a container and start it", several=True).add_argument(
+        "-t", "--time", type=float, help="seconds of grace"
+    )
+    verb("wait", wait, "wait for a container's end and print its exit code", several=True).add_argument(
+        "-t", "--time", type=float, help="seconds at most"
+    )
+    verb("top", top, "the processes of a container", container=True)
+    verb("rename", rename, "give a container another name", container=True).add_argument("name")
+    written.add_limits(verb("update", update, "give a container other limits, also while it runs", container=True))
+    ceilings = verb("tenant", tenant, "the ceilings over all containers of a tenant; 0 takes one away")
+    ceilings.add_argument("tenant")
+    ceilings.add_argument("--memory", type=int, help="MiB")
+    ceilings.add_argument("--cpus", type=float)
+    ceilings.add_argument("--cpu-weight", type=int, metavar="1-10000", help="its share of a busy processor")
+    ceilings.add_argument("--pids", type=int)
+
+
+def pause(engine: Engine, options: argparse.Namespace) -> int:
+    for id in all_ids(engine, options.containers):
+        engine.controls.pause(id)
+    return 0
+
+
+def unpause(engine: Engine, options: argparse.Namespace) -> int:
+    for id in all_ids(engine, options.containers):
+        engine.controls.resume(id)
+    return 0
+
+
+def kill(engine: Engine, options: argparse.Namespace) -> int:
+    for id in all_ids(engine, options.containers):
+        engine.kill(id, options.signal)
+    return 0
+
+
+def restart(engine: Engine, options: argparse.Namespace) -> int:
+    for id in all_ids(engine, options.containers):
+        engine.restart(id, grace_s=options.time)
+    return 0
+
+
+def update(engine: Engine, options: argparse.Namespace) -> int:
+    id = find(engine, options.container).id
+    engine.controls.update(id, written.limits(options, engine.spec(id).limits))
+    return 0
+
+
+def rename(engine: Engine, options: argparse.Namespace) -> int:
+    engine.controls.rename(find(engine, options.container).id, options.name)
+    return 0
+
+
+def wait(engine: Engine, options: argparse.Namespace) -> int:
+    """Prints the exit code of each."""
+    for id in all_ids(engine, options.containers):
+        status = engine.controls.wait(id, FOREVER_S if options.time is None else options.time)
+        print("-" if status.exit_code is None else status.exit_code)
+    return 0
+
+
+def top(engine: Engine, options: argparse.Namespace) -> int:
+    rows = [("PID", "NODE PID", "USER", "CPU s", "RSS MiB", "COMMAND")]
+    for one in engine.controls.top(find(engine, options.container).id):
+        cpu, rss = f"{one.cpu_ns / 1e9:.2f}", f"{one.rss_bytes / MIB:.1f}"
+        rows.append((str(one.pid), str(one.node_pid), one.user, cpu, rss, ascii(one.command)[1:-1]))
+    table(rows)
+    return 0
+
+
+def tenant(engine: Engine, options: argparse.Namespace) -> int:
+    """Without options it tells the ceilings; with some it sets these and leaves the others."""
+    limits = engine.controls.tenant_limits(options.tenant)
+    if any(value is not None for value in (options.memory, options.cpus, options.cpu_weight, options.pids)):
+        limits = _ceilings(options, limits)
+        engine.controls.limit_tenant(options.tenant, limits)
+    memory = None if limits.memory_bytes is None else limits.memory_bytes // MIB
+    cpus = None if limits.cpu_millis is None else limits.cpu_millis / 1000
+    shown = (memory, cpus, limits.cpu_weight, limits.pids)
+    table([("MEMORY MiB", "CPUS", "CPU WEIGHT", "PIDS"), tuple("-" if one is None else str(one) for one in shown)])
+    return 0
+
+
+def _ceilings(options: argparse.Namespace, before: TenantLimits) -> TenantLimits:
+    return TenantLimits(
+        written.or_none(None if options.memory is None else options.memory * MIB, before.memory_bytes),
+        written.or_none(None if options.cpus is None else written.millis(options.cpus), before.cpu_millis),
+        written.or_none(options.cpu_weight, before.cpu_weight),
+        written.or_none(options.pids, before.pids),
+    )
