@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpResponse
+from django.http import HttpResponseBase
 from django.urls import URLPattern, path
 
-from console.metering.views import conservation, explorer, exports, records, spending, sql
+from console.metering.views import conservation, explorer, exports, invoices, prices, records, spending, sql
 
 app_name = "metering"
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def both(route: str, view: View, name: str) -> list[URLPattern]:
@@ -28,6 +28,15 @@ urlpatterns = [
     path("usage/sql/answer.csv", sql.download, {"kind": "csv"}, name="sql-csv"),
     path("usage/sql/answer.json", sql.download, {"kind": "json"}, name="sql-json"),
     path("usage/so-far/", spending.so_far, name="so-far"),
+    *both("invoices/", invoices.index, "invoices"),
+    *both("invoices/<str:month>/", invoices.page, "invoice"),
+    *both("invoices/<str:month>/<str:name>", invoices.download, "invoice-download"),
+    path("admin/periods/<int:id>/close/", invoices.close, name="close-period"),
+    path("admin/periods/<int:id>/credit/", invoices.credit, name="give-credit"),
+    path("admin/prices/", prices.index, name="prices"),
+    path("admin/prices/<int:id>/", prices.book, name="price-book"),
+    path("admin/prices/<int:id>/book.json", prices.download, name="price-book-download"),
+    path("admin/prices/<int:id>/<str:verb>/", prices.deed, name="price-book-deed"),
     *both("records/", records.page, "records"),
     *both("metering-error/", conservation.page, "metering-error"),
 ]

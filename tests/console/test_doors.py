@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from console.accounts.models import AuditEvent, Membership, MetricsToken, Role, Tenant, User
 from console.catalog.models import Registry, Repository
@@ -19,6 +20,10 @@ from console.live.agent.server import Server
 from console.live.consumers.streams import LogConsumer, TerminalConsumer
 from console.live.routing import websocket_urlpatterns
 from console.live.tickets import VERBS
+from console.metering.models import Period
+from console.metering.months import month_of
+from console.metering.services import prices
+from console.metering.services.prices import BookDraft, PriceDraft
 from console.operations.models import Operation
 from console.workloads.models import Container
 
@@ -93,6 +98,18 @@ RULES = {
     "usage/so-far/": Rule(SIGNED_IN),
     "containers/<str:id>/cost/": Rule(OF_THE_TENANT),
     "catalog/launch/price/": Rule(SIGNED_IN, "post"),
+    "usage/invoices/": Rule(SIGNED_IN),
+    "admin/invoices/": Rule(OF_ADMINS),
+    "usage/invoices/<str:month>/": Rule(OF_THE_TENANT),
+    "admin/invoices/<str:month>/": Rule(OF_ADMINS),
+    "usage/invoices/<str:month>/<str:name>": Rule(OF_THE_TENANT),
+    "admin/invoices/<str:month>/<str:name>": Rule(OF_ADMINS),
+    "admin/periods/<int:id>/close/": Rule(OF_ADMINS, "post"),
+    "admin/periods/<int:id>/credit/": Rule(OF_ADMINS, "post"),
+    "admin/prices/": Rule(OF_ADMINS),
+    "admin/prices/<int:id>/": Rule(OF_ADMINS),
+    "admin/prices/<int:id>/book.json": Rule(OF_ADMINS),
+    "admin/prices/<int:id>/<str:verb>/": Rule(OF_ADMINS, "post"),
     "usage/records/": Rule(SIGNED_IN),
     "admin/records/": Rule(OF_ADMINS),
     "usage/metering-error/": Rule(SIGNED_IN),
@@ -157,7 +174,12 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     registry = Registry.objects.create(tenant=tenant, host="guarded.example.org", name="guarded")
     repository = Repository.objects.create(tenant=tenant, name="guarded", title="guarded")
     token = MetricsToken.objects.create(tenant=tenant, name="guarded", sha256="0" * 64)
+    start, end = month_of(timezone.now())
+    period = Period.objects.create(tenant=tenant, starts_at=start, ends_at=end)
+    draft = BookDraft("EUR", start, (PriceDraft("GUARDED", "cpu", "Core-Seconds", (("0", "1"),)),), "guarded")
     return {
+        "admin/periods/": str(period.pk), "admin/prices/": str(prices.draft(draft).pk), "<str:month>": f"{start:%Y-%m}",
+        "<str:name>": "lines.csv",
         "containers/": container.id, "operations/": operation.id, "catalog/registries/": registry.id,
         "catalog/repositories/": repository.id, "admin/tenants/": tenant.id, "admin/users/": str(member.pk),
         "tokens/": str(token.pk),
@@ -165,10 +187,13 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     }  # fmt: skip
 
 
+VERBS_OF = {"admin/users/": "password", "admin/prices/": "publish"}
+
+
 def filled(door: str, names: dict[str, str]) -> str:
     for part, value in names.items():
         if part.startswith("<"):
-            door = door.replace(part, "password" if door.startswith("admin/users/") else value)
+            door = door.replace(part, next((verb for of, verb in VERBS_OF.items() if door.startswith(of)), value))
         elif door.startswith(part):
             door = door.replace("<str:id>", value).replace("<int:id>", value)
     assert "<" not in door
@@ -176,7 +201,7 @@ def filled(door: str, names: dict[str, str]) -> str:
 
 
 def answer(client: Client, door: str, path: str, tenant: Tenant) -> object:
-    asked = {"tenant": tenant.id, "theme": "dark", "language": "en"} if RULES[door].method == "post" else {}
+    asked = {"tenant": tenant.id, "theme": "dark", "language": "en"}
     response = getattr(client, RULES[door].method)(path, asked)
     content = b"".join(response) if response.streaming else response.content
     if response.status_code in {401, 403, 404}:

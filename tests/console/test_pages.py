@@ -26,6 +26,7 @@ PAGES = [
     "/operations/",
     "/usage/",
     "/usage/records/",
+    "/usage/invoices/",
     "/usage/metering-error/",
     "/members/",
     "/settings/",
@@ -36,6 +37,8 @@ ADMIN = [
     "/admin/users/",
     "/admin/usage/",
     "/admin/records/",
+    "/admin/invoices/",
+    "/admin/prices/",
     "/admin/metering-error/",
     "/audit/?all",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 register = template.Library()
@@ -63,3 +65,21 @@ def quality(key: str) -> str:
         "exact": _("exact"), "integrated": _("from samples"), "estimated": _("divided by time"), "missing": _("missing"),
         "incomplete": _("incomplete"),
     }.get(key, key)  # fmt: skip
+
+
+@register.filter
+def url_of(scope: Any, name: str) -> str:
+    """Of another page of the same scope."""
+    return str(scope.url(name))
+
+
+@register.filter
+def download_url(scope: Any, month: str) -> str:
+    """The folder that an invoice's downloads are in."""
+    return reverse("metering:all-invoice" if scope.everybody else "metering:invoice", kwargs={"month": month})
+
+
+@register.filter
+def line_end(line: Any) -> str:
+    """Where the hour of a line ends, as the records' page takes it."""
+    return f"{line.window.astimezone(dt.UTC) + dt.timedelta(hours=1):%Y-%m-%dT%H:00}"

@@ -44,13 +44,13 @@ def _decimal(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _iso(moment: dt.datetime) -> str:
+def iso(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> dict[str, str | int | None]:
     decimals = ("vcpu_seconds", "vcpu_limit_seconds", "memory_limit_gib_seconds", "memory_used_gib_seconds")
-    cells: dict[str, str | int | None] = {"period_start": _iso(start), "period_end": _iso(end)}
+    cells: dict[str, str | int | None] = {"period_start": iso(start), "period_end": iso(end)}
     for name in COLUMNS:
         if name not in cells:
             value = getattr(row, name)
@@ -74,7 +74,7 @@ def csv_rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Ite
 
 def json_chunks(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
     """``{"period_start", "period_end", "containers": [...]}``; decimals are strings, so that no reader rounds them."""
-    yield f'{{"period_start": "{_iso(start)}", "period_end": "{_iso(end)}", "containers": ['
+    yield f'{{"period_start": "{iso(start)}", "period_end": "{iso(end)}", "containers": ['
     for number, row in enumerate(usage(tenant, start, end, by="total")):
         yield (",\n" if number else "\n") + json.dumps(_cells(row, start, end))
     yield "\n]}\n"

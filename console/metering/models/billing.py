@@ -59,6 +59,8 @@ class RatingRun(models.Model):
     """Day -> the numbers of its first and its last line; corrections are behind all of them."""
     reached = models.JSONField(default=dict)
     """SKU -> how many base units of the month it has rated, as text: where in the tiers the next one is."""
+    summary = models.JSONField(default=list)
+    """What was bought at each price; see ``services.summary``."""
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.period_id}"

@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef
 from console.metering.models import CostDay, RatedLine, RatingRun
 from console.metering.rating import Line
 from console.metering.rows import insert
+from console.metering.services.summary import Summary
 from console.metering.spans import day_of
 from console.metering.sums import LIMB
 from console.metering.units import EXACT, total
@@ -75,11 +76,13 @@ def catch_up() -> int:
 
 @transaction.atomic
 def _sum(run: RatingRun) -> None:
-    days = CostDays(run, run.period.tenant_id)
+    days, summary = CostDays(run, run.period.tenant_id), Summary()
     for stored in run.lines.order_by("number").iterator(chunk_size=2000):
-        days.add([_line(stored)], stored.number)
+        lines = [_line(stored)]
+        days.add(lines, stored.number)
+        summary.add(lines)
     days.finish()
-    RatingRun.objects.filter(pk=run.pk).update(numbers=days.numbers)
+    RatingRun.objects.filter(pk=run.pk).update(numbers=days.numbers, summary=summary.rows())
 
 
 def _line(stored: RatedLine) -> Line:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.metering.models import PriceBook
-from console.metering.services.prices import BookDraft, PriceDraft, draft
+from console.metering.services.prices import BookDraft, PriceDraft, draft, told
 
 
 def draft_from_json(text: str, tenant: Tenant | None = None) -> PriceBook:
@@ -21,19 +21,22 @@ def draft_from_json(text: str, tenant: Tenant | None = None) -> PriceBook:
     """
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid("prices", _("This is not JSON.")) from None
     if not isinstance(found, dict):
         raise Invalid("prices", _("A price book is a JSON object."))
     try:
         valid_from = dt.datetime.fromisoformat(_text(found, "valid_from"))
-    except ValueError:
+        valid_from.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise Invalid("valid_from", _("Write a time such as 2026-12-01T00:00:00Z.")) from None
     listed = found.get("prices")
     if not isinstance(listed, list):
         raise Invalid("prices", _("A price book needs at least one price."))
-    prices = tuple(_price(one) for one in listed)
-    return draft(BookDraft(_text(found, "currency"), valid_from, prices, str(found.get("note", ""))[:200]), tenant)
+    prices = tuple(told(number, str(one.get("sku", "")) if isinstance(one, dict) else "", _price, one)
+                   for number, one in enumerate(listed, 1))  # fmt: skip
+    note = str(found.get("note", "")).replace("\0", "")[:200]
+    return draft(BookDraft(_text(found, "currency"), valid_from, prices, note), tenant)
 
 
 def _price(found: Any) -> PriceDraft:

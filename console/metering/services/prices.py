@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, DecimalException
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Max
@@ -25,6 +25,8 @@ from console.metering.rating import whole
 from console.metering.splitting import hour_of
 from console.metering.units import UNITS
 
+T = TypeVar("T")
+R = TypeVar("R")
 MOST_DIGITS = 12
 """Behind the point of a price, and before it."""
 
@@ -57,7 +59,7 @@ def draft(book: BookDraft, tenant: Tenant | None = None) -> PriceBook:
         raise Invalid("valid_from", _("Prices hold by the hour: choose a full hour, with its time zone."))
     if not book.prices:
         raise Invalid("prices", _("A price book needs at least one price."))
-    prices = [_price(one) for one in book.prices]
+    prices = [told(number, one.sku, _price, one) for number, one in enumerate(book.prices, 1)]
     for name in ("sku", "meter"):
         if len({getattr(price, name) for price in prices}) < len(prices):
             raise Invalid("prices", _("Each SKU and each meter has one price."))
@@ -69,6 +71,15 @@ def draft(book: BookDraft, tenant: Tenant | None = None) -> PriceBook:
         price.book = made
     Price.objects.bulk_create(prices)
     return made
+
+
+def told(number: int, sku: str, work: Callable[[T], R], one: T) -> R:
+    """What ``work`` refuses says in which price it is."""
+    try:
+        return work(one)
+    except Invalid as refused:
+        refused.hint = refused.hint or _("It is in price %(number)d, %(sku)s.") % {"number": number, "sku": sku or "?"}
+        raise
 
 
 @transaction.atomic

@@ -22,6 +22,7 @@ from console.metering.selectors.hours import used_hours
 from console.metering.selectors.prices import Prices
 from console.metering.services.corrections import corrections
 from console.metering.services.costs import CostDays
+from console.metering.services.summary import Summary
 from console.metering.units import total
 
 AT_ONCE = 2000
@@ -42,18 +43,20 @@ def rate_period(period_id: int) -> RatingRun:
     prices = Prices(period.tenant_id)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
-    days = CostDays(run, period.tenant_id)
+    days, summary = CostDays(run, period.tenant_id), Summary()
     reached: dict[str, int] = {}
     for batch in _batches(period, prices, reached):
         with transaction.atomic():
             insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
             days.add(batch, count + 1)
+        summary.add(batch)
         for line in batch:
             digest.update(text(line).encode() + b"\n")
             cost = total(cost, line.cost)
         count += len(batch)
     days.finish()
     run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
+    run.summary = summary.rows()
     run.numbers, run.reached = days.numbers, {sku: str(quantity) for sku, quantity in reached.items()}
     try:
         before = _swap(period_id, run)
@@ -76,7 +79,7 @@ def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
     """The run counts from here on; returns the one that did."""
     period = _not_closed(Period.objects.select_for_update().get(pk=period_id))
     before = period.run
-    run.save(update_fields=["lines_count", "total", "sha256", "numbers", "reached"])
+    run.save(update_fields=["lines_count", "total", "sha256", "numbers", "reached", "summary"])
     period.run = run
     period.save(update_fields=["run"])
     return before

@@ -25,15 +25,23 @@ class Scope:
     @property
     def pages(self) -> list[tuple[str, str, str]]:
         """Name, what it is called, and where it is."""
-        named = {"usage": _("Usage"), "records": _("Records"), "metering-error": _("Metering error")}
+        named = {
+            "usage": _("Usage"),
+            "records": _("Records"),
+            "invoices": _("Invoices"),
+            "metering-error": _("Metering error"),
+        }
         found = [(name, label, self.url(name)) for name, label in named.items()]
         return found if self.everybody else [*found, ("sql", "SQL", reverse("metering:sql"))]
 
-    def url(self, name: str, **query: object) -> str:
+    def url(self, name: str, month: str = "", **query: object) -> str:
         """Of another page of the same scope, with what of the query is not empty."""
         asked = {"tenant": self.tenant.pk if self.everybody and self.tenant else "", **query}
         words = {key: str(value) for key, value in asked.items() if value not in (None, "")}
-        return reverse(f"metering:{'all-' if self.everybody else ''}{name}") + (f"?{urlencode(words)}" if words else "")
+        where = reverse(
+            f"metering:{'all-' if self.everybody else ''}{name}", kwargs={"month": month} if month else None
+        )
+        return where + (f"?{urlencode(words)}" if words else "")
 
 
 def scope(request: HttpRequest, *, everybody: bool) -> Scope:
