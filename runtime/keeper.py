@@ -1,7 +1,7 @@
 """What must be done for containers at its time, by whichever process keeps them: the agent, or ``python -m runtime watch``.
 
-Restarts that policies have decided on are carried out when they are due.  Any number of keepers may run at once: the engine
-does each thing once.
+Restarts that policies have decided on are carried out when they are due, and what runs is asked for its health.  Any number of keepers may
+run at once: the engine starts each once, and remembers the verdict of whoever saw a change.
 """
 
 from __future__ import annotations
@@ -11,69 +11,117 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
 
-from runtime.api import ContainerStatus, Engine
-from runtime.errors import NotFound, RuntimeFault
+from runtime.api import ContainerStatus, Engine, HealthState, Outcome, Watched
+from runtime.errors import Conflict, NotFound, RuntimeFault
 
 log = logging.getLogger(__name__)
 REFRESH_S = 5.0
-AT_ONCE = 4
+STARTS_AT_ONCE = 4
+CHECKS_AT_ONCE = 8
 LONGEST_S = 60.0
+FIRST_CHECK_S = 1.0
+"""After a start, and between checks while no failure counts."""
 
 Seen = Callable[[ContainerStatus], None]
+Work = tuple[Literal["start", "check"], str]
+
+
+@dataclass(slots=True)
+class Course:
+    """How the checks of one start go on."""
+
+    watched: Watched
+    failures: int = 0
+
+    def after(self, outcome: Outcome, now: float) -> HealthState:
+        """The verdict after one more check."""
+        check, state = self.watched.check, self.watched.state
+        if outcome.ok:
+            self.failures, state = 0, "healthy"
+        elif not self._spared(now):
+            self.failures += 1
+            if self.failures >= check.retries:
+                state = "unhealthy"
+        self.watched = Watched(check, self.watched.epoch, self.watched.started_at, state)
+        return state
+
+    def _spared(self, now: float) -> bool:
+        """Whether a failure does not count yet."""
+        return self.watched.state == "starting" and now < self.watched.started_at + self.watched.check.start_period_s
+
+    def pause_s(self, now: float) -> float:
+        """Until the next check."""
+        interval_s = self.watched.check.interval_s
+        return min(interval_s, FIRST_CHECK_S) if self._spared(now) else interval_s
 
 
 class Keeper:
-    """``seen`` is told each status that the keeper has brought about, in a thread of its pool."""
+    """``seen`` is told each status that the keeper has brought about, in a thread of its pools."""
 
     def __init__(self, engine: Engine, seen: Seen = lambda _status: None) -> None:
         self._engine = engine
         self._seen = seen
         self._changed = threading.Condition()
-        self._due: list[tuple[float, str]] = []
-        self._queued: set[str] = set()
+        self._due: list[tuple[float, Work]] = []
+        self._queued: set[Work] = set()
+        self._courses: dict[str, Course] = {}
         self._stopped = False
 
     def note(self, status: ContainerStatus) -> None:
         """Somebody has seen this status: what it waits for is not overlooked until the next refresh."""
         if status.restart_at is not None:
-            self._queue(status.id, status.restart_at)
+            self._queue(("start", status.id), status.restart_at)
 
     def stop(self) -> None:
         with self._changed:
             self._stopped = True
             self._changed.notify()
 
+    def stopped(self) -> bool:
+        return self._stopped
+
     def run(self) -> None:
-        """Until :meth:`stop`."""
+        """Until :meth:`stop`; checks that are on their way are given up then."""
         refresh_at = 0.0
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="keeper") as pool:
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as starts, ThreadPoolExecutor(CHECKS_AT_ONCE) as checks:
+            pools: dict[str, Executor] = {"start": starts, "check": checks}
             while not self._stopped:
                 if time.monotonic() >= refresh_at:
                     self._refresh()
                     refresh_at = time.monotonic() + REFRESH_S
-                for id in self._take(refresh_at):
-                    pool.submit(self._carry_out, id)
+                for work in self._take(refresh_at):
+                    pools[work[0]].submit(self._do, work)
+            checks.shutdown(wait=False, cancel_futures=True)
 
     def _refresh(self) -> None:
         try:
-            waiting = self._engine.restarts.waiting()
+            waiting, watched = self._engine.restarts.waiting(), self._engine.health.watched()
         except (RuntimeFault, OSError, ValueError):
-            log.exception("what waits for a restart could not be read")
+            log.exception("what is to be kept could not be read")
             return
         for id, at in waiting.items():
-            self._queue(id, at)
+            self._queue(("start", id), at)
+        for id in self._courses.keys() - watched.keys():
+            self._courses.pop(id, None)
+        for id, one in watched.items():
+            known = self._courses.get(id)
+            if known is None or known.watched.epoch != one.epoch:
+                self._courses[id] = Course(one)
+            self._queue(("check", id), max(time.time(), one.started_at + min(FIRST_CHECK_S, one.check.interval_s)))
 
-    def _queue(self, id: str, at: float) -> None:
-        at = min(at, time.time() + LONGEST_S)  # also when the clock was set back
+    def _queue(self, work: Work, at: float) -> None:
+        at = min(at, time.time() + LONGEST_S) if work[0] == "start" else at  # also when the clock was set back
         with self._changed:
-            if id not in self._queued:
-                self._queued.add(id)
-                heapq.heappush(self._due, (at, id))
+            if work not in self._queued:
+                self._queued.add(work)
+                heapq.heappush(self._due, (at, work))
                 self._changed.notify()
 
-    def _take(self, until: float) -> list[str]:
+    def _take(self, until: float) -> list[Work]:
         """What is due by now; waits for it, but not beyond ``until`` (monotonic)."""
         with self._changed:
             wait_s = until - time.monotonic()
@@ -86,22 +134,43 @@ class Keeper:
                 found.append(heapq.heappop(self._due)[1])
             return found
 
-    def _carry_out(self, id: str) -> None:
+    def _do(self, work: Work) -> None:
+        kind, id = work
+        status, next_s = None, 0.0
         try:
-            status = self._engine.restarts.carry_out(id)
-        except NotFound:
-            status = None
-        except (RuntimeFault, OSError):
-            log.exception("%s could not be started by its restart policy; the next try is soon", id)
-            status = None
+            if kind == "start":
+                status = self._engine.restarts.carry_out(id)
+            else:
+                status, next_s = self._check(id)
+        except (NotFound, Conflict):
+            log.debug("%s is gone, or runs no longer", id)
+        except Exception:
+            log.exception("%s of %s failed; the next refresh tries again", kind, id)
         with self._changed:
-            self._queued.discard(id)
+            self._queued.discard(work)
+        if next_s:
+            self._queue(work, time.time() + next_s)
         if status is not None:
             self.note(status)
             self._tell(status)
+
+    def _check(self, id: str) -> tuple[ContainerStatus | None, float]:
+        """The status if its health has changed, and when to ask again."""
+        course = self._courses.get(id)
+        if course is None:
+            return None, 0.0
+        before = course.watched.state
+        outcome = self._engine.health.probe(id, given_up=self.stopped)
+        if self._stopped:
+            return None, 0.0
+        state = course.after(outcome, time.time())
+        status = None
+        if state != before:
+            status = self._engine.health.report(id, course.watched.epoch, state, outcome.output)
+        return status, course.pause_s(time.time())
 
     def _tell(self, status: ContainerStatus) -> None:
         try:
             self._seen(status)
         except Exception:
-            log.exception("the restart of %s could not be taken in", status.id)
+            log.exception("what was done for %s could not be taken in", status.id)

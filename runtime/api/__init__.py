@@ -31,6 +31,16 @@ from runtime.api.engine import (
     no_progress,
 )
 from runtime.api.events import Event, EventKind, Events
+from runtime.api.health import (
+    CHECK_KINDS,
+    CheckKind,
+    Health,
+    HealthCheck,
+    HealthState,
+    Outcome,
+    Watched,
+    never,
+)
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
 from runtime.api.spec import (
@@ -61,9 +71,11 @@ from runtime.api.totals import TenantTotal, Totals
 
 __all__ = [
     "ANY_ADDRESS",
+    "CHECK_KINDS",
     "ID_PATTERN",
     "RESTART_MODES",
     "Capability",
+    "CheckKind",
     "ContainerSpec",
     "ContainerStatus",
     "Controls",
@@ -76,6 +88,9 @@ __all__ = [
     "ExecSession",
     "ExecSpec",
     "FinalReading",
+    "Health",
+    "HealthCheck",
+    "HealthState",
     "Image",
     "IsolationReport",
     "Layer",
@@ -83,6 +98,7 @@ __all__ = [
     "Limits",
     "LogLine",
     "NamespaceIds",
+    "Outcome",
     "Port",
     "ProcessRow",
     "Progress",
@@ -99,5 +115,7 @@ __all__ = [
     "Tmpfs",
     "Totals",
     "Ulimit",
+    "Watched",
+    "never",
     "no_progress",
 ]

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from runtime.api.controls import Controls
 from runtime.api.events import Events
+from runtime.api.health import Health
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
 from runtime.api.status import (
@@ -35,6 +36,7 @@ class Capability(enum.StrEnum):
     EVENTS = "events"
     RESTART_POLICIES = "restart_policies"
     CONTROLS = "controls"
+    HEALTH_CHECKS = "health_checks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,10 @@ class Engine(Protocol):
     @property
     def controls(self) -> Controls:
         """With :attr:`Capability.CONTROLS`."""
+
+    @property
+    def health(self) -> Health:
+        """Whether what runs does its work."""
 
     # images ------------------------------------------------------------------------------------------
 

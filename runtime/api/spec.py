@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.api.health import HealthCheck
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.restart import RestartPolicy
 
@@ -86,6 +87,8 @@ class ContainerSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """Kernel settings of the container's own namespaces: ``net.core.somaxconn``."""
     tmpfs: tuple[Tmpfs, ...] = ()
+    health: HealthCheck | None = None
+    """None: the image's own, if it has one."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.api.health import HealthState
 from runtime.api.spec import Limits, Port
 
 
@@ -78,6 +79,9 @@ class ContainerStatus:
     """When its restart policy starts it again, seconds since the epoch; None when it does not."""
     restarts: int = 0
     """How often the policy has done that since somebody started it."""
+    health: HealthState = ""
+    health_output: str = ""
+    """What the check that made the last change of health said."""
     labels: Mapping[str, str] = field(default_factory=dict)
     limits_at_start: Limits = field(default_factory=Limits)
     """Of this epoch; ``sizes`` tells how they changed since."""

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import controls, events, options, verbs, watching
+from runtime.cli import controls, events, health, options, verbs, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -50,16 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     run = verb("run", verbs.run, "launch an image: a built-in name, a reference of a registry, or an archive's path")
-    run.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
-    run.add_argument("--rm", action="store_true", help="remove it when it has ended")
-    run.add_argument("--name")
-    run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
-    run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
-    run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
-    options.add_options(run)
-    options.add_limits(run)
-    run.add_argument("image")
-    run.add_argument("command", nargs=argparse.REMAINDER)
+    _run_options(run)
     verb("ps", verbs.ps, "list containers")
     logs = verb("logs", verbs.logs, "show a container's log", container=True)
     logs.add_argument("-f", "--follow", action="store_true")
@@ -91,6 +82,21 @@ def _parser() -> argparse.ArgumentParser:
     happened.add_argument("container", nargs="?", help="only of this one, by id or name")
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
-    verb("watch", watching.watch, "stay, and start again what restart policies want started")
+    verb("health", health.check, "check a container's health now: exit code 0 when it is well", container=True)
+    verb("watch", watching.watch, "stay: start again what restart policies want started, and check health")
     verb("down", verbs.down, "remove every container and network")
     return parser
+
+
+def _run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
+    run.add_argument("--rm", action="store_true", help="remove it when it has ended")
+    run.add_argument("--name")
+    run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
+    run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
+    health.options(run)
+    options.add_options(run)
+    options.add_limits(run)
+    run.add_argument("image")
+    run.add_argument("command", nargs=argparse.REMAINDER)

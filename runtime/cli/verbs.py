@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
+from runtime.cli import health, streams, watching
 from runtime.cli import options as written
-from runtime.cli import streams, watching
 from runtime.cli.moments import moment
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
@@ -97,6 +97,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         capabilities_drop=tuple(options.cap_drop),
         sysctls=written.pairs(options.sysctl, "--sysctl"),
         tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
+        health=health.wanted(options),
     )
     engine.create(spec)
     try:
@@ -142,7 +143,7 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
             (
                 one.id,
                 one.name,
-                "paused" if one.paused else str(one.state),
+                _state(one),
                 "" if one.exit_code is None else str(one.exit_code),
                 one.address or "",
                 ports,
@@ -150,6 +151,12 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
         )
     table(rows)
     return 0
+
+
+def _state(status: ContainerStatus) -> str:
+    if status.paused:
+        return "paused"
+    return f"{status.state} ({status.health})" if status.health else str(status.state)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -50,6 +50,9 @@ def settle_ended(engine: Engine, keeper: Keeper) -> None:
 
 
 def _say(status: ContainerStatus) -> None:
+    if status.health in {"healthy", "unhealthy"}:
+        print(time.strftime("%H:%M:%S"), status.name, status.health, status.health_output, flush=True)
+        return
     outcome = (
         f"started, restart {status.restarts}" if status.state is State.RUNNING else f"not started: {status.reason}"
     )

@@ -45,6 +45,7 @@ from runtime.api import (
 from runtime.engines import restarting
 from runtime.engines.fake.controls import FakeControls
 from runtime.engines.fake.execs import FakeExec
+from runtime.engines.fake.health import FakeHealth
 from runtime.engines.fake.misbehaviour import Misbehaviour
 from runtime.engines.fake.restarts import FakeRestarts
 from runtime.engines.fake.totals import FakeTotals
@@ -75,6 +76,7 @@ class FakeEngine:
         self._records = Records(self.home)
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
         self._journal = Journal(self.home.state / "events")
+        self.health = FakeHealth(self._records, self._journal, self.home.state / "sick")
         self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
         self._controls = FakeControls(self, self._records)
         for folder in (self.home.containers, self.home.final, self._images):
@@ -227,6 +229,7 @@ class FakeEngine:
                 stopped=False, restart_at=None, restarts=record.restarts + 1 if by_policy else 0,
                 failures=record.failures if by_policy else 0,
                 oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
+                health="starting" if spec.health and spec.health.kind != "none" else "", health_output="",
             )  # fmt: skip
             self._records.save(id, running)
             self._say(id, f"{' '.join(command)}: started")
@@ -263,6 +266,7 @@ class FakeEngine:
             exited = record.moved(
                 State.EXITED, pid=None, exit_code=code, finished_at=now, address=None, ports=(), failures=decision.failures,
                 paused=False, oom_killed=bool(record.oom_kills) and code != 0,
+                health="",
                 restart_at=None if decision.wait_s is None else now + decision.wait_s,
             )  # fmt: skip
             self._records.save(id, exited)

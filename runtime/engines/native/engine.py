@@ -23,9 +23,9 @@ from runtime.api import (
     Credentials,
     EventKind,
     Events,
-    ExecSession,
     ExecSpec,
     FinalReading,
+    Health,
     Image,
     IsolationReport,
     LogLine,
@@ -39,6 +39,7 @@ from runtime.api import (
 from runtime.engines.native import execs, isolation, passwd, records
 from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.health import NativeHealth
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
 from runtime.engines.native.recovery import Recovery
@@ -86,6 +87,7 @@ class NativeEngine:
         self._sampler = Sampler(home)
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
+        self.health: Health = NativeHealth(home, self._lifecycle, self.exec)
         self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
         self._controls = NativeControls(home, self._lifecycle, self._removal, self.store, self._settled)
         for folder in (home.containers, home.final, home.exits, home.runc):
@@ -357,7 +359,7 @@ class NativeEngine:
         return self._records.spec(id)
 
     @told()
-    def exec(self, id: str, spec: ExecSpec) -> ExecSession:
+    def exec(self, id: str, spec: ExecSpec) -> execs.NativeExec:
         validation.check_exec(spec)
         if self._running(id).paused:
             raise Conflict("The container is paused.", hint="Resume it first.")

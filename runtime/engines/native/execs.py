@@ -23,7 +23,7 @@ from runtime.engines.native import bundle, oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
 from runtime.kernel import cgroup, keyring
-from runtime.kernel.process import Process, session_id
+from runtime.kernel.process import Process, session_id, start_time
 
 START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
@@ -54,6 +54,15 @@ class NativeExec:
 
     def poll(self) -> int | None:
         return self._child.poll()
+
+    def finished(self) -> bool:
+        """Whether the command itself has ended; :meth:`poll` waits for all that hold its output, too."""
+        if self.poll() is not None:
+            return True
+        try:
+            return start_time(int((self._folder / "pid").read_text(encoding="ascii"))) is None
+        except (FileNotFoundError, ValueError):
+            return False
 
     def wait(self, timeout_s: float) -> int:
         try:

@@ -21,15 +21,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.api import ContainerSpec, EventKind, FinalReading, Image, Progress, State, Step
+from runtime.api import ContainerSpec, EventKind, FinalReading, HealthCheck, Image, Progress, State, Step
 from runtime.engines import restarting
 from runtime.engines.native import bundle, choice, oci, options, passwd, program, retelling, seccomp, supervisor
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.engines.native.resizing import Resizing
-from runtime.errors import RuntimeFault
+from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
+from runtime.image.healthcheck import of_image
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup
 from runtime.kernel.process import start_time
@@ -57,6 +58,7 @@ class Lifecycle:
         self._networks = networks
         self._snapshots = Snapshots(home)
         self.records = Records(home)
+        self._image_checks: dict[str, HealthCheck | None] = {}
         self.journal = Journal(home.state / "events")
         self.ceilings = Ceilings(home)
         self.resizing = Resizing(home, self.records, self.ceilings)
@@ -68,6 +70,17 @@ class Lifecycle:
     def uid_base(self, tenant: str) -> int:
         """The node's id of root in the tenant's containers."""
         return self._networks.tenant(tenant).uid_base
+
+    def check_of(self, spec: ContainerSpec) -> HealthCheck | None:
+        """Its own health check, else its image's; None when there is none."""
+        if spec.health is not None:
+            return None if spec.health.kind == "none" else spec.health
+        if spec.image not in self._image_checks:
+            try:
+                self._image_checks[spec.image] = of_image(self._images.image(spec.image).config)
+            except NotFound:
+                return None
+        return self._image_checks[spec.image]
 
     # start -----------------------------------------------------------------------------------------------
 
@@ -184,6 +197,8 @@ class Lifecycle:
             epoch=record.epoch + 1,
             restart_at=None,
             restarts=record.restarts + (record.restart_at is not None),
+            health="starting" if self.check_of(spec) else "",
+            health_output="",
         )
 
     def _inode(self, spec: ContainerSpec) -> int:
@@ -262,6 +277,7 @@ class Lifecycle:
             address=None,
             ports=(),
             finished_at=finished_at,
+            health="",
             exit_code=code,
             oom_killed=oom,
             reason="out of memory"

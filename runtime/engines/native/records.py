@@ -18,6 +18,8 @@ from runtime.api import (
     ContainerStatus,
     Counters,
     FinalReading,
+    HealthCheck,
+    HealthState,
     Limits,
     Port,
     RestartPolicy,
@@ -72,6 +74,8 @@ class Record:
     sizes: tuple[Size, ...] = ()
     updating: Size | None = None
     """A change of the limits was begun; it is done once the spec has them, and recovery finishes or undoes it."""
+    health: HealthState = ""
+    health_output: str = ""
 
     def moved(self, state: State, **changes: Any) -> Record:
         if state not in TRANSITIONS[self.state]:
@@ -219,6 +223,8 @@ def decode_spec(content: bytes) -> ContainerSpec:
     fields["ports"] = tuple(Port(**port) for port in fields["ports"])
     for name, kind in (("ulimits", Ulimit), ("tmpfs", Tmpfs)):
         fields[name] = tuple(kind(**one) for one in fields.get(name, ()))
+    if (health := fields.get("health")) is not None:
+        fields["health"] = HealthCheck(**(health | {"command": tuple(health["command"])}))
     fields["restart"] = RestartPolicy(**fields.get("restart", {}))
     for name in ("capabilities_add", "capabilities_drop"):
         fields[name] = tuple(fields.get(name, ()))
@@ -244,6 +250,8 @@ def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
         epoch=record.epoch,
         restart_at=record.restart_at,
         restarts=record.restarts,
+        health=record.health,
+        health_output=record.health_output,
         labels=spec.labels,
         oom_kills=record.oom_kills,
         paused=record.paused,
