@@ -16,7 +16,7 @@ from console.workloads.models import Container
 from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
 
 KIB, MIB = 2**10, 2**20
-FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids")
+FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids", "restart")
 
 
 @dataclass(slots=True)
@@ -48,6 +48,8 @@ class LaunchForm:
     cpu: str = "1"
     pids: str = "256"
     terminal: bool = False
+    restart: str = "no"
+    retries: str = ""
     variables: list[VariableRow] = field(default_factory=list)
     ports: list[PortRow] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class LaunchForm:
         )  # fmt: skip
         self.memory = f"{container.memory_bytes / MIB:g}"
         self.cpu, self.pids = f"{container.cpu_millis / 1000:g}", f"{container.pids}"
+        self.restart, self.retries = container.restart_policy, str(container.restart_retries or "")
         known = {row.name: row for row in self.item.environment} if self.item else {}
         self.variables = [
             VariableRow(name, value, known[name].help if name in known else "",
@@ -94,8 +97,9 @@ class LaunchForm:
 
     def fill(self, data: QueryDict) -> LaunchForm:
         helps = {row.name: row for row in self.item.environment} if self.item else {}
-        for name in ("name", "image", "command", "memory", "cpu", "pids"):
+        for name in ("name", "image", "command", "memory", "cpu", "pids", "retries"):
             setattr(self, name, data.get(name, "").strip())
+        self.restart = data.get("restart", "no")
         self.terminal = "terminal" in data
         self.variables = [
             VariableRow(name.strip(), value, known.help if (known := helps.get(name)) else "",
@@ -127,6 +131,8 @@ class LaunchForm:
             cpu_millis=round(self._number("cpu", self.cpu, _("Write a number of vCPU, such as 0.5.")) * 1000),
             pids=round(self._number("pids", self.pids, _("Write a whole number."))),
             terminal=self.terminal,
+            restart=self.restart,
+            restart_retries=self._retries(),
         )
         self.errors = {**check(tenant, found), **self.errors}
         return None if self.errors else found
@@ -151,6 +157,11 @@ class LaunchForm:
             return 1
         return value
 
+    def _retries(self) -> int | None:
+        if not self.retries or self.restart != "on-failure":
+            return None
+        return round(self._number("restart", self.retries, _("Write a whole number of retries, or leave it empty.")))
+
     def _ports(self) -> list[PortRequest]:
         found = []
         for row in self.ports:
@@ -161,6 +172,10 @@ class LaunchForm:
             except ValueError:
                 self.errors["ports"] = _("Ports are whole numbers from 1 to 65535.")
         return found
+
+    @property
+    def policies(self) -> list[tuple[str, str]]:
+        return [(value, str(label)) for value, label in Container.RestartPolicy.choices]
 
     @property
     def elsewhere(self) -> list[str]:

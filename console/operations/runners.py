@@ -101,12 +101,17 @@ def start(operation: Operation, engine: Engine, progress: Progress) -> None:
 def _started(operation: Operation, status: ContainerStatus, engine: Engine) -> None:
     """The truth of a start, and the first reading of its epoch."""
     workloads.observe(status, actor=operation.actor)
+    first_reading(status.id, engine)
+
+
+def first_reading(id: str, engine: Engine) -> None:
+    """Of an epoch that has just begun."""
     collector = node_collector(engine)
     try:
-        collector.collect([status.id])
+        collector.collect([id])
         collector.deliver()
     except (OSError, RuntimeFault, DatabaseError) as fault:
-        log.warning("the first reading of %s: %s; the next one covers it", status.id, fault)
+        log.warning("the first reading of %s: %s; the next one covers it", id, fault)
 
 
 def stop(operation: Operation, engine: Engine, progress: Progress) -> None:

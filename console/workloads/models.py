@@ -65,6 +65,17 @@ class Container(models.Model):
         FAILED = "failed", _("Failed")
         REMOVED = "removed", _("Removed")
 
+    class RestartPolicy(models.TextChoices):
+        NO = "no", _("Never")
+        ON_FAILURE = "on-failure", _("After a failure")
+        ALWAYS = "always", _("Always")
+        UNLESS_STOPPED = "unless-stopped", _("Unless stopped")
+
+    class Health(models.TextChoices):
+        STARTING = "starting", _("Health not known yet")
+        HEALTHY = "healthy", _("Healthy")
+        UNHEALTHY = "unhealthy", _("Unhealthy")
+
     id = models.CharField(primary_key=True, max_length=32, default=container_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT)
     node = models.CharField(max_length=64)
@@ -83,6 +94,9 @@ class Container(models.Model):
     cpu_millis = models.PositiveIntegerField()
     pids = models.PositiveIntegerField(default=256)
     terminal = models.BooleanField(default=False)
+    restart_policy = models.CharField(max_length=16, choices=RestartPolicy.choices, default=RestartPolicy.NO)
+    restart_retries = models.PositiveIntegerField(null=True)
+    """With ``on-failure``; null: without end."""
     wanted = models.CharField(
         max_length=8,
         choices=[("running", "running"), ("stopped", "stopped"), ("removed", "removed")],
@@ -101,6 +115,10 @@ class Container(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     removed_at = models.DateTimeField(null=True)
+    restart_at = models.DateTimeField(null=True)
+    """When its restart policy starts it again; null while it does not."""
+    health = models.CharField(max_length=9, choices=Health.choices, blank=True)
+    """Empty: it has no health check, or does not run."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
 
@@ -156,6 +174,10 @@ class ContainerEvent(models.Model):
         REMOVED = "removed", _("Removed")
         ADOPTED = "adopted", _("Adopted after a restart of Slipway")
         LOST = "lost", _("Gone without a trace")
+        RESTARTING = "restarting", _("Its restart policy will start it again")
+        RESTARTED = "restarted", _("Started again by its restart policy")
+        HEALTHY = "healthy", _("Became healthy")
+        UNHEALTHY = "unhealthy", _("Became unhealthy")
 
     container = models.ForeignKey(Container, on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(auto_now_add=True)

@@ -23,8 +23,18 @@ from console.core.live import announce
 from console.metering import services as metering
 from console.operations import services as operations
 from console.operations.models import Operation
+from console.workloads import restarts
 from console.workloads.models import Container, ContainerEvent, PublishedPort
-from runtime.api import ContainerSpec, ContainerStatus, Limits, Port, State
+from runtime.api import (
+    RESTART_MODES,
+    ContainerSpec,
+    ContainerStatus,
+    Limits,
+    Port,
+    RestartMode,
+    RestartPolicy,
+    State,
+)
 from runtime.errors import InvalidSpec, RuntimeFault
 from runtime.image.recipe import Recipe, recipe
 from runtime.image.reference import BUILT_IN, Reference
@@ -36,6 +46,7 @@ from runtime.validation import (
     NAME,
     node_memory,
 )
+from runtime.validation_life import MOST_RETRIES
 
 MIB = 2**20
 LIVE = (Container.State.PENDING, Container.State.RUNNING)
@@ -64,6 +75,9 @@ class LaunchRequest:
     cpu_millis: int = 1000
     pids: int = 256
     terminal: bool = False
+    restart: str = "no"
+    restart_retries: int | None = None
+    """With ``on-failure`` only; None: without end."""
 
 
 # ------------------------------------------------------------------------------------------------ launch
@@ -81,6 +95,7 @@ def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
         _check_memory,
         _check_cpu,
         _check_pids,
+        _check_restart,
     ):
         try:
             test(tenant, request)
@@ -184,6 +199,17 @@ def _check_pids(_tenant: Tenant, request: LaunchRequest) -> None:
         raise Invalid("pids", _("Choose from 1 to %(most)d processes.") % {"most": MOST_PIDS})
 
 
+def _check_restart(_tenant: Tenant, request: LaunchRequest) -> None:
+    if request.restart not in Container.RestartPolicy.values:
+        raise Invalid("restart", _("Choose one of the restart policies."))
+    if request.restart_retries is None:
+        return
+    if request.restart != "on-failure":
+        raise Invalid("restart", _("Only the policy for failures counts its retries: leave them empty."))
+    if not 1 <= request.restart_retries <= MOST_RETRIES:
+        raise Invalid("restart", _("Choose from 1 to %(most)d retries, or leave it empty.") % {"most": MOST_RETRIES})
+
+
 def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: str) -> Operation:
     """The same ``request_key`` again is the same launch.  Raises Missing, NotAllowed, Invalid, Full; then nothing was written."""
     require(actor, tenant, Role.MEMBER)
@@ -232,6 +258,8 @@ def _create(tenant: Tenant, actor: User, request: LaunchRequest) -> Container:
         cpu_millis=request.cpu_millis,
         pids=request.pids,
         terminal=request.terminal,
+        restart_policy=request.restart,
+        restart_retries=request.restart_retries,
     )
     _take_ports(container, request)
     return container
@@ -328,7 +356,12 @@ def spec(container: Container) -> ContainerSpec:
             for port in container.ports.order_by("pk")
         ),
         terminal=container.terminal,
+        restart=RestartPolicy(_mode(container.restart_policy), container.restart_retries),
     )
+
+
+def _mode(policy: str) -> RestartMode:
+    return next(mode for mode in RESTART_MODES if mode == policy)
 
 
 # ------------------------------------------------------------------------------------------------ truth
@@ -345,7 +378,8 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     if container is None or status.epoch < container.epoch or status.state not in {State.RUNNING, State.EXITED}:
         return
     state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
-    if (container.state, container.epoch) == (state, status.epoch) and container.exit_code == status.exit_code:
+    before = (container.state, container.epoch, container.exit_code, container.restart_at, container.health)
+    if before == (state, status.epoch, status.exit_code, _when(status.restart_at), status.health):
         return
     if (
         status.epoch == container.epoch
@@ -354,7 +388,11 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     ):
         return  # a start that has ended by now; the report of its beginning came late
     new_start = status.epoch > container.epoch
+    ended_before = before[:2] == (Container.State.EXITED, status.epoch)
+    health_before = "" if new_start else container.health
     container.state = state
+    container.restart_at = _when(status.restart_at)
+    container.health = status.health
     container.epoch = status.epoch
     container.address = status.address
     container.exit_code = status.exit_code
@@ -367,11 +405,19 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
         _publish(container, status.ports)
     if new_start:
         metering.begin(status, container)
-        kind = ContainerEvent.Kind.ADOPTED if why == "adopted" else ContainerEvent.Kind.STARTED
-        ContainerEvent.objects.create(container=container, kind=kind, actor=actor)
+        ContainerEvent.objects.create(container=container, kind=_start_kind(status, why), actor=actor)
     if state == Container.State.EXITED:
-        _exited(container, actor)
+        if not ended_before:
+            _exited(container, actor)
+        restarts.waits(container, status)
+    restarts.health_changed(container, health_before, status)
     announce(container.tenant_id, "container", container.id, state=container.state)
+
+
+def _start_kind(status: ContainerStatus, why: str) -> ContainerEvent.Kind:
+    if status.restarts:
+        return ContainerEvent.Kind.RESTARTED
+    return ContainerEvent.Kind.ADOPTED if why == "adopted" else ContainerEvent.Kind.STARTED
 
 
 def _publish(container: Container, ports: Iterable[Port]) -> None:

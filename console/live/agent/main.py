@@ -30,10 +30,11 @@ async def serve() -> None:
     metering = asyncio.create_task(truth.meter())  # onto the node's disk, so it need not wait for the database
     await _adopt(truth)
     log.info("agent ready.")
-    tasks = [metering, *(asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits()))]
+    tasks = [metering, *(asyncio.create_task(part) for part in (sampling.run(), truth.follow_exits(), truth.keep()))]
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     server.close()
+    truth.keeper.stop()
     for task in tasks:
         if task.done():
             task.result()

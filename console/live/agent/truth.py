@@ -13,10 +13,11 @@ from django.db import close_old_connections
 
 from console.live.agent.sampling import Sampling
 from console.metering.collector import seconds_to_next
-from console.operations.runners import node_collector, settle_bills
+from console.operations.runners import first_reading, node_collector, settle_bills
 from console.workloads import services as workloads
-from runtime.api import Engine, State
+from runtime.api import ContainerStatus, Engine, State
 from runtime.errors import NotFound, RuntimeFault
+from runtime.keeper import Keeper
 from runtime.telemetry.exits import ExitWatch
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Truth:
         self._collector = node_collector(engine)
         self._watch = ExitWatch(exits)
         self._pending: asyncio.Queue[str] = asyncio.Queue()
+        self.keeper = Keeper(engine, self._kept)
 
     async def adopt(self) -> None:
         """At the start: reconcile with the kernel, then with the database."""
@@ -73,10 +75,29 @@ class Truth:
     def _settle(self, id: str) -> None:
         close_old_connections()
         try:
-            workloads.observe(self._engine.settle(id))
+            status = self._engine.settle(id)
+            workloads.observe(status)
         except NotFound:
             log.debug("%s was removed meanwhile", id)
+            status = None
         settle_bills(self._engine, id)
+        if status is not None:
+            self.keeper.note(status)
+
+    async def keep(self) -> None:
+        """Restarts as policies want them, for as long as the agent runs."""
+        try:
+            await asyncio.to_thread(self.keeper.run)
+        finally:
+            self.keeper.stop()
+
+    def _kept(self, status: ContainerStatus) -> None:
+        """What the keeper has brought about; the bill of one start is closed before the next begins."""
+        close_old_connections()
+        settle_bills(self._engine, status.id)
+        workloads.observe(status)
+        if status.state is State.RUNNING:
+            first_reading(status.id, self._engine)
 
     def _sweep(self) -> None:
         """What runs by its status but has ended, and final readings that a crash kept from the database."""
