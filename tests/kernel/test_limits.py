@@ -138,7 +138,15 @@ def test_a_killed_child_is_told_of_a_container_that_lives_on(engine: NativeEngin
     assert NativeEngine(engine.home).list()[0].oom_kills == 1, "written down for who lists them"
     assert engine.controls.resume(id).oom_kills == 1
     stopped = engine.stop(id, grace_s=0)
-    assert (stopped.oom_kills, stopped.oom_killed) == (1, True)
+    assert (stopped.oom_kills, stopped.oom_killed) == (1, False), "a person's stop ended it"
+
+
+def test_a_container_that_ends_with_its_killed_child_is_told_so(engine: NativeEngine) -> None:
+    for script, expected in (("exit 3", (3, False)), ("kill -9 $$", (137, True))):
+        id = started(engine, "sh", "-c", f"dd if=/dev/zero of=/dev/null bs=80M count=1; {script}")
+        status = engine.controls.wait(id, patience(20))
+        assert ((status.exit_code, status.oom_killed), status.oom_kills) == (expected, 1)
+        assert "out of memory" in status.reason
 
 
 def test_a_killed_child_is_no_reason_of_a_good_end(engine: NativeEngine) -> None:

@@ -154,6 +154,7 @@ class Ceilings:
 
     def _change(self, tenant: str, wanted: TenantLimits, before: TenantLimits, records: Records) -> None:
         """On version 1 no container's quota of CPU time may be above the tenant's: lowered before it, raised after it."""
+        self._check_use(tenant, wanted, before)
         lowered = (wanted.cpu_millis or 10**9) < (before.cpu_millis or 10**9)
         if lowered:
             self._cap(tenant, wanted, records)
@@ -163,12 +164,23 @@ class Ceilings:
             self._cap(tenant, before, records)
             self._pending(tenant).unlink()
             if limits.too_low(error):
-                raise Conflict(
-                    "The tenant's containers use more memory than that.", hint="Stop some first.", field="memory_bytes"
-                ) from None
+                raise _in_use() from None
             raise
         if not lowered:
             self._cap(tenant, wanted, records)
+
+    def _check_use(self, tenant: str, wanted: TenantLimits, before: TenantLimits) -> None:
+        """A ceiling below what is in use would have the kernel kill, on version 2."""
+        if wanted.memory_bytes is None or (before.memory_bytes or 2**62) <= wanted.memory_bytes:
+            return
+        reader = cgroup.Reader(self._group(tenant))
+        try:
+            used = reader.read().working_set_bytes or 0
+        finally:
+            reader.close()
+        if used > wanted.memory_bytes:
+            self._pending(tenant).unlink()
+            raise _in_use()
 
     def _cap(self, tenant: str, ceiling: TenantLimits, records: Records) -> None:
         if version() == 2:
@@ -184,6 +196,10 @@ class Ceilings:
 
     def _group(self, tenant: str) -> str:
         return f"/{self._home.instance}/{tenant}"
+
+
+def _in_use() -> Conflict:
+    return Conflict("The tenant's containers use more memory than that.", hint="Stop some first.", field="memory_bytes")
 
 
 def _settings(wanted: TenantLimits) -> tuple[limits.Setting, ...]:

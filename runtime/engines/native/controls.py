@@ -159,14 +159,19 @@ class NativeControls:
         """Write down how many processes of each container the kernel has killed for want of memory."""
         for spec, record in self._records.all():
             if self.with_kills(spec, record) is not record:
-                self._note(spec.id)
+                self._note(spec.id, end_asked=record.end_asked)
 
-    def _note(self, id: str) -> None:
+    def note_end(self, id: str) -> None:
+        """Somebody has it ended: kills until now are not the reason."""
+        if self.with_kills(self._records.spec(id), self._records.record(id)).oom_kills:
+            self._note(id, end_asked=True)
+
+    def _note(self, id: str, *, end_asked: bool) -> None:
         try:
             with self._home.lock(id, timeout_s=1):
                 spec, record = self._records.spec(id), self._records.record(id)
-                noted = self.with_kills(spec, record)
-                if noted is not record:
+                noted = replace(self.with_kills(spec, record), end_asked=end_asked)
+                if record.state is State.RUNNING and noted != record:
                     self._records.save(id, noted)
         except (DeadlineExceeded, NotFound):
             return  # busy: the next call, or its end, tells it

@@ -236,6 +236,7 @@ class NativeEngine:
         record = self._stopped(spec, record)
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
+            self._controls.note_end(id)
             self._tell(EventKind.STOPPED, spec)
             self._end(spec, record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
@@ -295,6 +296,8 @@ class NativeEngine:
         record, spec = self._running(id), self._records.spec(id)
         if number in {SIGKILL, self._stop_signal(spec)}:
             self._stopped(spec, record)
+        if number == SIGKILL:
+            self._controls.note_end(id)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
                 process.send(number)

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import stat
 import time
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ from runtime.telemetry.sampler import read_once
 EXIT_FILE_DEADLINE_S = 5.0
 EMPTY_DEADLINE_S = 5.0
 POLL_S = 0.002
+STARVED = frozenset({128 + signal.SIGKILL, None})
+"""Exit codes of what the kernel may have killed for want of memory; None where nobody knows."""
 
 NAME_SERVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """Where systemd-resolved works, the first names only its stub on the loopback, and the second what it asks itself."""
@@ -188,6 +191,7 @@ class Lifecycle:
             exit_code=None,
             oom_killed=False,
             oom_kills=0,
+            end_asked=False,
             paused=False,
             first_limits=None,
             sizes=(),
@@ -268,7 +272,8 @@ class Lifecycle:
         rebooted = record.boot_id != boot_id()
         finished_at = final.finished_at if final else time.time()
         kills = (final.counters.oom_kills if final else None) or record.oom_kills
-        oom = bool(kills) and code != 0
+        starved = code in STARVED and not rebooted
+        oom = kills > 0 and starved and (kills > record.oom_kills or not record.end_asked)
         exited = record.moved(
             State.EXITED,
             pid=None,
@@ -282,6 +287,8 @@ class Lifecycle:
             oom_killed=oom,
             reason="out of memory"
             if oom
+            else "a process of it was killed: out of memory"
+            if kills and code
             else ""
             if code is not None
             else "the node was restarted"

@@ -69,6 +69,8 @@ class Record:
     paused: bool = False
     """The freezer's word counts; recovery writes it down here."""
     oom_kills: int = 0
+    end_asked: bool = False
+    """Somebody had it ended after those kills: they are not what ended it."""
     first_limits: Limits | None = None
     """Of this epoch, once they were changed."""
     sizes: tuple[Size, ...] = ()
