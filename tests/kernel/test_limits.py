@@ -217,6 +217,48 @@ def test_a_weight_that_the_disk_does_not_know_is_refused(engine: NativeEngine) -
     assert engine.list() == ()
 
 
+@pytest.fixture
+def weighed(place: Place, tmp_path: Path) -> Iterator[NativeEngine]:
+    """An engine whose home is on a disk of its own, shared by weight: a loop device under bfq."""
+    image = tmp_path / "disk"
+    image.touch()
+    os.truncate(image, 600 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    place.home.mkdir()
+    attach = ["losetup", "--find", "--show", "--direct-io=on", str(image)]
+    device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+    queue = Path("/sys/block", device.rsplit("/", 1)[-1], "queue")
+    try:
+        if "bfq" not in (queue / "scheduler").read_text():
+            pytest.skip("this kernel has no bfq")
+        (queue / "scheduler").write_text("bfq")
+        (queue / "iosched/low_latency").write_text("0")  # else bfq favours what has just begun
+        subprocess.run(["mount", device, str(place.home)], check=True)
+        engine = NativeEngine(Home.from_environment())
+        engine.build("busybox")
+        yield engine
+        engine.teardown()
+    finally:
+        subprocess.run(["umount", "--lazy", str(place.home)], check=False)
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_weight_shares_a_busy_disk(weighed: NativeEngine) -> None:
+    script = (
+        "for i in 1 2 3 4 5 6; do (dd if=/dev/zero of=/f$i bs=1M count=16 oflag=direct; "
+        "while :; do dd if=/dev/zero of=/f$i bs=1M count=16 oflag=direct conv=notrunc; done) 2>/dev/null & done; wait"
+    )
+    light, heavy = (
+        started(weighed, "sh", "-c", script, io_weight=weight, memory_bytes=64 * MIB) for weight in (50, 1000)
+    )
+    time.sleep(1.5)
+    before = weighed.counters([light, heavy])
+    time.sleep(2.5)
+    after = weighed.counters([light, heavy])
+    least, most = ((after[id].block_write_bytes or 0) - (before[id].block_write_bytes or 0) for id in (light, heavy))
+    assert most > 1.5 * least > 0, "20 to 1, where equals would be 1 to 1"
+
+
 # ------------------------------------------------------------------------------------------------ update
 
 
