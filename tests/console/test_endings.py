@@ -101,7 +101,7 @@ def test_two_deeds_at_once_are_one_and_the_other_is_told(tenant: Tenant, member:
     container = launched(tenant, member)
     services.act(container=container, actor=member, verb="stop", request_key="stop")
     with pytest.raises(Invalid, match="not finished"):
-        services.act(container=container, actor=member, verb="remove", request_key="remove")
+        services.act(container=container, actor=member, verb="restart", request_key="restart")
     assert Container.objects.get().wanted == "stopped"
 
 

@@ -35,7 +35,7 @@ from runtime.kernel import cgroup
 from runtime.kernel.process import Process
 from runtime.network import probing
 
-MARK = "SLIPWAY_CHECK"
+MARK = "HEALTH_CHECK_OF_SLIPWAY"
 """A variable of each check's processes, by which all of them are found, wherever they have hidden in the container."""
 KEPT_OUTPUT = 4096
 OUTPUT_CHARACTERS = 500
