@@ -243,3 +243,19 @@ def test_a_ceiling_that_cannot_be_names_its_field(engine: Engine, limits: Tenant
     assert caught.value.field == field
     with pytest.raises(InvalidSpec):
         engine.controls.limit_tenant("../etc", TenantLimits())
+
+
+# ------------------------------------------------------------------------------------------------ events
+
+
+def test_what_was_done_is_an_event_once(engine: Engine, id: str) -> None:
+    last = engine.events.last()
+    for _ in range(2):
+        engine.controls.pause(id)
+    for _ in range(2):
+        engine.controls.resume(id)
+    for _ in range(2):
+        engine.controls.update(id, LARGE)
+        engine.controls.rename(id, "shop")
+    told = [(event.kind, event.name) for event in engine.events.read(after=last, subject=id)]
+    assert told == [("paused", "web"), ("resumed", "web"), ("updated", "web"), ("renamed", "shop")]

@@ -135,6 +135,8 @@ def test_a_killed_child_is_told_of_a_container_that_lives_on(engine: NativeEngin
     assert (told.state, told.oom_killed, told.oom_kills) == (State.RUNNING, False, 1)
     assert "out of memory" in told.reason
     engine.upkeep()
+    (event,) = (event for event in engine.events.read(subject=id) if event.kind == "oom")
+    assert event.data == {"epoch": 1, "kills": 1}
     assert NativeEngine(engine.home).list()[0].oom_kills == 1, "written down for who lists them"
     assert engine.controls.resume(id).oom_kills == 1
     stopped = engine.stop(id, grace_s=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime import validation
-from runtime.api import ContainerSpec, ContainerStatus, Limits, ProcessRow, Size, State, TenantLimits
+from runtime.api import ContainerSpec, ContainerStatus, EventKind, Limits, ProcessRow, Size, State, TenantLimits
 from runtime.engines.native.records import Record, Records
 from runtime.engines.native.resizing import check_changes
 from runtime.errors import Conflict, DeadlineExceeded
@@ -26,6 +26,7 @@ class Owner(Protocol):
     def home(self) -> Home: ...
 
     def inspect(self, id: str) -> ContainerStatus: ...
+    def tell(self, kind: EventKind, id: str) -> None: ...
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]: ...
 
 
@@ -42,7 +43,10 @@ class FakeControls:
 
     def _set_paused(self, id: str, paused: bool) -> ContainerStatus:
         with self._engine.home.lock("all"):
-            self._records.save(id, replace(self._running(id), paused=paused))
+            record = self._running(id)
+            if record.paused != paused:
+                self._records.save(id, replace(record, paused=paused))
+                self._engine.tell(EventKind.PAUSED if paused else EventKind.RESUMED, id)
         return self._engine.inspect(id)
 
     def update(self, id: str, limits: Limits) -> ContainerStatus:
@@ -53,6 +57,7 @@ class FakeControls:
                 self._records.save_spec(replace(spec, limits=limits))
                 if record.state is State.RUNNING:
                     self._records.save(id, self._resized(spec, record, limits))
+                self._engine.tell(EventKind.UPDATED, id)
         return self._engine.inspect(id)
 
     @staticmethod
@@ -68,7 +73,9 @@ class FakeControls:
                 raise Conflict(
                     f"The name {name!r} is taken.", hint="Choose another, or remove the other container.", field="name"
                 )
-            self._records.save_spec(replace(spec, name=name))
+            if name != spec.name:
+                self._records.save_spec(replace(spec, name=name))
+                self._engine.tell(EventKind.RENAMED, id)
         return self._engine.inspect(id)
 
     def wait(self, id: str, timeout_s: float) -> ContainerStatus:

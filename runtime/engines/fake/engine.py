@@ -86,7 +86,7 @@ class FakeEngine:
     def events(self) -> Events:
         return self._journal
 
-    def _tell(self, kind: EventKind, id: str, **data: str | float) -> None:
+    def tell(self, kind: EventKind, id: str, **data: str | float) -> None:
         spec = self._records.spec(id)
         self._journal.tell(kind, id, tenant=spec.tenant, name=spec.name, data=data)
 
@@ -203,7 +203,7 @@ class FakeEngine:
             self.home.container(spec.id).mkdir(parents=True)
             atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))
             self._records.save(spec.id, Record(state=State.CREATED, created_at=time.time()))
-            self._tell(EventKind.CREATED, spec.id)
+            self.tell(EventKind.CREATED, spec.id)
         return self.inspect(spec.id)
 
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
@@ -233,7 +233,7 @@ class FakeEngine:
             )  # fmt: skip
             self._records.save(id, running)
             self._say(id, f"{' '.join(command)}: started")
-            self._tell(EventKind.STARTED, id, epoch=running.epoch, **({"by": "policy"} if by_policy else {}))
+            self.tell(EventKind.STARTED, id, epoch=running.epoch, **({"by": "policy"} if by_policy else {}))
         if command[0].rsplit("/", 1)[-1] in {"true", "false", "exit"}:
             code = int(command[1]) if len(command) > 1 else int(command[0].endswith("false"))
             self._end(id, code)
@@ -270,7 +270,7 @@ class FakeEngine:
                 restart_at=None if decision.wait_s is None else now + decision.wait_s,
             )  # fmt: skip
             self._records.save(id, exited)
-            self._tell(EventKind.DIED, id, epoch=record.epoch, exit_code=code)
+            self.tell(EventKind.DIED, id, epoch=record.epoch, exit_code=code)
             tell_wait(self._journal, spec, exited, now)
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -279,7 +279,7 @@ class FakeEngine:
         self.misbehaviour.act("stop")
         progress(Step("stop"))
         if self._records.record(id).state is State.RUNNING:
-            self._tell(EventKind.STOPPED, id)
+            self.tell(EventKind.STOPPED, id)
         self._ask_to_end(id)
         self._end(id, 143)
         return self.inspect(id)
@@ -294,7 +294,7 @@ class FakeEngine:
         number = validation.signal_number(signal)
         paused = self._running(id).paused
         self.misbehaviour.act("kill")
-        self._tell(EventKind.KILLED, id, signal=validation.signal_name(number))
+        self.tell(EventKind.KILLED, id, signal=validation.signal_name(number))
         if number in {SIGKILL, SIGTERM}:
             self._ask_to_end(id)
         if paused and number != SIGKILL:
@@ -314,7 +314,7 @@ class FakeEngine:
                 raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
             self._end(id, 137)
         progress(Step("remove"))
-        self._tell(EventKind.REMOVED, id)
+        self.tell(EventKind.REMOVED, id)
         shutil.rmtree(self.home.container(id), ignore_errors=True)
 
     def settle(self, id: str) -> ContainerStatus:

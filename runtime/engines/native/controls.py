@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from runtime import validation
-from runtime.api import ContainerSpec, ContainerStatus, Limits, ProcessRow, State, TenantLimits
+from runtime.api import ContainerSpec, ContainerStatus, EventKind, Limits, ProcessRow, State, TenantLimits
 from runtime.engines.native import processes, records
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
@@ -54,6 +54,7 @@ class NativeControls:
                     raise not_running() from None
                 failpoint("pause.frozen")
                 record = self._save(id, replace(record, paused=True))
+                self._tell(EventKind.PAUSED, spec)
             return records.status(id, spec, record)
 
     @told()
@@ -64,6 +65,7 @@ class NativeControls:
             failpoint("resume.thawed")
             if record.paused:
                 record = self._save(id, replace(record, paused=False))
+                self._tell(EventKind.RESUMED, spec)
             return records.status(id, spec, record)
 
     # limits, name ------------------------------------------------------------------------------------------
@@ -74,7 +76,10 @@ class NativeControls:
             spec, record = self._present(id)
             validation.check_limits(limits)
             validation.check_image(replace(spec, limits=limits), self._images.image(spec.image))
+            before = spec.limits
             spec, record = self._lifecycle.resizing.update(spec, record, limits)
+            if spec.limits != before:
+                self._tell(EventKind.UPDATED, spec)
             return records.status(id, spec, record)
 
     @told()
@@ -94,6 +99,7 @@ class NativeControls:
             self._records.save_spec(renamed)
             failpoint("rename.written")
             names.free(spec.name, id)
+            self._tell(EventKind.RENAMED, renamed)
             return records.status(id, renamed, record)
 
     # what is -----------------------------------------------------------------------------------------------
@@ -173,6 +179,10 @@ class NativeControls:
                 noted = replace(self.with_kills(spec, record), end_asked=end_asked)
                 if record.state is State.RUNNING and noted != record:
                     self._records.save(id, noted)
+                    if noted.oom_kills > record.oom_kills and not self._lifecycle.ended(
+                        record
+                    ):  # else its end tells it
+                        self._tell(EventKind.OOM, spec, epoch=record.epoch, kills=noted.oom_kills)
         except (DeadlineExceeded, NotFound):
             return  # busy: the next call, or its end, tells it
 
@@ -192,6 +202,9 @@ class NativeControls:
 
     def _group(self, spec: ContainerSpec) -> str:
         return self._home.cgroup(spec.tenant, spec.id)
+
+    def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str | float) -> None:
+        self._lifecycle.journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)
 
     def _save(self, id: str, record: Record) -> Record:
         self._records.save(id, record)
