@@ -113,7 +113,7 @@ class Ceilings:
         for tenant in sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else ():
             try:
                 self._restore(tenant, records)
-            except (OSError, RuntimeFault):
+            except (OSError, ValueError, RuntimeFault):  # ValueError: a file that is damaged
                 logger.exception("the ceilings of %s could not be put back", tenant)
         for pending in self.folder.glob("*.pending"):
             with self.held(pending.stem, alone=True):

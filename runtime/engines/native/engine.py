@@ -409,8 +409,8 @@ class NativeEngine:
         """
         self.rotate_logs()
         self._journal.sync()
-        self._controls.note_kills()
         self._networks.restore()
+        self._controls.note_kills()
 
     def rotate_logs(self) -> None:
         """Keep the generation of each log that conmon replaces."""
