@@ -432,4 +432,10 @@ SENTENCES = (
     _("The timeout is not from 0.1 to 300 seconds."),
     _("The retries are not from 1 to 1000."),
     _("The start period is not from 0 seconds to a day."),
+    _("The address did not answer in time."),
+    _("The address cannot be reached."),
+    _("The address answered with status %(status)s."),
+    _("The address cannot be found: its name has no address."),
+    _("The address lies on the node or inside its site, where only an admin can allow it."),
+    _("The webhook was taken away or changed before this could be told."),
 )

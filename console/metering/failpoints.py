@@ -7,7 +7,7 @@ import signal
 
 POINTS = (
     "spool.written", "spool.synced", "ingest.stored", "drain.taken", "drain.moved", "final.ingested", "close.rated",
-    "close.frozen",
+    "close.frozen", "budget.reached",
 )  # fmt: skip
 
 

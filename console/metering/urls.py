@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.http import HttpResponseBase
 from django.urls import URLPattern, path
 
-from console.metering.views import conservation, explorer, exports, invoices, prices, records, spending, sql
+from console.metering.views import budgets, conservation, explorer, exports, invoices, prices, records, spending, sql
 
 app_name = "metering"
 View = Callable[..., HttpResponseBase]
@@ -37,6 +37,8 @@ urlpatterns = [
     path("admin/prices/<int:id>/", prices.book, name="price-book"),
     path("admin/prices/<int:id>/book.json", prices.download, name="price-book-download"),
     path("admin/prices/<int:id>/<str:verb>/", prices.deed, name="price-book-deed"),
+    *both("budget/", budgets.page, "budget"),
+    *both("budget/secret/", budgets.renew, "budget-secret"),
     *both("records/", records.page, "records"),
     *both("metering-error/", conservation.page, "metering-error"),
 ]

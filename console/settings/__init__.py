@@ -134,6 +134,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_BEAT_SCHEDULE = {
     "bill": {"task": "console.operations.tasks.bill", "schedule": 600.0, "options": {"expires": 600}},
+    "deliver": {"task": "console.operations.tasks.deliver", "schedule": 20.0, "options": {"expires": 20}},
     "sweep-operations": {"task": "console.operations.tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "reconcile": {
         "task": "console.operations.tasks.reconcile",

@@ -13,6 +13,7 @@ from console.accounts.models import Tenant, User
 from console.accounts.selectors import quota
 from console.core.errors import Missing
 from console.core.sentences import told
+from console.metering.selectors import budgets
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent, Image, PublishedPort
 
@@ -146,4 +147,5 @@ def needs_attention(tenant: Tenant) -> list[Attention]:
                     "warning",
                 )
             )
+    found += [Attention(None, sentence, "warning") for sentence in budgets.warnings(tenant, timezone.now())]
     return found

@@ -21,6 +21,7 @@ from console.catalog.models import Registry
 from console.core.errors import Full, Invalid, person
 from console.core.live import announce
 from console.metering import services as metering
+from console.metering.services import budgets
 from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads import restarts
@@ -221,6 +222,7 @@ def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: 
         for name, problem in check(tenant, request).items():
             raise Invalid(name, problem)
         _check_quota(tenant, quota, request)
+        budgets.refuse_over(tenant, timezone.now())
         container = _create(tenant, actor, request)
         audit(
             "container.launch",

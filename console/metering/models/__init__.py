@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.metering.models.billing import Credit, Invoice, Period, RatedLine, RatingRun
+from console.metering.models.budgets import Budget, BudgetAlert, WebhookDelivery
 from console.metering.models.pricing import Price, PriceBook
 from console.metering.models.sums import CostDay, StaleDay, UsageDay
 from console.metering.models.totals import TenantCgroup, TenantHour
@@ -10,6 +11,8 @@ from console.metering.models.usage import Allocation, Meter, MeterEpoch, Quality
 
 __all__ = [
     "Allocation",
+    "Budget",
+    "BudgetAlert",
     "CostDay",
     "Credit",
     "Invoice",
@@ -28,4 +31,5 @@ __all__ = [
     "TenantHour",
     "UsageDay",
     "UsageRecord",
+    "WebhookDelivery",
 ]

@@ -7,7 +7,7 @@ import datetime as dt
 from django.db.models import Q
 
 from console.metering.models import Period, PriceBook
-from console.metering.services import allocations, costs, periods, sums
+from console.metering.services import allocations, budgets, costs, periods, sums
 from console.metering.services.rating import rate_period
 
 RATE_EVERY = dt.timedelta(hours=1)
@@ -24,3 +24,4 @@ def turn(as_of: dt.datetime) -> None:
     costs.catch_up()
     for period in Period.objects.filter(stale, state=Period.State.OPEN).order_by("starts_at", "tenant"):
         rate_period(period.pk)
+    budgets.check(as_of)

@@ -29,6 +29,7 @@ class Scope:
             "usage": _("Usage"),
             "records": _("Records"),
             "invoices": _("Invoices"),
+            "budget": _("Budget"),
             "metering-error": _("Metering error"),
         }
         found = [(name, label, self.url(name)) for name, label in named.items()]
