@@ -50,6 +50,7 @@ RUN: tuple[Package, ...] = (
     Package(
         "redis-server", "messages between the console's processes", program="redis-server", unit="redis-server.service"
     ),
+    Package("e2fsprogs", "makes the disks of volumes and containers that have a size", program="mkfs.ext4"),
     Package("busybox-static", "the first image of the catalog", file="/bin/busybox"),
     Package("mmdebstrap", "makes the catalog's other images from this system's packages", program="mmdebstrap"),
     Package("bubblewrap", "the sandbox of questions in SQL", program="bwrap"),
@@ -76,7 +77,6 @@ TEST: tuple[Package, ...] = (
     Package("redis-tools", "a real client of a launched Redis", program="redis-cli"),
     Package("qemu-system-x86", "a virtual machine: the runtime on cgroup version 2", program="qemu-system-x86_64"),
     Package("prometheus", "its promtool reads our metrics", program="promtool", unit="prometheus.service"),
-    Package("e2fsprogs", "its disk", program="mke2fs"),
     Package(
         "debian-archive-keyring", "checks the packages in it", file="/usr/share/keyrings/debian-archive-keyring.gpg"
     ),

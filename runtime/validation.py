@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Iterator
 
+from runtime import validation_storage
 from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, ExecSpec, Image, Limits, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
 from runtime.validation_life import check_life
@@ -78,6 +79,8 @@ def check(spec: ContainerSpec) -> None:
     check_limits(spec.limits)
     check_options(spec)
     check_life(spec)
+    validation_storage.check_disk(spec.limits.disk_bytes, "limits.disk_bytes")
+    validation_storage.check_mounts(spec.volumes, [tmpfs.path for tmpfs in spec.tmpfs])
     _check_ports(spec)
 
 

@@ -55,6 +55,41 @@ def layer(files: Mapping[str, bytes]) -> bytes:
     return held.getvalue()
 
 
+def file(
+    name: str, content: bytes = b"", *, mode: int = 0o644, uid: int = 0, gid: int = 0
+) -> tuple[tarfile.TarInfo, bytes]:
+    made = tarfile.TarInfo(name)
+    made.size, made.mode, made.uid, made.gid = len(content), mode, uid, gid
+    return made, content
+
+
+def folder(name: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> tuple[tarfile.TarInfo, bytes]:
+    made, _ = file(name, mode=mode, uid=uid, gid=gid)
+    made.type = tarfile.DIRTYPE
+    return made, b""
+
+
+def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    made, _ = file(name, mode=0o777)
+    made.type, made.linkname = tarfile.SYMTYPE, target
+    return made, b""
+
+
+def hard_link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    made, _ = file(name)
+    made.type, made.linkname = tarfile.LNKTYPE, target
+    return made, b""
+
+
+def entries(*rows: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """An uncompressed tar of any kinds of entry."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for entry, content in rows:
+            archive.addfile(entry, io.BytesIO(content))
+    return held.getvalue()
+
+
 def write(
     path: Path, *, reference: str = REFERENCE, layers: Sequence[bytes] | None = None, architecture: str = ""
 ) -> Path:

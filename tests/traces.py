@@ -6,10 +6,12 @@ import contextlib
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from runtime.home import Home
+from runtime.kernel.loop import devices_of
 from runtime.kernel.mount import mounts_under
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -27,6 +29,8 @@ class Traces:
     processes: frozenset[str]
     files: frozenset[str]
     """Under HOME/runtime and RUN: images, containers, claimed addresses and ports, sockets."""
+    loops: frozenset[str]
+    """Files that have a loop device; one goes when the last process's copy of its mounts is gone, so they are waited for."""
 
     def new_since(self, before: Traces) -> dict[str, list[str]]:
         """What is here and was not there, by kind; empty when nothing is."""
@@ -46,7 +50,18 @@ def traces(home: Home, *, containers: tuple[str, ...] = ()) -> Traces:
         firewall=frozenset(_firewall(home.table)),
         processes=frozenset(_processes(home)),
         files=frozenset(_files(home)),
+        loops=frozenset(_loops(home)),
     )
+
+
+def _loops(home: Home) -> set[str]:
+    deadline = time.monotonic() + 2
+    while True:
+        found = set(map(str, devices_of(home.root).values()))
+        mounted = {str(point) for point in (*mounts_under(home.run), *mounts_under(home.root))}
+        if not found or mounted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.02)
 
 
 def _cgroups(instance: str) -> set[str]:

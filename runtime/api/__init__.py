@@ -31,6 +31,7 @@ from runtime.api.engine import (
     no_progress,
 )
 from runtime.api.events import Event, EventKind, Events
+from runtime.api.files import Change, CommitSpec, Files
 from runtime.api.health import (
     CHECK_KINDS,
     CheckKind,
@@ -68,6 +69,7 @@ from runtime.api.status import (
     State,
 )
 from runtime.api.totals import TenantTotal, Totals
+from runtime.api.volumes import Volume, VolumeMount, Volumes, VolumeSpec
 
 __all__ = [
     "ANY_ADDRESS",
@@ -75,7 +77,9 @@ __all__ = [
     "ID_PATTERN",
     "RESTART_MODES",
     "Capability",
+    "Change",
     "CheckKind",
+    "CommitSpec",
     "ContainerSpec",
     "ContainerStatus",
     "Controls",
@@ -87,6 +91,7 @@ __all__ = [
     "Events",
     "ExecSession",
     "ExecSpec",
+    "Files",
     "FinalReading",
     "Health",
     "HealthCheck",
@@ -115,6 +120,10 @@ __all__ = [
     "Tmpfs",
     "Totals",
     "Ulimit",
+    "Volume",
+    "VolumeMount",
+    "VolumeSpec",
+    "Volumes",
     "Watched",
     "never",
     "no_progress",

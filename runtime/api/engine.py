@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from runtime.api.controls import Controls
 from runtime.api.events import Events
+from runtime.api.files import Files
 from runtime.api.health import Health
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
@@ -23,6 +24,7 @@ from runtime.api.status import (
     Reconciliation,
 )
 from runtime.api.totals import Totals
+from runtime.api.volumes import Volumes
 
 
 class Capability(enum.StrEnum):
@@ -37,6 +39,8 @@ class Capability(enum.StrEnum):
     RESTART_POLICIES = "restart_policies"
     CONTROLS = "controls"
     HEALTH_CHECKS = "health_checks"
+    VOLUMES = "volumes"
+    FILES = "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,14 @@ class Engine(Protocol):
     @property
     def health(self) -> Health:
         """Whether what runs does its work."""
+
+    @property
+    def volumes(self) -> Volumes:
+        """Folders that outlive containers."""
+
+    @property
+    def files(self) -> Files:
+        """What lies in containers: copies, changes, exports, commits."""
 
     # images ------------------------------------------------------------------------------------------
 

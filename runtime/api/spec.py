@@ -9,6 +9,7 @@ from typing import Literal
 from runtime.api.health import HealthCheck
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.restart import RestartPolicy
+from runtime.api.volumes import VolumeMount
 
 Protocol_ = Literal["tcp", "udp"]
 
@@ -20,7 +21,7 @@ ID_PATTERN = r"[a-z][a-z0-9]{2,31}"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings, enforced by the container's cgroup and, for the log, by its supervisor."""
+    """Ceilings, enforced by the container's cgroup; for the log by its supervisor, for the disk by the file system."""
 
     memory_bytes: int = 256 * 2**20
     cpu_millis: int = 1000
@@ -41,6 +42,8 @@ class Limits:
     read_iops: int | None = None
     """Operations a second."""
     write_iops: int | None = None
+    disk_bytes: int | None = None
+    """What the container may write into its own root, file names and the like included; None: as much as the node's disk has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class ContainerSpec:
     health: HealthCheck | None = None
     """None: the image's own, if it has one."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+    volumes: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

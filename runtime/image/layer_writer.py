@@ -40,14 +40,15 @@ def bad_entry(name: str, what: str) -> ImageCorrupt:
     )
 
 
-def _parts(name: str) -> list[str]:
+def entry_parts(name: str) -> list[str]:
+    """Raises ImageCorrupt for one that leads upwards or away."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise bad_entry(name, "leads out of the container")
     return parts
 
 
-def _time(member: tarfile.TarInfo) -> tuple[float, float]:
+def entry_time(member: tarfile.TarInfo) -> tuple[float, float]:
     """For utime; what is no time of this world is the epoch."""
     seconds = member.mtime if 0 <= member.mtime < LAST_SECOND else 0
     return seconds, seconds
@@ -76,7 +77,7 @@ class LayerWriter:
             raise bad_entry(member.name, "cannot be stored") from None
 
     def _write(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
-        parts = _parts(member.name)
+        parts = entry_parts(member.name)
         if max(member.uid, member.gid) > MOST_ID or min(member.uid, member.gid) < 0:
             raise ImageUnsuitable(
                 f"The image has files of owner {max(member.uid, member.gid)}; ids go up to {MOST_ID} in a container.",
@@ -207,7 +208,7 @@ class LayerWriter:
             self._dress(descriptor, member)
         finally:
             os.close(descriptor)
-        self._times["/".join(_parts(member.name))] = _time(member)
+        self._times["/".join(entry_parts(member.name))] = entry_time(member)
 
     def _file(self, parent: int, name: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
         self._clear(parent, name)
@@ -218,13 +219,13 @@ class LayerWriter:
                 if chunk.count(0) == len(chunk):
                     target.seek(len(chunk), os.SEEK_CUR)
                 else:
-                    _write_all(target.fileno(), chunk)
+                    write_all(target.fileno(), chunk)
             target.truncate()
             self._dress(target.fileno(), member)
-            os.utime(target.fileno(), _time(member))
+            os.utime(target.fileno(), entry_time(member))
 
     def _hard_link(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
-        parts = _parts(member.linkname)
+        parts = entry_parts(member.linkname)
         if not parts:
             raise bad_entry(member.name, "links to nothing")
         self._clear(parent, name)
@@ -266,7 +267,7 @@ class LayerWriter:
     @staticmethod
     def _dress_name(parent: int, name: str, member: tarfile.TarInfo) -> None:
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-        os.utime(name, _time(member), dir_fd=parent, follow_symlinks=False)
+        os.utime(name, entry_time(member), dir_fd=parent, follow_symlinks=False)
 
     def finish(self) -> None:
         """Folders' times last: writing into them changed them."""
@@ -288,7 +289,7 @@ def _is_whiteout(parent: int, name: str) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

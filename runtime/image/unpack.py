@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -48,6 +49,7 @@ class _Header(tarfile.TarInfo):
 
 _END = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
 _HEADER_ERROR = tarfile.HeaderError
+DAMAGE = (tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, UnicodeError, ValueError, RecursionError)
 
 
 def unpack(source: BinaryIO, target: Path) -> tuple[str, int]:
@@ -66,9 +68,7 @@ def unpack(source: BinaryIO, target: Path) -> tuple[str, int]:
             writer.close()
     except OverflowError:
         raise ImageUnsuitable("A layer of the image is too large to unpack.", hint="Use a smaller image.") from None
-    except (
-        tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, UnicodeError, ValueError, RecursionError,
-    ):  # fmt: skip
+    except DAMAGE:
         raise _damaged() from None
     except OSError as error:
         raise _fault(error) from None
@@ -90,6 +90,24 @@ def diff_id(source: BinaryIO) -> str:
 
 
 def _write(stream: Hashing, writer: LayerWriter) -> None:
+    for member, archive in _members(stream):
+        writer.write(member, archive)
+
+
+def entries(source: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    """Each entry of a plain tar with the archive that it is in, in constant memory; read no other before its content is read.
+
+    Raises ImageCorrupt, ImageUnsuitable (more or larger than any honest archive); OSError of ``source``.
+    """
+    try:
+        yield from _members(Hashing(source, MOST_BYTES))
+    except OverflowError:
+        raise ImageUnsuitable("The archive is too large to load.", hint="Copy parts of it.") from None
+    except DAMAGE:
+        raise _damaged() from None
+
+
+def _members(stream: Hashing) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     before = stream.budget
     stream.budget = MOST_HEADER
     with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", tarinfo=_Header, errorlevel=2) as archive:
@@ -101,7 +119,7 @@ def _write(stream: Hashing, writer: LayerWriter) -> None:
             if member.size < 0 or len(archive.pax_headers) > MOST_GLOBAL_HEADERS:
                 raise _damaged()
             stream.budget = before
-            writer.write(member, archive)
+            yield member, archive
             archive.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
     raise OverflowError(MOST_ENTRIES)
 

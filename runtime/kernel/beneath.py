@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 
 SYS_OPENAT2 = 437
-RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
+FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -17,8 +19,41 @@ class _OpenHow(ctypes.Structure):
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Like os.open with ``root`` as the root directory: ``..`` and absolute symbolic links stay inside.  Raises OSError."""
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    result = int(_libc.syscall(SYS_OPENAT2, root, os.fsencode(path or "."), ctypes.byref(how), ctypes.sizeof(how)))
+    return _open(root, path, _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+
+
+def open_plainly(folder: int, path: str, flags: int) -> int:
+    """Below ``folder``, through real folders alone: a symbolic link on the way or at the end raises OSError ELOOP."""
+    return _open(folder, path, _OpenHow(flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS))
+
+
+def make_folders(root: int, parts: tuple[str, ...], owner: int) -> int:
+    """A descriptor of the folder that the path leads to inside ``root``; what is missing of it is made, for ``owner``.
+
+    Raises OSError: ENOTDIR, or EEXIST for a link that leads nowhere.
+    """
+    here = open_in_root(root, "", FOLDER)
+    for depth in range(1, len(parts) + 1):
+        path = "/".join(parts[:depth])
+        try:
+            below = _enter(root, here, path, parts[depth - 1], owner)
+        finally:
+            os.close(here)
+        here = below
+    return here
+
+
+def _enter(root: int, above: int, path: str, name: str, owner: int) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return open_in_root(root, path, FOLDER)
+    os.mkdir(name, 0o755, dir_fd=above)
+    made = os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    os.fchown(made, owner, owner)
+    return made
+
+
+def _open(folder: int, path: str, how: _OpenHow) -> int:
+    result = int(_libc.syscall(SYS_OPENAT2, folder, os.fsencode(path or "."), ctypes.byref(how), ctypes.sizeof(how)))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PAGE = 4096
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
-OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 0x1, 0x4
-MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x00100000
+OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x1, 0x4, 0x40
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_IDMAP = 0x1, 0x2, 0x4, 0x00100000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,13 +48,14 @@ def unmount(target: Path, *, lazy: bool = False) -> bool:
     return True
 
 
-def idmapped_bind(source: Path, target: Path, userns_fd: int, *, read_only: bool = True) -> None:
-    """Show ``source`` at ``target`` with its owners mapped through a user namespace (mount_setattr(2))."""
-    tree = _check(
-        _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), OPEN_TREE_CLONE | os.O_CLOEXEC), "open_tree"
-    )
+def idmapped_bind(source: Path, target: Path, userns_fd: int, *, read_only: bool = True, flags: int = 0) -> None:
+    """Show ``source`` at ``target`` with its owners mapped through a user namespace (mount_setattr(2)).
+
+    ``flags``: further MOUNT_ATTR flags.
+    """
+    tree = _clone(source)
     try:
-        attributes = _MountAttr(MOUNT_ATTR_IDMAP | (MOUNT_ATTR_RDONLY if read_only else 0), 0, 0, userns_fd)
+        attributes = _MountAttr(MOUNT_ATTR_IDMAP | (MOUNT_ATTR_RDONLY if read_only else 0) | flags, 0, 0, userns_fd)
         _check(
             _libc.syscall(
                 SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, ctypes.byref(attributes), ctypes.sizeof(attributes)
@@ -69,12 +70,29 @@ def idmapped_bind(source: Path, target: Path, userns_fd: int, *, read_only: bool
         os.close(tree)
 
 
+def _clone(source: Path) -> int:
+    return _check(
+        _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), OPEN_TREE_CLONE | os.O_CLOEXEC), "open_tree"
+    )
+
+
+def bind_onto(source: Path, folder: int) -> None:
+    """Show what ``source`` is at a folder that is open, whatever its path leads to by now; flags and owners stay mapped."""
+    tree = _clone(source)
+    try:
+        flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+        _check(_libc.syscall(SYS_MOVE_MOUNT, tree, b"", folder, b"", flags), "move_mount")
+    finally:
+        os.close(tree)
+
+
 def overlay(lowers: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """``lowers`` top first, as the kernel reads them.
 
+    Whatever the kernel's own default, a renamed folder is copied: ``upper`` then says by itself what changed (overlayfs.rst).
     Raises OSError E2BIG when the options outgrow the one page that mount(2) copies.
     """
-    data = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}"
+    data = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work},redirect_dir=off,metacopy=off"
     if len(data) >= PAGE - 1:
         raise OSError(errno.E2BIG, "too many layers for one overlay mount")
     mount("overlay", target, "overlay", MS_NODEV, data)

@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.kernel import mount
 
-CLONE_NEWNET = 0x40000000
+CLONE_FS, CLONE_NEWNS, CLONE_NEWNET = 0x200, 0x20000, 0x40000000
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,10 +40,31 @@ def unpin_network(target: Path) -> bool:
     return True
 
 
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+def _setns(descriptor: int, kind: int = CLONE_NEWNET) -> None:
+    if _libc.setns(descriptor, kind) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def root_of_mounts(pid: int) -> int:
+    """A descriptor of the root of a process's mount namespace, wherever the process itself has gone with chroot(2).
+
+    A thread that goes there cannot come back to where the others are, so it is one that does nothing else.  Raises OSError.
+    """
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with ThreadPoolExecutor(1) as visitor:
+            return visitor.submit(_visit_root, namespace).result()
+    finally:
+        os.close(namespace)
+
+
+def _visit_root(namespace: int) -> int:
+    if _libc.unshare(CLONE_FS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    _setns(namespace, CLONE_NEWNS)
+    return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager

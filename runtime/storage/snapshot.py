@@ -1,7 +1,8 @@
 """Snapshots: a container's writable layer over the layers of its image.
 
 Image layers belong to the host's root.  Each is shown to a tenant through an id-mapped mount, which copies nothing; overlayfs
-clones its layers' mounts when it is mounted, so the id-mapped ones are attached for that moment only.
+clones its layers' mounts when it is mounted, so the id-mapped ones are attached for that moment only.  The writable layer is
+``upper`` and ``work`` in the container's folder or, with a limit, on a disk of that size (:mod:`runtime.storage.disk`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ from runtime.errors import ImageUnsuitable, OutOfSpace
 from runtime.home import Home
 from runtime.kernel import idmap, mount
 from runtime.kernel.tree import remove_tree
+from runtime.storage import disk
+
+DISK = "disk.img"
 
 
 class Snapshots:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def prepare(self, folder: Path, uid_base: int) -> None:
-        """``upper`` and ``work`` in a container's (new) folder.  Raises OutOfSpace."""
+    def prepare(self, folder: Path, uid_base: int, disk_bytes: int | None = None) -> None:
+        """The writable layer in a container's (new) folder.  Raises OutOfSpace, HostUnfit, EngineFault."""
         try:
+            if disk_bytes is not None:
+                disk.make(folder / DISK, disk_bytes, {"upper": uid_base, "work": 0})
+                return
             for name in ("upper", "work"):
                 (folder / name).mkdir(exist_ok=True)
                 (folder / name).chmod(0o755)  # whatever the umask: upper's is the mode of the container's root
@@ -36,9 +43,21 @@ class Snapshots:
                 ) from None
             raise
 
+    def layer(self, id: str) -> Path:
+        """Where ``upper`` and ``work`` are; those of a container with a limit only while it is mounted."""
+        folder = self._home.container(id)
+        return self._home.run / "disk" / id if (folder / DISK).exists() else folder
+
+    def writable(self, id: str) -> Path:
+        """As :meth:`layer`, mounted if need be.  The caller holds the container's lock and unmounts."""
+        layer = self.layer(id)
+        if layer != self._home.container(id) and not os.path.ismount(layer):
+            layer.mkdir(parents=True, exist_ok=True, mode=0o700)
+            disk.show(self._home.container(id) / DISK, layer)
+        return layer
+
     def mount(self, id: str, lowers: Sequence[Path], uid_base: int) -> Path:
         """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OSError."""
-        folder = self._home.container(id)
         merged = self.merged(id)
         if os.path.ismount(merged):
             return merged
@@ -46,6 +65,7 @@ class Snapshots:
             parent.mkdir(parents=True, exist_ok=True)
             parent.chmod(0o711 if parent != self._home.run else 0o755)
         merged.mkdir(exist_ok=True)
+        layer = self.writable(id)
         userns = idmap.userns_fd(uid_base)
         stage = self._home.lower(id)
         try:
@@ -55,7 +75,7 @@ class Snapshots:
                 target.mkdir(parents=True, exist_ok=True)
                 mount.idmapped_bind(lower, target, userns)
                 mapped.append(target)
-            mount.overlay(mapped, folder / "upper", folder / "work", merged)
+            mount.overlay(mapped, layer / "upper", layer / "work", merged)
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise ImageUnsuitable(
@@ -80,6 +100,13 @@ class Snapshots:
         mount.unmount(self.merged(id), lazy=True)
         self._clear_stage(self._home.lower(id))
         shutil.rmtree(self._home.bundle(id), ignore_errors=True)
+        layer = self._home.run / "disk" / id
+        if layer.is_dir():
+            mount.unmount(layer, lazy=True)
+            layer.rmdir()
+
+    def mounted(self, id: str) -> bool:
+        return any(map(os.path.ismount, (self.merged(id), self._home.run / "disk" / id)))
 
     def merged(self, id: str) -> Path:
         return self._home.bundle(id) / "merged"
@@ -93,7 +120,7 @@ class Snapshots:
 
     def upper_size(self, id: str) -> int:
         """Bytes on disk."""
-        return disk_usage(self._home.container(id) / "upper")
+        return disk_usage(self.layer(id) / "upper")
 
 
 def disk_usage(folder: Path) -> int:

@@ -45,10 +45,12 @@ from runtime.api import (
 from runtime.engines import restarting
 from runtime.engines.fake.controls import FakeControls
 from runtime.engines.fake.execs import FakeExec
+from runtime.engines.fake.files import FakeFiles
 from runtime.engines.fake.health import FakeHealth
 from runtime.engines.fake.misbehaviour import Misbehaviour
 from runtime.engines.fake.restarts import FakeRestarts
 from runtime.engines.fake.totals import FakeTotals
+from runtime.engines.fake.volumes import FakeVolumes
 from runtime.engines.native import records
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.engines.native.retelling import tell_wait
@@ -57,6 +59,7 @@ from runtime.home import Home, atomic_write
 from runtime.image.recipe import find as find_recipe
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.network.addresses import free_ports, take_ports
+from runtime.storage.disk import check_fits
 from runtime.telemetry.journal import Journal
 
 COMMANDS = frozenset(
@@ -79,6 +82,8 @@ class FakeEngine:
         self.health = FakeHealth(self._records, self._journal, self.home.state / "sick")
         self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
         self._controls = FakeControls(self, self._records)
+        self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
+        self.files = FakeFiles(self.home, self._records, self.misbehaviour, self.add_image)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -191,7 +196,7 @@ class FakeEngine:
     def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
         validation.check(spec)
         self.misbehaviour.act("create")
-        with self.home.lock("all"):
+        with self.volumes.kept(spec), self.home.lock("all"):
             if self._records.exists(spec.id):
                 if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
                     raise Conflict("A container with this id exists with another configuration.", field="id")
@@ -199,6 +204,8 @@ class FakeEngine:
             validation.check_image(spec, self.image(spec.image))
             if any(other.tenant == spec.tenant and other.name == spec.name for other in self.list()):
                 raise Conflict(f"The name {spec.name!r} is taken.", hint="Choose another.", field="name")
+            if spec.limits.disk_bytes is not None:
+                check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
             progress(Step("create"))
             self.home.container(spec.id).mkdir(parents=True)
             atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import ContainerSpec
-from runtime.engines.native import options
+from runtime.engines.native import options, volume_mounts
 from runtime.engines.native.passwd import Identity
 from runtime.errors import InvalidSpec
 from runtime.kernel import limits
+from runtime.validation_storage import path_parts
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -36,6 +37,8 @@ class Host:
     uid_base: int
     cgroup_version: int
     seccomp: Mapping[str, Any]
+    volumes: Path
+    """Where they are mounted, numbered as in the spec."""
     open_files: int
     """A process in a user namespace cannot raise its hard limit above the one it was started with."""
     init: Path | None = None
@@ -149,7 +152,8 @@ def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict
         )  # at least what RUN's mount has
         for name in ("hosts", "hostname", "resolv.conf")
     ]
-    in_memory = options.memory_mounts(spec)
+    asked = [*options.memory_mounts(spec), *volume_mounts.entries(spec, host.volumes)]
+    asked.sort(key=lambda mount: path_parts(mount["destination"]))  # outer ones first
     mounts = [
         entry("/proc", "proc", "proc", *safe),
         entry("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
@@ -159,6 +163,6 @@ def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict
         entry("/sys", "sysfs", "sysfs", *safe, "ro"),
         entry("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),
     ]
-    own = {mount["destination"] for mount in in_memory}
+    own = {mount["destination"] for mount in asked}
     kept = [mount for mount in mounts if mount["destination"] not in own]
-    return [*kept, *in_memory, *files, *([options.init_mount(init)] if init else [])]
+    return [*kept, *asked, *files, *([options.init_mount(init)] if init else [])]

@@ -106,6 +106,7 @@ def _prepare(home: Home, folder: Path) -> None:
         uid_base=home.uid_base,
         cgroup_version=cgroup.version(),
         seccomp=seccomp.profile(frozenset(DEFAULT_CAPABILITIES)),
+        volumes=folder,
         open_files=1024,
     )
     spec = ContainerSpec(id=TRIAL, tenant=TRIAL, name=TRIAL, image="", command=("/program",), init=False)

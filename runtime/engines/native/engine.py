@@ -39,6 +39,7 @@ from runtime.api import (
 from runtime.engines.native import execs, isolation, passwd, records
 from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.files import NativeFiles
 from runtime.engines.native.health import NativeHealth
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
@@ -47,6 +48,8 @@ from runtime.engines.native.refusals import told
 from runtime.engines.native.removal import CRADLE, Removal
 from runtime.engines.native.restarts import NativeRestarts
 from runtime.engines.native.totals import NativeTotals
+from runtime.engines.native.view import Views
+from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import Conflict, DeadlineExceeded, NotFound, RuntimeFault
 from runtime.home import Home, atomic_write
 from runtime.image.build import build
@@ -55,6 +58,7 @@ from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer
 from runtime.kernel.process import Process
 from runtime.network.attach import TenantNetworks
+from runtime.storage.disk import check_fits
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
 from runtime.telemetry.sampler import Sampler
@@ -83,7 +87,10 @@ class NativeEngine:
         self._lifecycle = Lifecycle(home, self.store, self._networks)
         self._records = self._lifecycle.records
         self._removal = Removal(home, self._lifecycle)
-        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store)
+        self.volumes = NativeVolumes(home, self._records)
+        views = Views(home, self._lifecycle, self.store, self._networks)
+        self.files = NativeFiles(views, self._records, self.store)
+        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store, self.volumes)
         self._sampler = Sampler(home)
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
@@ -171,7 +178,9 @@ class NativeEngine:
                 if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
                     raise Conflict("A container with this id exists with another configuration.", field="id")
                 return self.inspect(spec.id)
-            with self.store.adding():  # from here to the record nobody may remove the image
+            if spec.limits.disk_bytes is not None:
+                check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
+            with self.store.adding(), self.volumes.kept(spec):  # from here to the record nobody may remove them
                 image = self.store.image(spec.image)
                 validation.check_image(spec, image)
                 progress(Step("create"))
@@ -192,7 +201,7 @@ class NativeEngine:
                 )
             undo.callback(names.free, spec.name, spec.id)
             failpoint("create.claimed")
-            Snapshots(self.home).prepare(cradle, self._networks.tenant(spec.tenant).uid_base)
+            Snapshots(self.home).prepare(cradle, self._networks.tenant(spec.tenant).uid_base, spec.limits.disk_bytes)
             record = Record(state=State.CREATED, created_at=time.time())
             atomic_write(cradle / "spec.json", records.encode_spec(spec))
             atomic_write(cradle / "status.json", records.encode_record(record))
@@ -478,5 +487,6 @@ class NativeEngine:
         if self.home.run.is_dir():
             for name in RUN_FOLDERS:
                 shutil.rmtree(self.home.run / name, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                self.home.run.rmdir()
+            for name in ("disk", "volumes", ""):  # only when they are empty: people's data was mounted there
+                with contextlib.suppress(OSError):
+                    (self.home.run / name).rmdir()

@@ -18,6 +18,9 @@ CONTROLS = (
 )  # fmt: skip
 """Of the verbs on what runs."""
 
+VOLUME_POINTS = ("volume.prepared", "volume.filled", "volume.used", "volume.buried")
+FILE_POINTS = ("view.mounted", "commit.packed")
+
 
 def failpoint(name: str) -> None:
     if _CHOSEN and name == _CHOSEN:

@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.api import ContainerSpec, Image, IsolationReport, LayerMount, NamespaceIds
 from runtime.home import Home
 from runtime.kernel import cgroup, namespaces
-from runtime.storage.snapshot import disk_usage
+from runtime.storage.snapshot import Snapshots, disk_usage
 
 CAPABILITY_NAMES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -57,8 +57,7 @@ def report(
     status = _status(pid)
     inside, outside = namespaces.inodes(pid), namespaces.inodes()
     group = cgroup.Cgroup(home.cgroup(spec.tenant, spec.id))
-    folder = home.container(spec.id)
-    upper = disk_usage(folder / "upper")
+    upper = Snapshots(home).upper_size(spec.id)
     sizes = [(layer.diff_id, _layer_size(path)) for layer, path in zip(image.layers, lowers, strict=True)]
     layers = [LayerMount("lower", diff_id, size) for diff_id, size in sizes]
     layers += [LayerMount("upper", "", upper), LayerMount("merged", "", upper + sum(size for _, size in sizes))]

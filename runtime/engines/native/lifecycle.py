@@ -1,6 +1,6 @@
 """Start and settle: the two ways between disk and kernel.
 
-start    reserve address and ports, mount the snapshot, write the bundle, conmon + create (the network's rules
+start    reserve address and ports, mount the snapshot and the volumes, write the bundle, conmon + create (the network's rules
          meanwhile), attach the network, start.
          A failure undoes in reverse; a crash leaves ``starting`` set, and recovery finishes or undoes.
 settle   read the last counters, store them durably, delete the runtime's container (and so its cgroup), detach, unmount.
@@ -29,6 +29,7 @@ from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
 from runtime.engines.native.resizing import Resizing
+from runtime.engines.native.volume_mounts import VolumeMounts
 from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.image.healthcheck import of_image
@@ -60,6 +61,7 @@ class Lifecycle:
         self._images = images
         self._networks = networks
         self._snapshots = Snapshots(home)
+        self._volumes = VolumeMounts(home)
         self.records = Records(home)
         self._image_checks: dict[str, HealthCheck | None] = {}
         self.journal = Journal(home.state / "events")
@@ -100,6 +102,7 @@ class Lifecycle:
             failpoint("start.reserved")
             slot = self._networks.tenant(spec.tenant)
             root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
+            self._volumes.attach(spec, slot.uid_base, root)
             failpoint("start.mounted")
             owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
@@ -229,6 +232,7 @@ class Lifecycle:
             folder=folder,
             cgroup=self._home.cgroup(spec.tenant, spec.id),
             uid_base=uid_base,
+            volumes=self._volumes.folder(spec.id),
             cgroup_version=cgroup.version(),
             seccomp=seccomp.profile(frozenset(options.capabilities(spec))),
             open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
@@ -365,7 +369,14 @@ class Lifecycle:
         group.remove()
         self._networks.detach(id)
         failpoint("release.detached")
+        self.unmount(id)
+
+    def unmount(self, id: str) -> None:
         self._snapshots.unmount(id)
+        self._volumes.detach(id)
+
+    def mounted(self, id: str) -> bool:
+        return self._snapshots.mounted(id) or self._volumes.folder(id).exists()
 
     def abandon(self, id: str, tenant: str) -> None:
         """Release a container whose exit code nobody will ask for."""

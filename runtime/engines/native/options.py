@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def memory_mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
     asked = {tmpfs.path: _tmpfs(tmpfs) for tmpfs in spec.tmpfs}
     if spec.read_only:
         size = spec.limits.memory_bytes // 2
-        for path in WRITABLE:
+        volumes = {posixpath.normpath(volume.path) for volume in spec.volumes}
+        for path in sorted(set(WRITABLE) - volumes):
             asked.setdefault(path, _tmpfs(Tmpfs(path, size, 0o755 if path == "/run" else 0o1777), "tmpcopyup"))
     return [asked[path] for path in sorted(asked)]
 

@@ -27,6 +27,7 @@ from runtime.api import (
     State,
     Tmpfs,
     Ulimit,
+    VolumeMount,
 )
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write
@@ -230,6 +231,7 @@ def decode_spec(content: bytes) -> ContainerSpec:
     fields["restart"] = RestartPolicy(**fields.get("restart", {}))
     for name in ("capabilities_add", "capabilities_drop"):
         fields[name] = tuple(fields.get(name, ()))
+    fields["volumes"] = tuple(VolumeMount(**volume) for volume in fields.get("volumes", ()))
     return ContainerSpec(**fields)
 
 

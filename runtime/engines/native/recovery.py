@@ -11,6 +11,7 @@ from runtime.api import Reconciliation, State
 from runtime.engines.native import execs, retelling
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
+from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
@@ -19,19 +20,29 @@ from runtime.network.attach import TenantNetworks
 
 logger = logging.getLogger(__name__)
 
-RUN_FOLDERS = (("runc", "runtime"), ("lower", "mount"), ("bundle", "mount"), ("conmon", "folder"), ("exits", "folder"))
+RUN_FOLDERS = (
+    ("runc", "runtime"), ("lower", "mount"), ("bundle", "mount"), ("disk", "mount"), ("volumes", "mount"), ("conmon", "folder"),
+    ("exits", "folder"),
+)  # fmt: skip
 """Folders of RUN with an entry for each container that is in the kernel, and what such an entry is told as."""
 
 
 class Recovery:
     def __init__(
-        self, home: Home, lifecycle: Lifecycle, removal: Removal, networks: TenantNetworks, images: ImageStore
+        self,
+        home: Home,
+        lifecycle: Lifecycle,
+        removal: Removal,
+        networks: TenantNetworks,
+        images: ImageStore,
+        volumes: NativeVolumes,
     ) -> None:
         self._home = home
         self._lifecycle = lifecycle
         self._removal = removal
         self._networks = networks
         self._images = images
+        self._volumes = volumes
         self._records = lifecycle.records
 
     def reconcile(self) -> Reconciliation:
@@ -61,6 +72,8 @@ class Recovery:
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)
         if record.state is not State.RUNNING:
+            if self._lifecycle.mounted(id):  # for a copy that a crash cut short
+                self._lifecycle.unmount(id)
             return None
         spec, record = self._lifecycle.resizing.finish(spec, record)
         if self._lifecycle.ended(record):
@@ -84,6 +97,7 @@ class Recovery:
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
         swept += [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]
         swept += self._images.sweep()
+        swept += self._volumes.sweep()
         for folder in (
             self._home.final,
             self._home.state / "totals",

@@ -17,9 +17,14 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Also a decorator.  OutOfSpace, InvalidSpec (a command that is too long), else EngineFault with the kernel's own words."""
+    """Also a decorator.  OutOfSpace, InvalidSpec (a command that is too long), else EngineFault with the kernel's own words.
+
+    A pipe that its reader has closed is the reader's business, and goes through.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         fault = _fault(error)
         if isinstance(fault, EngineFault):

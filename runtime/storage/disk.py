@@ -1,0 +1,83 @@
+"""A disk of a size: a sparse file with ext4 in it, where the node's file system cannot limit a folder.
+
+It holds as many bytes and files as fit and no more, whatever is done inside.  Content that is deleted goes back to the node.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from runtime.errors import EngineFault, HostUnfit, LimitExceeded
+from runtime.kernel import loop, mount
+
+MKFS = "mkfs.ext4"
+DEADLINE_S = 120
+BLOCK = 4096
+SMALL = 1 << 30
+JOURNAL_MIB = (4, 16)
+"""Of a small one and of a larger one: the journal is all of a fresh disk that takes room on the node."""
+
+
+def check_fits(folder: Path, size: int, field: str) -> None:
+    """Raises LimitExceeded when the node's whole disk is smaller."""
+    found = os.statvfs(folder)
+    total = found.f_blocks * found.f_frsize
+    if size > total:
+        raise LimitExceeded(
+            f"The node's disk has only {total // 2**20} MiB.", hint="Lower the limit.", field=field, most=total
+        )
+
+
+def make(image: Path, size: int, folders: Mapping[str, int]) -> None:
+    """A new disk of ``size`` bytes with these empty folders (name -> owner) in it, durable.
+
+    Nothing is mounted for it.  Raises HostUnfit, EngineFault, OSError.
+    """
+    with TemporaryDirectory(dir=image.parent, prefix=".disk-") as template:
+        for name, owner in folders.items():
+            path = Path(template, name)
+            path.mkdir()
+            path.chmod(0o755)
+            os.chown(path, owner, owner)
+        descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, size - size % BLOCK)
+            _format(image, size, template)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _format(image: Path, size: int, template: str) -> None:
+    journal = JOURNAL_MIB[size >= SMALL]
+    command = [
+        MKFS, "-q", "-F", "-m", "0", "-b", str(BLOCK), "-J", f"size={journal}", "-e", "remount-ro", "-d", template, str(image),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise HostUnfit("mkfs.ext4 is missing.", hint="Install the package e2fsprogs.") from None
+    except subprocess.TimeoutExpired:
+        raise EngineFault("Making a disk took too long.", hint="Look at the node's disk.") from None
+    if done.returncode != 0:
+        raise EngineFault("The node could not make a disk of this size.", hint="Look at the node's disk.")
+
+
+def show(image: Path, target: Path) -> None:
+    """Mount the disk at a folder; several mounts of one disk are one file system.
+
+    The caller holds a lock that no two share for the same file.  Raises OSError.
+    """
+    with loop.attached(image) as device:
+        mount.mount(str(device), target, "ext4", mount.MS_NODEV | mount.MS_NOSUID, "discard,errors=remount-ro")
+
+
+def room_taken(image: Path) -> int:
+    """Bytes on the node's disk."""
+    return image.stat().st_blocks * 512

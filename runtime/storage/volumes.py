@@ -1,0 +1,109 @@
+"""Volumes on disk: ``HOME/runtime/volumes/<tenant>/<name>/`` with ``volume.json`` and either ``data/`` or a disk with ``data/`` in it.
+
+Owners in ``data`` are the container's own, from 0; containers see it through an id-mapped mount.  A volume is there when its folder has
+its name: it is made and removed under another.  Callers hold the locks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from runtime.api import VolumeSpec
+from runtime.errors import NotFound
+from runtime.home import Home, atomic_write, sweep_temporaries
+from runtime.kernel.tree import remove_tree
+from runtime.storage import disk
+from runtime.storage.snapshot import disk_usage
+
+NEW, GONE = ".new-", ".gone-"
+DISK, DATA, FILLING, RECORD = "disk.img", "data", "filling", "volume.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    spec: VolumeSpec
+    created_at: float
+    fresh: bool = True
+    """No container has started with it yet."""
+
+
+class VolumeStore:
+    def __init__(self, home: Home) -> None:
+        self._root = home.state / "volumes"
+
+    def folder(self, tenant: str, name: str) -> Path:
+        return self._root / tenant / name
+
+    def names(self, tenant: str | None = None) -> Iterator[tuple[str, str]]:
+        """(tenant, name), in order."""
+        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
+            if tenant in {None, folder.name}:
+                yield from ((folder.name, one.name) for one in sorted(folder.iterdir()) if not one.name.startswith("."))
+
+    def read(self, tenant: str, name: str) -> Stored:
+        """Raises NotFound."""
+        try:
+            fields = json.loads((self.folder(tenant, name) / RECORD).read_bytes())
+        except FileNotFoundError:
+            raise NotFound(f"There is no volume {name!r}.", hint="Create it first.", field="volume") from None
+        return Stored(VolumeSpec(**fields["spec"]), fields["created_at"], fields["fresh"])
+
+    def write(self, stored: Stored) -> None:
+        _write(self.folder(stored.spec.tenant, stored.spec.name), stored)
+
+    def prepare(self, spec: VolumeSpec) -> Path:
+        """All of a new volume but its name.  Raises as :func:`runtime.storage.disk.make`."""
+        cradle = self._root / spec.tenant / f"{NEW}{spec.name}"
+        remove_tree(cradle)
+        cradle.mkdir(parents=True, mode=0o700)
+        try:
+            self._make_content(cradle, spec.size_bytes)
+            _write(cradle, Stored(spec, time.time()))
+        except BaseException:
+            remove_tree(cradle)
+            raise
+        return cradle
+
+    def _make_content(self, cradle: Path, size: int | None) -> None:
+        if size is not None:
+            disk.make(cradle / DISK, size, {DATA: 0})
+            return
+        (cradle / DATA).mkdir()
+        (cradle / DATA).chmod(0o755)
+
+    def adopt(self, cradle: Path) -> None:
+        os.rename(cradle, cradle.with_name(cradle.name.removeprefix(NEW)))
+
+    def bury(self, tenant: str, name: str) -> Path:
+        """From here on there is no such volume."""
+        grave = self._root / tenant / f"{GONE}{name}.{secrets.token_hex(4)}"
+        os.rename(self.folder(tenant, name), grave)
+        return grave
+
+    def used(self, tenant: str, name: str) -> int:
+        """Bytes on the node's disk."""
+        folder = self.folder(tenant, name)
+        image = folder / DISK
+        return disk.room_taken(image) if image.exists() else disk_usage(folder / DATA)
+
+    def leftovers(self, tenant: str) -> Iterator[Path]:
+        """What a crash left of makings, removals and writes."""
+        for entry in sorted((self._root / tenant).iterdir()):
+            if entry.name.startswith((NEW, GONE)):
+                yield entry
+            else:
+                sweep_temporaries(entry)
+
+    def tenants(self) -> tuple[str, ...]:
+        return tuple(sorted(entry.name for entry in self._root.iterdir())) if self._root.is_dir() else ()
+
+
+def _write(folder: Path, stored: Stored) -> None:
+    plain = replace(stored, spec=replace(stored.spec, labels=dict(stored.spec.labels)))
+    atomic_write(folder / RECORD, json.dumps(asdict(plain)).encode())
