@@ -59,7 +59,8 @@ engine.create(ContainerSpec("csteady", "tenant1", "steady", engine.image("busybo
     command=("sh", "-c", "echo kept > /v/file; exec sleep 100000"), volumes=(VolumeMount("steady", "/v"),)))
 engine.start("csteady")
 """
-ALL = (*POINTS, *VOLUME_POINTS, *FILE_POINTS)
+OF_A_LIFE = ("create.", "start.", "settle.", "release.", "remove.")
+ALL = (*(point for point in POINTS if point.startswith(OF_A_LIFE)), *VOLUME_POINTS, *FILE_POINTS)
 
 
 @pytest.fixture
