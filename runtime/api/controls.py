@@ -54,7 +54,7 @@ class Controls(Protocol):
     def update(self, id: str, limits: Limits) -> ContainerStatus:
         """Give it these limits, durably, all or none; a container that runs has them at once.  Equal ones change nothing.
 
-        ``log_bytes`` changes only while it is stopped.  Raises InvalidSpec, LimitExceeded, HostUnfit, ImageUnsuitable, or Conflict
+        ``log_bytes`` changes only while it is stopped, ``disk_bytes`` never.  Raises InvalidSpec, LimitExceeded, HostUnfit, ImageUnsuitable, or Conflict
         (it uses more memory than that); then all is as it was.
         """
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import controls, events, health, options, verbs, watching
+from runtime.cli import controls, events, files, health, options, verbs, volumes, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     happened.add_argument("--until", help="likewise")
     happened.add_argument("--json", action="store_true", help="an object a line")
     happened.add_argument("container", nargs="?", help="only of this one, by id or name")
+    volumes.declare(verb)
+    files.declare(verb)
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
     verb("health", health.check, "check a container's health now: exit code 0 when it is well", container=True)
@@ -95,6 +97,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
     run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
+    volumes.options(run)
     health.options(run)
     options.add_options(run)
     options.add_limits(run)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from runtime.api import Engine, TenantLimits
 from runtime.cli import options as written
-from runtime.cli.verbs import MIB, all_ids, find, table
+from runtime.cli.table import table
+from runtime.cli.verbs import MIB, all_ids, find
 
 FOREVER_S = 10.0**9
 Verb = Callable[..., argparse.ArgumentParser]

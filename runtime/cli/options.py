@@ -65,6 +65,7 @@ def limits(options: argparse.Namespace, base: Limits) -> Limits:
         write_bps=or_none(rates[1], base.write_bps),
         read_iops=or_none(rates[2], base.read_iops),
         write_iops=or_none(rates[3], base.write_iops),
+        disk_bytes=base.disk_bytes,
     )
 
 

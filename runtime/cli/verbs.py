@@ -11,13 +11,14 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
-from runtime.cli import health, streams, watching
+from runtime.cli import health, streams, volumes, watching
 from runtime.cli import options as written
 from runtime.cli.moments import moment
+from runtime.cli.table import table
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
 
@@ -85,7 +86,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         user=options.user,
         hostname=options.hostname,
         labels=written.pairs(options.label, "--label"),
-        limits=written.limits(options, Limits()),
+        limits=replace(written.limits(options, Limits()), disk_bytes=volumes.disk(options)),
         ports=tuple(_port(text) for text in options.publish),
         restart=watching.policy(options.restart),
         read_only=options.read_only,
@@ -98,6 +99,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         sysctls=written.pairs(options.sysctl, "--sysctl"),
         tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
         health=health.wanted(options),
+        volumes=volumes.mounts(engine, options.volume),
     )
     engine.create(spec)
     try:
@@ -157,12 +159,6 @@ def _state(status: ContainerStatus) -> str:
     if status.paused:
         return "paused"
     return f"{status.state} ({status.health})" if status.health else str(status.state)
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def logs(engine: Engine, options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
 import time
 from collections.abc import Iterator
@@ -267,3 +268,68 @@ def test_an_option_outside_the_policy_is_a_sentence(words: list[str], said: str)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("ps").stdout.count("\n") == 1
+
+
+def test_volumes_by_the_command_line() -> None:
+    assert cli("volume", "create", "--size", "32", "sized").stdout == "sized\n"
+    made = cli(
+        "run", "-d", "--name", "box", "-v", "sized:/v", "-v", "new:/n:ro", "--disk", "32", "busybox", "sleep", "100"
+    )
+    assert made.returncode == 0, made.stderr
+    full = cli(
+        "exec", "box", "sh", "-c", "dd if=/dev/zero of=/v/x bs=1M count=40; dd if=/dev/zero of=/x bs=1M count=40"
+    )
+    assert full.stderr.count("No space left") == 2
+    listed = cli("volume", "ls").stdout
+    assert "sized" in listed
+    assert "new" in listed
+    assert json.loads(cli("volume", "inspect", "sized").stdout)["size_bytes"] == 32 * 2**20
+    refused = cli("volume", "rm", "sized")
+    assert (refused.returncode, refused.stderr) == (1, "A container has the volume. Remove the container first.\n")
+    assert cli("rm", "-f", "box").returncode == 0
+    assert cli("volume", "rm", "sized").returncode == 0
+    assert cli("volume", "prune").stdout == "new\n"
+    for words in (
+        ("volume", "create", "--size", "1", "x"),
+        ("run", "-v", "nonsense", "busybox"),
+        ("volume", "rm", "none"),
+    ):
+        said = cli(*words)
+        assert said.returncode == 1
+        assert said.stderr.endswith(".\n")
+
+
+def test_files_by_the_command_line(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (here / "deep").mkdir(parents=True)
+    (here / "deep/file").write_text("from here")
+    (here / "trap").symlink_to(tmp_path)
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    assert cli("cp", str(here), "box:/tmp").returncode == 0
+    assert cli("exec", "box", "cat", "/tmp/here/deep/file").stdout == "from here"
+    cli("exec", "box", "sh", "-c", "chmod 4755 /tmp/here/deep/file; chown 5 /tmp/here/deep/file; rm /etc/group")
+    back = tmp_path / "back"
+    back.mkdir()
+    done = cli("cp", "box:/tmp/here", str(back))
+    assert done.returncode == 0, done.stderr
+    copied = back / "here/deep/file"
+    assert copied.read_text() == "from here"
+    assert (copied.stat().st_uid, copied.stat().st_mode & 0o7777) == (0, 0o755), "ours, and no set-uid program"
+    assert (back / "here/trap").is_symlink()
+    changes = cli("diff", "box").stdout.splitlines()
+    assert {"A /tmp/here/deep/file", "D /etc/group", "C /etc"} <= set(changes)
+    assert cli("export", "-o", str(tmp_path / "all.tar"), "box").returncode == 0
+    with tarfile.open(tmp_path / "all.tar") as archive:
+        assert "tmp/here/deep/file" in archive.getnames()
+    made = cli("commit", "-m", "hello", "box", "mine:1", "cat", "/tmp/here/deep/file")
+    assert made.returncode == 0, made.stderr
+    assert cli("run", "--rm", "mine:1").stdout == "from here"
+    for words in (
+        ("cp", "a", "b"),
+        ("cp", "box:/none", str(back)),
+        ("cp", "box:/tmp", "/no/such"),
+        ("cp", "/no/such", "box:/tmp"),
+    ):
+        said = cli(*words)
+        assert said.returncode == 1, words
+        assert said.stderr.endswith(".\n"), said.stderr

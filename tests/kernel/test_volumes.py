@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,6 +238,34 @@ def test_no_device_works_in_it_and_set_uid_gives_nothing(engine: NativeEngine) -
     text = inside(engine, id, "head -c1 /v/disk; grep ' /v ' /proc/mounts")
     assert "denied" in text or "not permitted" in text
     assert {"nosuid", "nodev"} <= set(text.split(" /v ")[1].split()[1].split(","))
+
+
+def test_nobody_else_of_the_node_reaches_it(engine: NativeEngine) -> None:
+    """On disk the container's root is the node's: a set-uid program of its making must lie behind a closed door."""
+    engine.volumes.create(VolumeSpec("tenant1", "data"))
+    id = run(engine, spec(engine, volumes=(VolumeMount("data", "/v"),)))
+    inside(engine, id, "cp /bin/busybox /v/busybox; chmod 4755 /v/busybox; chmod 777 /v")
+    for path in (
+        engine.home.state / "volumes/tenant1/data/data/busybox",
+        engine.home.run / "volumes" / id / "0/busybox",
+    ):
+        assert path.exists()
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", 'exec "$0" id', path]
+        refused = subprocess.run(nobody, check=False, capture_output=True)
+        assert b"denied" in refused.stderr
+
+
+def test_many_that_start_at_once_with_a_new_one_share_it(engine: NativeEngine, tmp_path: Path) -> None:
+    image = image_with(engine, tmp_path, archives.layer({"srv/file": b"from the image"}))
+    engine.volumes.create(VolumeSpec("tenant1", "sized", size_bytes=32 * MIB))
+    made = [spec(engine, image=image, volumes=(VolumeMount("sized", "/srv"),)) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        ids = list(pool.map(lambda one: run(engine, one), made))
+        assert len(loop.devices_of(engine.home.state)) == 1
+        for number, id in enumerate(ids):
+            inside(engine, id, f"echo {number} > /srv/{number}")
+        assert {inside(engine, id, "cat /srv/*") for id in ids} == {"\n".join("012345") + "\nfrom the image"}
+        list(pool.map(lambda id: engine.remove(id, force=True), ids))
 
 
 def test_one_tenants_name_reaches_no_others(engine: NativeEngine) -> None:

@@ -47,9 +47,10 @@ class VolumeMounts:
         """
         if not spec.volumes:
             return
-        for parent in (self.folder(spec.id).parent, self.folder(spec.id)):
-            parent.mkdir(parents=True, exist_ok=True)
-            parent.chmod(0o711)  # the container's own root, an unprivileged user of the host, must pass through
+        folder = self.folder(spec.id)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.chmod(0o711)
+        os.chown(folder, uid_base, uid_base)  # the container's own root must pass through, and nobody else of the host
         for number, wanted in enumerate(spec.volumes):
             target = self.folder(spec.id) / str(number)
             target.mkdir(exist_ok=True)

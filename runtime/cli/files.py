@@ -1,0 +1,148 @@
+"""``cp``, ``diff``, ``export`` and ``commit``: between a container and the person's own folders and streams."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from runtime.api import CommitSpec, Engine
+from runtime.cli.verbs import find
+from runtime.errors import InvalidSpec
+from runtime.image.copying import TreeWriter
+from runtime.image.pack import Packer, Packing, everything
+from runtime.kernel.beneath import FOLDER
+
+MARKS = {"added": "A", "changed": "C", "deleted": "D"}
+
+
+def declare(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    copy = verb("cp", _copy, "copy files into a container or out of it; - is a tar on standard input or output")
+    copy.add_argument("source", metavar="SOURCE", help="container:/path, a path here, or -")
+    copy.add_argument("target", metavar="TARGET", help="a folder that is there, likewise")
+    verb("diff", _diff, "what a container changed of its image: Added, Changed, Deleted", container=True)
+    export = verb("export", _export, "a container's whole root as a tar", container=True)
+    export.add_argument("-o", "--output", help="a file (default: standard output)")
+    commit = verb("commit", _commit, "make an image of a container", container=True)
+    commit.add_argument("reference", help="the image's name: [registry/]name[:tag]")
+    commit.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    commit.add_argument("-m", "--message", default="", help="for the image's history")
+    commit.add_argument(
+        "command", nargs=argparse.REMAINDER, help="what its containers run (default: as the image had it)"
+    )
+
+
+def _place(text: str) -> tuple[str, str]:
+    """(container, path); no container: here.  A path here that has a colon begins with ./ or /."""
+    container, colon, path = text.partition(":")
+    return (container, path) if colon and "/" not in container else ("", text)
+
+
+def _copy(engine: Engine, options: argparse.Namespace) -> int:
+    (source, inner), (target, outer) = _place(options.source), _place(options.target)
+    if bool(source) == bool(target):
+        raise InvalidSpec("One of the two must be in a container, and one here.", hint="Write container:/path for it.")
+    if source:
+        with _sink(outer) as stream:
+            engine.files.copy_out(find(engine, source).id, inner, stream)
+    else:
+        with _spring(inner) as stream:
+            engine.files.copy_in(find(engine, target).id, outer, stream)
+    return 0
+
+
+@contextmanager
+def _sink(path: str) -> Iterator[BinaryIO]:
+    """A tar that is written to it becomes files in a folder here: the person's own, with no set-uid, and never outside it."""
+    if path == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    root = _folder(path)
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        unpacked = pool.submit(_unpack, root, reading)
+        with os.fdopen(writing, "wb") as stream:
+            yield cast("BinaryIO", stream)
+        unpacked.result()
+
+
+def _unpack(root: int, reading: int) -> None:
+    try:
+        with os.fdopen(reading, "rb") as stream:
+            TreeWriter(root, "", 0, everything, disowned=True).take(cast("BinaryIO", stream))
+            while stream.read(1 << 16):  # the end of the archive is padded
+                continue
+    finally:
+        os.close(root)
+
+
+@contextmanager
+def _spring(path: str) -> Iterator[BinaryIO]:
+    """A tar of what is here, under its last name."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    whole = Path(path).resolve() if path.rstrip("/").endswith("..") or path.strip("./") == "" else Path(path)
+    if not os.path.lexists(whole):
+        raise InvalidSpec(f"There is no {path!r} here.", hint="Check the path.")
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        packed = pool.submit(_pack, whole, writing)
+        with os.fdopen(reading, "rb") as stream:
+            yield cast("BinaryIO", stream)
+            while stream.read(1 << 16):
+                continue
+        packed.result()
+
+
+def _pack(path: Path, writing: int) -> None:
+    with os.fdopen(writing, "wb") as stream:
+        parent = os.open(path.parent, FOLDER | os.O_CLOEXEC)
+        try:
+            packer = Packer(cast("BinaryIO", stream), Packing())
+            if not packer.file(parent, path.name, path.name):
+                packer.tree(parent, path.name, path.name)
+            packer.close()
+        finally:
+            os.close(parent)
+
+
+def _folder(path: str) -> int:
+    try:
+        return os.open(path, FOLDER | os.O_CLOEXEC)
+    except OSError:
+        raise InvalidSpec(f"{path!r} is not a folder here.", hint="Make it first.") from None
+
+
+def _diff(engine: Engine, options: argparse.Namespace) -> int:
+    for change in engine.files.diff(find(engine, options.container).id):
+        print(MARKS[change.kind], change.path)
+    return 0
+
+
+def _export(engine: Engine, options: argparse.Namespace) -> int:
+    id = find(engine, options.container).id
+    if options.output is None:
+        engine.files.export(id, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return 0
+    with Path(options.output).open("wb") as stream:
+        engine.files.export(id, cast("BinaryIO", stream))
+    return 0
+
+
+def _commit(engine: Engine, options: argparse.Namespace) -> int:
+    spec = CommitSpec(
+        options.reference,
+        command=tuple(options.command) or None,
+        env=dict(cast("tuple[str, str]", row.partition("=")[::2]) for row in options.env),
+        comment=options.message,
+    )
+    print(engine.files.commit(find(engine, options.container).id, spec).id)
+    return 0
