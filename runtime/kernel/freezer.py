@@ -6,6 +6,7 @@ On version 1 a frozen process does not die by SIGKILL before it is thawed; on ve
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from runtime.kernel.hierarchy import ROOT, version
 
 DEADLINE_S = 10.0
 POLL_S = 0.002
+ANEW_EVERY = 50
+ANEW_S = 0.01
+"""Version 1 may wait for good for a process that was forked in the very moment: thawed for a moment, it takes the next try."""
 
 
 def _file(group: str, name: str) -> Path:
@@ -39,12 +43,15 @@ def freeze(group: str) -> None:
         )
     deadline = time.monotonic() + DEADLINE_S
     file, word = ("cgroup.freeze", "1") if version() == 2 else ("freezer.state", "FROZEN")
-    while True:
+    for number in itertools.count(1):
         _file(group, file).write_text(
             word, encoding="ascii"
         )  # version 1: again, for what was not to be frozen just then
         if frozen(group):
             return
+        if version() == 1 and number % ANEW_EVERY == 0:
+            thaw(group)
+            time.sleep(ANEW_S)
         if time.monotonic() > deadline:
             thaw(group)
             raise DeadlineExceeded("The container could not be frozen within 10 seconds.", hint="Try again.")
