@@ -479,4 +479,8 @@ SENTENCES = (
     _("links to what is not in the archive"),
     _("mkfs.ext4 is missing."),
     _("replaces something else by a folder"),
+    _("The container's supervisor is gone."),
+    _("The container was created without an input."),
+    _("Create one with an input or a terminal."),
+    _("The container does not read its input."),
 )

@@ -21,6 +21,7 @@ A restart policy adds to ``exited`` the moment of the next start: ``restart_at``
 
 from __future__ import annotations
 
+from runtime.api.attach import Attachments, AttachSession, Chunk
 from runtime.api.controls import Controls, ProcessRow, TenantLimits
 from runtime.api.engine import (
     Capability,
@@ -76,9 +77,12 @@ __all__ = [
     "CHECK_KINDS",
     "ID_PATTERN",
     "RESTART_MODES",
+    "AttachSession",
+    "Attachments",
     "Capability",
     "Change",
     "CheckKind",
+    "Chunk",
     "CommitSpec",
     "ContainerSpec",
     "ContainerStatus",

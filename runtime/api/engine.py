@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+from runtime.api.attach import Attachments
 from runtime.api.controls import Controls
 from runtime.api.events import Events
 from runtime.api.files import Files
@@ -41,6 +42,7 @@ class Capability(enum.StrEnum):
     HEALTH_CHECKS = "health_checks"
     VOLUMES = "volumes"
     FILES = "files"
+    ATTACH = "attach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,10 @@ class Engine(Protocol):
     @property
     def files(self) -> Files:
         """What lies in containers: copies, changes, exports, commits."""
+
+    @property
+    def attachments(self) -> Attachments:
+        """A container's own output and input."""
 
     # images ------------------------------------------------------------------------------------------
 

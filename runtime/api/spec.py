@@ -76,6 +76,10 @@ class ContainerSpec:
     limits: Limits = field(default_factory=Limits)
     ports: tuple[Port, ...] = ()
     terminal: bool = False
+    stdin: bool = False
+    """It has an input that whoever attaches writes to; without, it reads nothing.  A terminal is an input in any case."""
+    stdin_once: bool = False
+    """The input ends with that of the first who attaches and ends theirs; else it stays open."""
     read_only: bool = False
     """The root; ``/run``, ``/tmp`` and ``/var/tmp`` are then in memory, with what the image has there."""
     stop_signal: str | None = None

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import controls, events, files, health, options, verbs, volumes, watching
+from runtime.cli import attaching, controls, events, files, health, options, verbs, volumes, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     files.declare(verb)
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
+    attaching.options(verb("attach", attaching.attach, "a container's own output and input", container=True))
     verb("health", health.check, "check a container's health now: exit code 0 when it is well", container=True)
     verb("watch", watching.watch, "stay: start again what restart policies want started, and check health")
     verb("down", verbs.down, "remove every container and network")
@@ -92,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
+    run.add_argument("-i", "--interactive", action="store_true", help="with an input, for attach")
+    run.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
     run.add_argument("--rm", action="store_true", help="remove it when it has ended")
     run.add_argument("--name")
     run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")

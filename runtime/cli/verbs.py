@@ -88,6 +88,8 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         labels=written.pairs(options.label, "--label"),
         limits=replace(written.limits(options, Limits()), disk_bytes=volumes.disk(options)),
         ports=tuple(_port(text) for text in options.publish),
+        terminal=options.terminal,
+        stdin=options.interactive,
         restart=watching.policy(options.restart),
         read_only=options.read_only,
         stop_signal=options.stop_signal,

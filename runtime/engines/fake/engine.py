@@ -43,6 +43,7 @@ from runtime.api import (
     no_progress,
 )
 from runtime.engines import restarting
+from runtime.engines.fake.attach import FakeAttach, FakeAttachments
 from runtime.engines.fake.controls import FakeControls
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.files import FakeFiles
@@ -80,6 +81,7 @@ class FakeEngine:
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
         self._journal = Journal(self.home.state / "events")
         self.health = FakeHealth(self._records, self._journal, self.home.state / "sick")
+        self.attachments = FakeAttachments(self._attach)
         self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
         self._controls = FakeControls(self, self._records)
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
@@ -376,6 +378,14 @@ class FakeEngine:
             follow=follow,
             ended=lambda: self._ended(id),
         )
+
+    def _attach(self, id: str) -> FakeAttach:
+        spec = self._records.spec(id)
+        self._running(id)
+        return FakeAttach(
+            self.log_file(id), partial(self._say, id), lambda: self._ended(id),
+            takes_input=spec.stdin or spec.terminal, once=spec.stdin_once,
+        )  # fmt: skip
 
     def _ended(self, id: str) -> bool:
         return not self._records.exists(id) or self._records.record(id).state is not State.RUNNING

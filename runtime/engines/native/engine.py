@@ -16,6 +16,7 @@ from typing import Literal
 
 from runtime import validation
 from runtime.api import (
+    Attachments,
     Capability,
     ContainerSpec,
     ContainerStatus,
@@ -37,6 +38,7 @@ from runtime.api import (
     no_progress,
 )
 from runtime.engines.native import execs, isolation, passwd, records
+from runtime.engines.native.attach import NativeAttachments
 from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.files import NativeFiles
@@ -95,6 +97,7 @@ class NativeEngine:
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
         self.health: Health = NativeHealth(home, self._lifecycle, self.exec)
+        self.attachments: Attachments = NativeAttachments(home, self._lifecycle)
         self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
         self._controls = NativeControls(home, self._lifecycle, self._removal, self.store, self._settled)
         for folder in (home.containers, home.final, home.exits, home.runc):

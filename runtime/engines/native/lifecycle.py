@@ -112,8 +112,7 @@ class Lifecycle:
                 supervisor.create(
                     self._home,
                     self.runtime,
-                    id,
-                    terminal=spec.terminal,
+                    spec,
                     log_bytes=log.generation_bytes(spec.limits.log_bytes),
                 ) as creation,
             ):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from runtime.api import ContainerSpec
 from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
 from runtime.home import Home
@@ -68,8 +69,9 @@ class Creation:
         return line
 
 
-def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_bytes: int) -> Creation:
+def create(home: Home, runtime: oci.Runtime, spec: ContainerSpec, *, log_bytes: int) -> Creation:
     """Have conmon create the container (not start it)."""
+    id = spec.id
     folder, sockets = home.container(id), home.conmon(id)
     sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.exits.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,8 +84,12 @@ def create(home: Home, runtime: oci.Runtime, id: str, *, terminal: bool, log_byt
         "--log-path", f"k8s-file:{folder / 'ctr.log'}", "--log-size-max", str(log_bytes), "--log-level", "error",
         "--no-new-keyring",
     ]  # fmt: skip
-    if terminal:
+    if spec.terminal:
         command.append("--terminal")
+    if spec.stdin:
+        command.append("--stdin")
+    if not spec.stdin_once:
+        command.append("--leave-stdin-open")  # else a client that detaches would end it
     reader, writer = os.pipe()
     answer = os.fdopen(reader, "rb")
     try:

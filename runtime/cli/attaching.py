@@ -1,0 +1,142 @@
+"""``python -m runtime attach``: a container's own output and input at a person's terminal, until they leave or it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import select
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+
+from runtime.api import AttachSession, Engine
+from runtime.cli.streams import BLOCK, terminal_size
+from runtime.errors import Conflict, InvalidSpec, NotFound
+
+DEFAULT_KEYS = "ctrl-p,ctrl-q"
+KEY = re.compile(r"ctrl-([a-z@\[\\\]^_])|([!-+\--~])")
+LOOK_S = 0.2
+
+
+class DetachKeys:
+    """Finds the sequence in what is typed, also when it comes in parts; what only began like it is passed on."""
+
+    def __init__(self, text: str) -> None:
+        self._keys = _parsed(text)
+        self._held = b""
+
+    def feed(self, typed: bytes) -> tuple[bytes, bool]:
+        """What is the container's, and whether the person detaches."""
+        passed = b""
+        for index in range(len(typed)):
+            self._held += typed[index : index + 1]
+            if self._keys and self._held == self._keys:
+                return passed, True
+            while self._held and not self._keys.startswith(self._held):
+                passed += self._held[:1]
+                self._held = self._held[1:]
+        return passed, False
+
+
+def _parsed(text: str) -> bytes:
+    """``ctrl-p,ctrl-q``; empty for none.  Raises InvalidSpec."""
+    keys = b""
+    for word in text.split(",") if text else ():
+        found = KEY.fullmatch(word)
+        if found is None:
+            raise InvalidSpec(
+                f"{word!r} is not a key.", hint="Write keys such as ctrl-p or q, with commas.", field="--detach-keys"
+            )
+        keys += bytes([ord(found[1].upper()) & 0x1F]) if found[1] else found[2].encode()
+    return keys
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--detach-keys", default=DEFAULT_KEYS, help="leave it running by these (default: %(default)s)")
+    parser.add_argument("--no-stdin", action="store_true", help="only look")
+
+
+def attach(engine: Engine, options: argparse.Namespace) -> int:
+    """The exit code is the container's once it has ended, and 0 when the person left before."""
+    found = next((one for one in engine.list() if options.container in {one.id, one.name}), None)
+    if found is None:
+        raise NotFound(f"There is no container {options.container!r}.", hint="See: python -m runtime ps.")
+    spec, keys = engine.spec(found.id), DetachKeys(options.detach_keys)
+    session = engine.attachments.open(found.id)
+    takes_input = not options.no_stdin and (spec.stdin or spec.terminal)
+    over = threading.Event()
+    output = threading.Thread(target=_show, args=(session, over), daemon=True)
+    try:
+        with _raw(spec.terminal and takes_input), _sized(session, spec.terminal):
+            output.start()
+            detached = takes_input and _type(session, keys, over)
+            while not detached and not over.wait(LOOK_S):
+                continue
+    finally:
+        session.close()
+    output.join()
+    if detached:
+        return 0
+    code = engine.settle(found.id).exit_code
+    return 0 if code is None else code
+
+
+def _show(session: AttachSession, over: threading.Event) -> None:
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            chunk = session.read(LOOK_S)
+            if chunk is not None:
+                stream = sys.stderr if chunk.stream == "stderr" else sys.stdout
+                stream.buffer.write(chunk.content)
+                stream.buffer.flush()
+    over.set()
+
+
+def _type(session: AttachSession, keys: DetachKeys, over: threading.Event) -> bool:
+    """Until our input ends or the container does; True when the person detached."""
+    own = sys.stdin.fileno()
+    while not over.is_set():
+        if not select.select([own], [], [], LOOK_S)[0]:
+            continue
+        content = os.read(own, BLOCK)
+        if not content:
+            session.close_input()
+            return False
+        passed, detached = keys.feed(content)
+        with contextlib.suppress(Conflict):  # it has ended, which its output tells
+            session.write(passed)
+        if detached:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _raw(wanted: bool) -> Iterator[None]:
+    own = sys.stdin.fileno()
+    if not wanted or not os.isatty(own):
+        yield
+        return
+    before = termios.tcgetattr(own)
+    try:
+        tty.setraw(own)
+        yield
+    finally:
+        termios.tcsetattr(own, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _sized(session: AttachSession, terminal: bool) -> Iterator[None]:
+    if not terminal:
+        yield
+        return
+    session.resize(*terminal_size())
+    before = signal.signal(signal.SIGWINCH, lambda *_: session.resize(*terminal_size()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
