@@ -323,7 +323,10 @@ class Lifecycle:
     def _await_exit_code(self, id: str) -> int | None:
         deadline = time.monotonic() + EXIT_FILE_DEADLINE_S
         while (code := exit_code(self._home.exits, id)) is None:
-            if time.monotonic() > deadline or not supervisor.alive(self._home, id):
+            if time.monotonic() > deadline:
+                supervisor.end(self._home, id)
+                return exit_code(self._home.exits, id)
+            if not supervisor.alive(self._home, id):
                 return exit_code(self._home.exits, id)
             time.sleep(POLL_S)
         return code

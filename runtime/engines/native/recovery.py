@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
-from runtime.engines.native import execs, retelling
+from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import Removal
 from runtime.engines.native.volumes import NativeVolumes
@@ -85,6 +85,8 @@ class Recovery:
         self._networks.ensure(spec.tenant)
         if not link.exists(self._home.veth(id)):
             raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
+        if not supervisor.alive(self._home, id):
+            raise EngineFault("The container's supervisor is gone.", hint="Restart the container.")
         return "adopted"
 
     # leftovers -------------------------------------------------------------------------------------------

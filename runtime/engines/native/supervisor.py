@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import BinaryIO, Self
 
 from runtime.api import ContainerSpec
 from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
 from runtime.home import Home
-from runtime.kernel.process import arguments_of, pids
+from runtime.kernel.process import Process, arguments_of, pids
 
 CREATE_DEADLINE_S = 60.0
 
@@ -113,11 +114,25 @@ def create(home: Home, runtime: oci.Runtime, spec: ContainerSpec, *, log_bytes: 
 
 def alive(home: Home, id: str) -> bool:
     """Whether the container's conmon is still there."""
+    return _pid(home, id) is not None
+
+
+def _pid(home: Home, id: str) -> int | None:
     try:
         pid = int((home.conmon(id) / "conmon.pid").read_text(encoding="ascii"))
-        return b"conmon" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return False
+    except (FileNotFoundError, ValueError):
+        return None
+    words = arguments_of(pid)
+    return pid if id.encode() in words and words[0].endswith(b"conmon") else None
+
+
+def end(home: Home, id: str) -> None:
+    """Of a conmon that does not tell the end of its container, as one that somebody has stopped: by SIGKILL."""
+    pid = _pid(home, id)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError), Process(pid) as process:
+            if _pid(home, id) == pid:
+                process.send(signal.SIGKILL)
 
 
 def created(home: Home, id: str) -> tuple[int | None, float]:
