@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Engine, Event, EventKind
@@ -48,6 +49,20 @@ def test_a_kill_is_told_with_its_signal(engine: Engine, make: Make) -> None:
     told = {event.kind: event.data for event in engine.events.read(subject=id)}
     assert told[EventKind.KILLED] == {"signal": "SIGKILL"}
     assert told[EventKind.DIED]["exit_code"] == 137
+
+
+def test_what_is_done_to_a_running_container_is_told(engine: Engine, make: Make) -> None:
+    id = run(engine, make())
+    engine.controls.pause(id)
+    engine.controls.resume(id)
+    limits = replace(engine.spec(id).limits, memory_bytes=48 << 20)
+    engine.controls.update(id, limits)
+    engine.controls.update(id, limits)
+    engine.controls.rename(id, "other")
+    told = list(engine.events.read(subject=id))[2:]
+    assert [event.kind for event in told] == ["paused", "resumed", "updated", "renamed"]
+    assert told[-2].data["memory_bytes"] == 48 << 20
+    assert (told[-1].name, told[-1].data["before"]) == ("other", id)
 
 
 def test_what_is_asked_for_is_a_part_of_the_stream(engine: Engine, make: Make) -> None:

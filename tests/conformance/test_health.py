@@ -55,6 +55,14 @@ def test_what_has_no_check_has_no_health(engine: Engine, make: Make) -> None:
     assert engine.health.watched() == {}
 
 
+def test_what_is_paused_is_not_asked(engine: Engine, make: Make) -> None:
+    id = run(engine, make(health=WELL))
+    engine.controls.pause(id)
+    assert engine.health.watched() == {}
+    engine.controls.resume(id)
+    assert set(engine.health.watched()) == {id}
+
+
 def test_what_does_not_run_is_not_asked(engine: Engine, make: Make) -> None:
     spec = make(health=WELL)
     engine.create(spec)

@@ -26,8 +26,8 @@ class Owner(Protocol):
     def home(self) -> Home: ...
 
     def inspect(self, id: str) -> ContainerStatus: ...
-    def tell(self, kind: EventKind, id: str) -> None: ...
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]: ...
+    def tell(self, kind: EventKind, id: str, **data: str | float) -> None: ...
 
 
 class FakeControls:
@@ -55,9 +55,10 @@ class FakeControls:
             if limits != spec.limits:
                 check_changes(spec, limits, running=record.state is State.RUNNING)
                 self._records.save_spec(replace(spec, limits=limits))
+                data = {"memory_bytes": limits.memory_bytes, "cpu_millis": limits.cpu_millis}
+                self._engine.tell(EventKind.UPDATED, id, **data)
                 if record.state is State.RUNNING:
                     self._records.save(id, self._resized(spec, record, limits))
-                self._engine.tell(EventKind.UPDATED, id)
         return self._engine.inspect(id)
 
     @staticmethod
@@ -75,7 +76,7 @@ class FakeControls:
                 )
             if name != spec.name:
                 self._records.save_spec(replace(spec, name=name))
-                self._engine.tell(EventKind.RENAMED, id)
+                self._engine.tell(EventKind.RENAMED, id, before=spec.name)
         return self._engine.inspect(id)
 
     def wait(self, id: str, timeout_s: float) -> ContainerStatus:

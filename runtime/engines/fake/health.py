@@ -29,7 +29,7 @@ class FakeHealth:
         return {
             spec.id: Watched(spec.health, record.epoch, record.started_at or 0.0, record.health)
             for spec, record in self._records.all()
-            if record.state is State.RUNNING and record.health and spec.health is not None
+            if record.state is State.RUNNING and record.health and not record.paused and spec.health is not None
         }
 
     def probe(self, id: str, *, given_up: Callable[[], bool] = never) -> Outcome:

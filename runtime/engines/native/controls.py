@@ -79,7 +79,7 @@ class NativeControls:
             before = spec.limits
             spec, record = self._lifecycle.resizing.update(spec, record, limits)
             if spec.limits != before:
-                self._tell(EventKind.UPDATED, spec)
+                self._tell(EventKind.UPDATED, spec, memory_bytes=limits.memory_bytes, cpu_millis=limits.cpu_millis)
             return records.status(id, spec, record)
 
     @told()
@@ -99,7 +99,7 @@ class NativeControls:
             self._records.save_spec(renamed)
             failpoint("rename.written")
             names.free(spec.name, id)
-            self._tell(EventKind.RENAMED, renamed)
+            self._tell(EventKind.RENAMED, renamed, before=spec.name)
             return records.status(id, renamed, record)
 
     # what is -----------------------------------------------------------------------------------------------

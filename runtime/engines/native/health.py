@@ -56,7 +56,7 @@ class NativeHealth(Health):
     def watched(self) -> Mapping[str, Watched]:
         found = {}
         for spec, record in self._records.all():
-            if record.state is State.RUNNING and record.health:
+            if record.state is State.RUNNING and record.health and not record.paused:
                 check = self._lifecycle.check_of(spec)
                 if check is not None:
                     found[spec.id] = Watched(check, record.epoch, record.started_at or 0.0, record.health)
