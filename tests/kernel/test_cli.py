@@ -333,3 +333,64 @@ def test_files_by_the_command_line(tmp_path: Path) -> None:
         said = cli(*words)
         assert said.returncode == 1, words
         assert said.stderr.endswith(".\n"), said.stderr
+
+
+def test_what_happened_and_what_was_said() -> None:
+    script = "echo out; echo err >&2; exit 3"
+    assert cli("run", "--name", "brief", "busybox", "sh", "-c", script).returncode == 3
+    happened = told("brief")
+    assert [event["kind"] for event in happened] == ["created", "started", "died"]
+    assert happened[-1]["data"] == {"epoch": 1, "exit_code": 3}
+    assert cli("events", "--since", "2030-01-01", "brief").stdout == ""
+    assert cli("logs", "--stream", "stdout", "brief").stdout == "out\n"
+    assert cli("logs", "--since", "1h", "--stream", "stderr", "brief").stderr == "err\n"
+    assert cli("logs", "--until", "1h", "brief").stdout == ""
+    at, text = cli("logs", "-T", "--stream", "stdout", "brief").stdout.split()
+    assert (at[:2], text) == ("20", "out")
+    refused = cli("logs", "--since", "yesterday", "brief")
+    assert (refused.returncode, "is not a time" in refused.stderr) == (1, True)
+    assert "died" in cli("events", "brief").stdout
+
+
+def test_watch_starts_again_and_asks_for_health() -> None:
+    script = "touch /tmp/well; sleep 1; exit 1"
+    words = ("--restart", "on-failure:1", "--health-cmd", "test -e /tmp/well", "--health-interval", "1")
+    assert cli("run", "-d", "--name", "frail", *words, "busybox", "sh", "-c", script).returncode == 0
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "runtime", "watch"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + patience(30)
+        while [event["kind"] for event in told("frail")].count("died") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    finally:
+        watch.send_signal(signal.SIGTERM)
+        said, _ = watch.communicate(timeout=patience(20))
+    assert watch.returncode == 0, said
+    assert "frail started, restart 1" in said
+    assert json.loads(cli("inspect", "frail").stdout)["status"]["restart_at"] is None
+
+
+def told(name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in cli("events", "--json", name).stdout.splitlines()]
+
+
+def test_health_is_asked_by_hand() -> None:
+    assert cli("run", "-d", "--name", "well", "--health-cmd", "echo fine", "busybox", "sleep", "100").returncode == 0
+    asked = cli("health", "well")
+    assert (asked.returncode, asked.stdout) == (0, "healthy fine\n")
+    assert cli("run", "-d", "--name", "sick", "--health-tcp", "81", "busybox", "sleep", "100").returncode == 0
+    asked = cli("health", "sick")
+    assert (asked.returncode, asked.stdout) == (1, "unhealthy Connection refused\n")
+    for bad in (
+        ("--health-tcp", "x"),
+        ("--health-http", "99999"),
+        ("--restart", "on-failure:x"),
+        ("--restart", "maybe"),
+    ):
+        assert cli("run", "-d", *bad, "busybox", "true").returncode == 1
