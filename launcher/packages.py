@@ -39,6 +39,7 @@ RUN: tuple[Package, ...] = (
     Package("conmon", "stays with each container: its output, its exit code", program="conmon"),
     Package("tini", "the init in each container: passes signals on, buries orphans", program="tini-static"),
     Package("nftables", "published ports, NAT and walls between tenants", program="nft"),
+    Package("dnsmasq-base", "names of containers on their networks", program="dnsmasq"),
     Package("iproute2", "looking at networks when something is wrong", program="ip"),
     Package("mount", "mounts what a build of an image needs; a minimal Debian 13 lacks it", program="mount"),
     Package("passwd", "makes the system user that the console runs as", program="useradd"),

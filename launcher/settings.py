@@ -182,6 +182,13 @@ OPTIONS: tuple[Option, ...] = (
         "an IPv4 block of at least a /24, such as 10.89.0.0/16",
     ),
     Option(
+        "SLIPWAY_FLAT_BRIDGES",
+        "",
+        "Bridges of this machine, with commas, that containers may be on with addresses of the network beyond.",
+        _matching(r"([A-Za-z0-9_.-]{1,15}(,[A-Za-z0-9_.-]{1,15})*)?"),
+        "names of interfaces with commas between them, such as br0,br1",
+    ),
+    Option(
         "SLIPWAY_UID_BASE",
         "0x40000000",
         "First user id of the tenants' ranges, 65,536 ids each. Two on one machine need ranges far apart.",

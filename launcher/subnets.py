@@ -22,9 +22,11 @@ def routed(table: str) -> list[tuple[str, ipaddress.IPv4Network]]:
 
 
 def own_bridges(settings: Settings) -> set[str]:
-    """Of the tenants that this home knows, whether or not a container of theirs runs; named in runtime.home."""
+    """Of the tenants and networks that this home knows, whether or not a container of theirs runs; named in runtime.home."""
+    state = settings.home / "runtime"
     try:
-        tenants = [path.stem for path in (settings.home / "runtime/tenants").glob("*.json")]
+        owners = [path.stem for path in state.glob("tenants/*.json")]
+        owners += [f"{path.parent.name}/{path.stem}" for path in state.glob("networks/*/*.json")]
     except OSError:
         return set()
-    return {BRIDGE + hashlib.sha256(f"{settings.instance}/{tenant}".encode()).hexdigest()[:10] for tenant in tenants}
+    return {BRIDGE + hashlib.sha256(f"{settings.instance}/{owner}".encode()).hexdigest()[:10] for owner in owners}

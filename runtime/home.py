@@ -32,10 +32,12 @@ class Home:
     instance: str = "slipway"
     subnets: str = "10.89.0.0/16"
     uid_base: int = 0x40000000
+    flat_bridges: tuple[str, ...] = ()
+    """Bridges of the node that an admin allows containers on."""
 
     @classmethod
     def from_environment(cls) -> Home:
-        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS`` and ``SLIPWAY_UID_BASE``."""
+        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS``, ``SLIPWAY_UID_BASE`` and ``SLIPWAY_FLAT_BRIDGES``."""
         uid_base = os.environ.get("SLIPWAY_UID_BASE") or "0x40000000"
         try:
             base = int(uid_base, 0)
@@ -48,6 +50,7 @@ class Home:
             instance=os.environ.get("SLIPWAY_INSTANCE") or "slipway",
             subnets=os.environ.get("SLIPWAY_SUBNETS") or "10.89.0.0/16",
             uid_base=base,
+            flat_bridges=tuple(filter(None, os.environ.get("SLIPWAY_FLAT_BRIDGES", "").split(","))),
         )
 
     # folders ---------------------------------------------------------------------------------------------
@@ -72,6 +75,10 @@ class Home:
     @property
     def tenants(self) -> Path:
         return self.state / "tenants"
+
+    @property
+    def networks(self) -> Path:
+        return self.state / "networks"
 
     @property
     def final(self) -> Path:
@@ -106,12 +113,18 @@ class Home:
     def cgroup(self, tenant: str, id: str) -> str:
         return f"/{self.instance}/{tenant}/{id}"
 
-    def veth(self, id: str) -> str:
-        """The host's end of the container's veth pair; interface names have at most 15 characters."""
-        return "sw" + _short_hash(f"{self.instance}/{id}", 11)
+    def veth(self, id: str, number: int = 0) -> str:
+        """The host's end of the container's veth pair on its first network, or a further one; interface names have at most 15 characters."""
+        return "sw" + _short_hash(f"{self.instance}/{id}" + (f"/{number}" if number else ""), 11)
 
-    def bridge(self, tenant: str) -> str:
-        return "swb" + _short_hash(f"{self.instance}/{tenant}", 10)
+    def shapers(self, id: str) -> tuple[str, str]:
+        """The interfaces that a container's traffic waits on where it is limited: what it receives, what it sends."""
+        short = _short_hash(f"{self.instance}/{id}", 11)
+        return f"swr{short}", f"swt{short}"
+
+    def bridge(self, tenant: str, network: str = "") -> str:
+        """Of the tenant's own network, or of one that has a name."""
+        return "swb" + _short_hash(f"{self.instance}/{tenant}" + (f"/{network}" if network else ""), 10)
 
     @property
     def table(self) -> str:

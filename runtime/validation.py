@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import os
 import re
 import signal
 from collections.abc import Iterator
 
 from runtime import validation_storage
-from runtime.api import ANY_ADDRESS, ID_PATTERN, ContainerSpec, ExecSpec, Image, Limits, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, ID_PATTERN, ContainerSpec, ExecSpec, Image, Limits, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
 from runtime.validation_life import check_life
 from runtime.validation_limits import check_shares
+from runtime.validation_networks import MOST_PORTS, check_attachments, check_bandwidth, check_host_address
 from runtime.validation_options import check_options
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -82,6 +82,7 @@ def check(spec: ContainerSpec) -> None:
     validation_storage.check_disk(spec.limits.disk_bytes, "limits.disk_bytes")
     validation_storage.check_mounts(spec.volumes, [tmpfs.path for tmpfs in spec.tmpfs])
     _check_ports(spec)
+    check_attachments(spec)
 
 
 def check_id(value: str, field: str) -> None:
@@ -168,9 +169,12 @@ def check_limits(limits: Limits) -> None:
         if value > maximum:
             raise LimitExceeded(f"The node has only {words}.", hint="Lower the limit.", field=field, most=maximum)
     check_shares(limits)
+    check_bandwidth(limits)
 
 
 def _check_ports(spec: ContainerSpec) -> None:
+    if len(spec.ports) > MOST_PORTS:
+        raise InvalidSpec(f"A container publishes at most {MOST_PORTS} ports.", hint="Give fewer.", field="ports")
     for index, port in enumerate(spec.ports):
         for number, field in ((port.container_port, "container_port"), (port.host_port or 1, "host_port")):
             if not 1 <= number <= 65535:
@@ -179,14 +183,7 @@ def _check_ports(spec: ContainerSpec) -> None:
                 )
         if port.protocol not in {"tcp", "udp"}:
             raise InvalidSpec("The protocol is neither tcp nor udp.", hint="Use one.", field=f"ports[{index}].protocol")
-        try:
-            ipaddress.IPv4Address(port.host_address)
-        except ValueError:
-            raise InvalidSpec(
-                f"{port.host_address!r} is not an IPv4 address.",
-                hint="Use 0.0.0.0 for all addresses of the node.",
-                field=f"ports[{index}].host_address",
-            ) from None
+        check_host_address(port, index)
         if any(_meet(port, other) for other in spec.ports[:index]):
             raise InvalidSpec(
                 f"Host port {port.host_port} is given twice.", hint="Give another.", field=f"ports[{index}].host_port"
@@ -197,7 +194,9 @@ def _meet(one: Port, other: Port) -> bool:
     """Whether both want the same port of one address of the node."""
     if one.host_port is None or (one.protocol, one.host_port) != (other.protocol, other.host_port):
         return False
-    return ANY_ADDRESS in {one.host_address, other.host_address} or one.host_address == other.host_address
+    families = {":" in one.host_address, ":" in other.host_address}
+    anywhere = {ANY_ADDRESS, ANY_ADDRESS6} & {one.host_address, other.host_address}
+    return len(families) == 1 and (bool(anywhere) or one.host_address == other.host_address)
 
 
 def check_image(spec: ContainerSpec, image: Image) -> None:

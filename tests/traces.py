@@ -75,9 +75,11 @@ def _cgroups(instance: str) -> set[str]:
 def _interfaces(home: Home, containers: tuple[str, ...]) -> set[str]:
     """Bridges of the instance's tenants with their members, and veths of the containers named."""
     here = Path("/sys/class/net")
-    tenants = {path.stem for path in home.tenants.glob("*.json")}
-    found = {name for name in map(home.veth, containers) if (here / name).exists()}
-    for bridge in (home.bridge(tenant) for tenant in tenants):
+    bridges = {home.bridge(path.stem) for path in home.tenants.glob("*.json")}
+    bridges |= {home.bridge(path.parent.name, path.stem) for path in home.networks.glob("*/*.json")}
+    names = [name for id in containers for name in (home.veth(id), *home.shapers(id))]
+    found = {name for name in names if (here / name).exists()}
+    for bridge in bridges:
         if (here / bridge).exists():
             found.add(bridge)
             found |= {f"{bridge}/{member.name}" for member in (here / bridge / "brif").iterdir()}

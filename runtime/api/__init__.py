@@ -43,10 +43,20 @@ from runtime.api.health import (
     Watched,
     never,
 )
+from runtime.api.networks import (
+    DEFAULT_NETWORK,
+    MOST_NETWORKS,
+    Attachment,
+    Connection,
+    Network,
+    Networks,
+    NetworkSpec,
+)
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
 from runtime.api.spec import (
     ANY_ADDRESS,
+    ANY_ADDRESS6,
     ID_PATTERN,
     ContainerSpec,
     Credentials,
@@ -74,16 +84,21 @@ from runtime.api.volumes import Volume, VolumeMount, Volumes, VolumeSpec
 
 __all__ = [
     "ANY_ADDRESS",
+    "ANY_ADDRESS6",
     "CHECK_KINDS",
+    "DEFAULT_NETWORK",
     "ID_PATTERN",
+    "MOST_NETWORKS",
     "RESTART_MODES",
     "AttachSession",
+    "Attachment",
     "Attachments",
     "Capability",
     "Change",
     "CheckKind",
     "Chunk",
     "CommitSpec",
+    "Connection",
     "ContainerSpec",
     "ContainerStatus",
     "Controls",
@@ -107,6 +122,9 @@ __all__ = [
     "Limits",
     "LogLine",
     "NamespaceIds",
+    "Network",
+    "NetworkSpec",
+    "Networks",
     "Outcome",
     "Port",
     "ProcessRow",

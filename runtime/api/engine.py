@@ -13,6 +13,7 @@ from runtime.api.controls import Controls
 from runtime.api.events import Events
 from runtime.api.files import Files
 from runtime.api.health import Health
+from runtime.api.networks import Networks
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
 from runtime.api.status import (
@@ -43,6 +44,7 @@ class Capability(enum.StrEnum):
     VOLUMES = "volumes"
     FILES = "files"
     ATTACH = "attach"
+    NETWORKS = "networks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ class Engine(Protocol):
     @property
     def attachments(self) -> Attachments:
         """A container's own output and input."""
+
+    @property
+    def networks(self) -> Networks:
+        """Networks with names, beside each tenant's own."""
 
     # images ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime.api.health import HealthCheck
+from runtime.api.networks import Attachment
 from runtime.api.options import Tmpfs, Ulimit
 from runtime.api.restart import RestartPolicy
 from runtime.api.volumes import VolumeMount
@@ -14,6 +15,7 @@ from runtime.api.volumes import VolumeMount
 Protocol_ = Literal["tcp", "udp"]
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- a name for it, nothing is bound here
+ANY_ADDRESS6 = "::"
 
 ID_PATTERN = r"[a-z][a-z0-9]{2,31}"
 """Ids of containers and tenants.  Names of cgroups, mounts, sockets and interfaces derive from them."""
@@ -44,6 +46,9 @@ class Limits:
     write_iops: int | None = None
     disk_bytes: int | None = None
     """What the container may write into its own root, file names and the like included; None: as much as the node's disk has."""
+    net_rx_bps: int | None = None
+    """Bits per second that reach the container, over all of its networks; None is no limit.  Likewise the next, which it sends."""
+    net_tx_bps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Port:
     protocol: Protocol_ = "tcp"
     host_port: int | None = None
     host_address: str = ANY_ADDRESS
-    """As a person who publishes a port expects: reachable at every address of the node."""
+    """As a person who publishes a port expects: reachable at every IPv4 address of the node; ``::`` is every IPv6 address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ class ContainerSpec:
     """None: the image's own, if it has one."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     volumes: tuple[VolumeMount, ...] = ()
+    networks: tuple[Attachment, ...] = ()
+    """None: the tenant's own, ``default``.  Of the first that is not internal are the default route and what published ports lead to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime.api.health import HealthState
+from runtime.api.networks import Connection
 from runtime.api.spec import Limits, Port
 
 
@@ -70,7 +71,7 @@ class ContainerStatus:
     reason: str = ""
     """Why it is as it is, for a person, when that is not plain from the rest: "out of memory", "supervisor lost"."""
     address: str | None = None
-    """IPv4 on the tenant's network while it runs."""
+    """IPv4 on its first network while it runs."""
     ports: tuple[Port, ...] = ()
     """As published; every host_port is set while it runs."""
     epoch: int = 0
@@ -86,6 +87,8 @@ class ContainerStatus:
     limits_at_start: Limits = field(default_factory=Limits)
     """Of this epoch; ``sizes`` tells how they changed since."""
     sizes: tuple[Size, ...] = ()
+    networks: tuple[Connection, ...] = ()
+    """All of them while it runs, the first included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Counters:
 
     Sources: v1 ``cpuacct.usage``, ``memory.usage_in_bytes``, ``memory.stat``, ``pids.current``,
     ``blkio.throttle.io_service_bytes_recursive``, ``cpu.stat``; v2 ``cpu.stat``, ``memory.current``, ``memory.stat``,
-    ``pids.current``, ``io.stat``; network from the statistics of the host's end of the veth pair, with host
+    ``pids.current``, ``io.stat``; network from the statistics of the host's ends of the veth pairs, with host
     transmit = container receive.
     """
 

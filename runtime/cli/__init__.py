@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import attaching, controls, events, files, health, options, verbs, volumes, watching
+from runtime.cli import attaching, controls, events, files, health, networks, options, placing, verbs, volumes, watching
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -53,14 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(run)
     verb("ps", verbs.ps, "list containers")
     logs = verb("logs", verbs.logs, "show a container's log", container=True)
-    logs.add_argument("-f", "--follow", action="store_true")
-    logs.add_argument("-n", "--tail", type=int)
-    logs.add_argument(
-        "--since", help="a time as 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago: 10m, 2h30m"
-    )
-    logs.add_argument("--until", help="likewise")
-    logs.add_argument("-T", "--timestamps", action="store_true", help="show each line's time")
-    logs.add_argument("--stream", choices=("stdout", "stderr"), help="only this one")
+    _add_log_options(logs)
     execute = verb("exec", verbs.exec, "run a further program in a container", container=True)
     execute.add_argument("-i", "--interactive", action="store_true", help="pass standard input on")
     execute.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
@@ -82,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     happened.add_argument("container", nargs="?", help="only of this one, by id or name")
     volumes.declare(verb)
     files.declare(verb)
+    text = "networks beside the tenant's own"
+    networks.add_verbs(subparsers.add_parser("network", help=text, description=text))
     verb("images", verbs.images, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
     attaching.options(verb("attach", attaching.attach, "a container's own output and input", container=True))
@@ -98,7 +93,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--rm", action="store_true", help="remove it when it has ended")
     run.add_argument("--name")
     run.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
-    run.add_argument("-p", "--publish", action="append", default=[], metavar="[HOST:]CONTAINER[/udp]")
+    placing.add_options(run)
     run.add_argument("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
     volumes.options(run)
     health.options(run)
@@ -106,3 +101,14 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     options.add_limits(run)
     run.add_argument("image")
     run.add_argument("command", nargs=argparse.REMAINDER)
+
+
+def _add_log_options(logs: argparse.ArgumentParser) -> None:
+    logs.add_argument("-f", "--follow", action="store_true")
+    logs.add_argument("-n", "--tail", type=int)
+    logs.add_argument(
+        "--since", help="a time as 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago: 10m, 2h30m"
+    )
+    logs.add_argument("--until", help="likewise")
+    logs.add_argument("-T", "--timestamps", action="store_true", help="show each line's time")
+    logs.add_argument("--stream", choices=("stdout", "stderr"), help="only this one")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from runtime.api import Limits, Tmpfs, Ulimit
+from runtime.cli import placing
 from runtime.errors import InvalidSpec
 
 MIB = 2**20
@@ -46,6 +47,8 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     for name in RATES:
         unit = "operations" if name.endswith("iops") else "bytes (10m)"
         parser.add_argument(f"--{name}", metavar="N", help=f"{unit} a second of the node's disk; 0: any")
+    parser.add_argument("--net-in", metavar="RATE", help="bits a second that reach it: 500k, 10M, 1G; 0: any")
+    parser.add_argument("--net-out", metavar="RATE", help="bits a second that it sends; 0: any")
 
 
 def limits(options: argparse.Namespace, base: Limits) -> Limits:
@@ -66,6 +69,8 @@ def limits(options: argparse.Namespace, base: Limits) -> Limits:
         read_iops=or_none(rates[2], base.read_iops),
         write_iops=or_none(rates[3], base.write_iops),
         disk_bytes=base.disk_bytes,
+        net_rx_bps=or_none(placing.rate(options.net_in), base.net_rx_bps),
+        net_tx_bps=or_none(placing.rate(options.net_out), base.net_tx_bps),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, Port, State, Step
-from runtime.cli import health, streams, volumes, watching
+from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, State, Step
+from runtime.cli import health, placing, streams, volumes, watching
 from runtime.cli import options as written
 from runtime.cli.moments import moment
 from runtime.cli.table import table
-from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
+from runtime.errors import Conflict, NotFound, RuntimeFault
 from runtime.image.recipe import recipe
 
 TENANT = "cli"
@@ -64,14 +63,6 @@ def _image(engine: Engine, text: str) -> Image:
         return engine.pull(text, progress=_tell)
 
 
-def _port(text: str) -> Port:
-    written = re.fullmatch(r"(?:(?P<outer>\d{1,5}):)?(?P<inner>\d{1,5})(?:/(?P<protocol>tcp|udp))?", text, re.ASCII)
-    if written is None:
-        raise InvalidSpec(f"{text!r} is not a port.", hint="Write 8080:80, 80 for a free one, or 53:53/udp.")
-    outer = written["outer"]
-    return Port(int(written["inner"]), "udp" if written["protocol"] == "udp" else "tcp", int(outer) if outer else None)
-
-
 def run(engine: Engine, options: argparse.Namespace) -> int:
     id = "c" + secrets.token_hex(6)
     spec = ContainerSpec(
@@ -87,7 +78,8 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         hostname=options.hostname,
         labels=written.pairs(options.label, "--label"),
         limits=replace(written.limits(options, Limits()), disk_bytes=volumes.disk(options)),
-        ports=tuple(_port(text) for text in options.publish),
+        ports=tuple(port for text in options.publish for port in placing.ports(text)),
+        networks=tuple(placing.attachment(text) for text in options.network),
         terminal=options.terminal,
         stdin=options.interactive,
         restart=watching.policy(options.restart),

@@ -7,13 +7,15 @@ import random
 import socket
 from dataclasses import replace
 
-from runtime.api import ANY_ADDRESS, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Attachment, Port
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
-from runtime.network.tenants import TenantSlot
+from runtime.network.segments import Segment
 
 AUTOMATIC_PORTS = range(30000, 32768)
+STEPS6 = 256
+"""How many places a container's IPv6 address may have, should somebody fixed one that is another's number."""
 
 
 def address_claims(home: Home, tenant: str) -> Claims:
@@ -24,16 +26,73 @@ def port_claims(home: Home) -> Claims:
     return Claims(home.run / "ports")
 
 
-def take_address(home: Home, slot: TenantSlot, container: str) -> str:
-    """The lowest free host address after the gateway.  Raises LimitExceeded."""
-    claims = address_claims(home, slot.tenant)
-    taken = set(claims.names())
-    for address in list(ipaddress.ip_network(slot.subnet).hosts())[1:]:
+def check_fixed(segment: Segment, wanted: Attachment, index: int) -> None:
+    """Raises InvalidSpec when an address that is asked for cannot be a container's on this network."""
+    pairs = (
+        (wanted.address, segment.subnet, segment.gateway, "address"),
+        (wanted.address6, segment.subnet6, segment.gateway6, "address6"),
+    )
+    for address, subnet, gateway, field in pairs:
+        if address is not None and not _usable(address, subnet, gateway):
+            raise InvalidSpec(
+                f"{address} is not an address for a container on the network {segment.name!r}.",
+                hint=f"Choose one in {subnet}." if subnet else "The network has no IPv6.",
+                field=f"networks[{index}].{field}",
+            )
+
+
+def _usable(address: str, subnet: str, gateway: str) -> bool:
+    if not subnet:
+        return False
+    network, wanted = ipaddress.ip_network(subnet), ipaddress.ip_address(address)
+    return wanted in network and str(wanted) not in {
+        str(network.network_address),
+        str(network.broadcast_address),
+        str(network[1]),
+        gateway,
+    }
+
+
+def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:
+    """``fixed``, else the lowest free host address after the gateway.  Raises Conflict, LimitExceeded."""
+    claims = address_claims(home, segment.tenant)
+    if fixed is not None:
+        return _fixed(claims, fixed, container, f"networks[{index}].address")
+    taken = {*claims.names(), segment.gateway}
+    for address in list(ipaddress.ip_network(segment.subnet).hosts())[1:]:
         if str(address) not in taken and claims.take(str(address), container):
             return str(address)
     raise LimitExceeded(
-        f"The tenant's network {slot.subnet} has no free address.", hint="Remove a container first.", field="tenant"
+        f"The tenant's network {segment.subnet} has no free address.", hint="Remove a container first.", field="tenant"
     )
+
+
+def take_address6(
+    home: Home, segment: Segment, container: str, address: str, fixed: str | None = None, index: int = 0
+) -> str:
+    """``fixed``, else the one whose number in its subnet is that of ``address``; empty on a network without IPv6."""
+    claims = address_claims(home, segment.tenant)
+    if fixed is not None:
+        return _fixed(claims, str(ipaddress.IPv6Address(fixed)), container, f"networks[{index}].address6")
+    if not segment.subnet6:
+        return ""
+    subnet = ipaddress.IPv6Network(segment.subnet6)
+    number = int(ipaddress.ip_address(address)) - int(ipaddress.ip_network(segment.subnet).network_address)
+    for step in range(STEPS6):
+        found = str(subnet[number + step * 2**16])
+        if claims.take(found, container):
+            return found
+    raise LimitExceeded("The network has no free IPv6 address.", hint="Remove a container first.", field="networks")
+
+
+def _fixed(claims: Claims, address: str, container: str, field: str) -> str:
+    if not claims.take(address, container):
+        raise Conflict(f"The address {address} is taken.", hint="Choose another, or none.", field=field)
+    return address
+
+
+def is_ipv6(address: str) -> bool:
+    return ":" in address
 
 
 def _claim_name(port: Port, number: int) -> str:
@@ -44,17 +103,25 @@ def _overlapping(claims: Claims, port: Port, number: int, owner: str) -> bool:
     """Another container's claim on the same port of an address that includes, or is included in, ours."""
     for name in claims.names():
         protocol, address, taken = name.split("-")
-        same = protocol == port.protocol and int(taken) == number
-        meets = ANY_ADDRESS in {address, port.host_address} or address == port.host_address
+        same = protocol == port.protocol and int(taken) == number and is_ipv6(address) == is_ipv6(port.host_address)
+        meets = bool({ANY_ADDRESS, ANY_ADDRESS6} & {address, port.host_address}) or address == port.host_address
         if same and meets and claims.owner(name) != owner:
             return True
     return False
 
 
+def _socket(address: str, kind: socket.SocketKind) -> socket.socket:
+    if not is_ipv6(address):
+        return socket.socket(socket.AF_INET, kind)
+    made = socket.socket(socket.AF_INET6, kind)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return made
+
+
 def _bindable(port: Port, number: int) -> bool:
     """Whether no program of the node listens there."""
     kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as probe:
+    with _socket(port.host_address, kind) as probe:
         if port.protocol == "tcp":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections in TIME_WAIT do not count
         try:
@@ -68,7 +135,7 @@ def _bindable(port: Port, number: int) -> bool:
 
 def _check_address(port: Port, index: int) -> None:
     """Raises InvalidSpec when the address is not this node's."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with _socket(port.host_address, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((port.host_address, 0))
         except OSError:

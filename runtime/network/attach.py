@@ -1,211 +1,282 @@
-"""A tenant's network, and a container's place on it."""
+"""Networks in the kernel, and a container's place on them."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from runtime.api import Port
-from runtime.errors import HostUnfit
+from runtime.api import ContainerSpec
+from runtime.errors import NotFound
+from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
-from runtime.kernel import conntrack, link, namespaces
+from runtime.kernel import conntrack, link, namespaces, shaping
 from runtime.kernel.nft import NftablesFault
-from runtime.network import addresses, firewall
+from runtime.network import addresses, endpoint, firewall, placement
 from runtime.network.claims import Claims
+from runtime.network.endpoint import Endpoint, Place, mac_of
+from runtime.network.names import Names
+from runtime.network.routes import forward_packets, forward_packets6
+from runtime.network.segments import Segment, Segments
 from runtime.network.tenants import TenantSlot, TenantSlots
 
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-LOCK = "node-network"
-"""As those of ports and tenants, no container's id can be it."""
+LOCK, REMOVAL = "node-network", "network-removal"
+"""As those of ports and tenants, no container's id can be either."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What is reserved for a container while it runs; written before anything is made in the kernel, and like all that gone after a reboot."""
-
-    container: str
-    tenant: str
-    address: str
-    prefix: int
-    gateway: str
-    mac: str
-    interface: str
-    bridge: str
-    ports: tuple[Port, ...]
-
-
-def mac_of(name: str) -> str:
-    """Locally administered, unicast, and always the same for a container or a bridge."""
-    digest = hashlib.sha256(name.encode()).digest()[:5]
-    return "02:" + ":".join(f"{byte:02x}" for byte in digest)
-
-
-def forward_packets() -> None:
-    """Raises HostUnfit."""
-    if FORWARDING.read_text(encoding="ascii").strip() != "1":
-        try:
-            FORWARDING.write_text("1", encoding="ascii")
-        except OSError:
-            raise HostUnfit("The node does not forward IPv4 packets.", hint="Set net.ipv4.ip_forward to 1.") from None
 
 
 class TenantNetworks:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._slots = TenantSlots(home)
+        self.segments = Segments(home, self._slots)
+        self.names = Names(home)
 
-    # the tenant ------------------------------------------------------------------------------------------
+    # the networks ----------------------------------------------------------------------------------------
 
     def tenant(self, tenant: str) -> TenantSlot:
         return self._slots.get(tenant)
 
-    def ensure(self, tenant: str) -> TenantSlot:
-        """Bridge up, rules in.  Cheap when all is there."""
-        slot = self.tenant(tenant)
-        if link.exists(slot.bridge) and (self._marks / slot.bridge).exists():
-            return slot
-        with self._home.lock(LOCK):
-            self._ensure_bridge(slot)
-        return slot
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """While a container that names networks is written down: nobody removes one.  Any number at once."""
+        with self._home.lock(REMOVAL, shared=True):
+            yield
 
-    def _ensure_bridge(self, slot: TenantSlot) -> None:
+    @contextlib.contextmanager
+    def removing(self) -> Iterator[None]:
+        with self._home.lock(REMOVAL):
+            yield
+
+    def ensure(self, segment: Segment) -> None:
+        """Bridge up, rules in, names answered.  Cheap when all is there.  Raises NotFound when a flat one's bridge is gone, HostUnfit."""
+        if segment.flat:
+            self._ensure_flat(segment)
+        elif not self._whole(segment):
+            with self._home.lock(LOCK):
+                self._ensure_bridge(segment)
+
+    def _whole(self, segment: Segment) -> bool:
+        return link.exists(segment.bridge) and self._mark(segment).exists() and self.names.alive(segment.bridge)
+
+    def _ensure_flat(self, segment: Segment) -> None:
+        """Looked at with each start: an admin may have taken the permission back, or the bridge away."""
+        if segment.bridge not in self._home.flat_bridges or not link.is_bridge(segment.bridge):
+            raise NotFound(
+                f"The node's bridge {segment.bridge!r} is not there, or containers may not be on it.",
+                hint="An admin allows it in SLIPWAY_FLAT_BRIDGES.",
+                field="networks",
+            )
+        if not firewall.present(self._home):
+            with self._home.lock(LOCK):
+                firewall.install(self._home, self._elements())
+
+    def _ensure_bridge(self, segment: Segment) -> None:
         """Under the lock.  The mark comes last: what a crash cut short is done anew."""
         forward_packets()
+        if segment.subnet6:
+            forward_packets6()
         if not firewall.present(self._home):
             firewall.install(self._home, self._elements())
-        firewall.add_bridge(self._home, slot.bridge, slot.subnet)
-        link.ensure_bridge(slot.bridge, slot.gateway, slot.prefix, mac_of(slot.bridge))
+        try:
+            firewall.add_segment(self._home, segment)
+        except NftablesFault:  # rules of an older version, which containers that run since have
+            firewall.install(self._home, self._elements())
+            firewall.add_segment(self._home, segment)
+        failpoint("bridge.rules")
+        link.ensure_bridge(
+            segment.bridge, segment.gateway, segment.prefix, mac_of(segment.bridge), segment.gateway6, segment.prefix6
+        )
+        failpoint("bridge.made")
+        self.names.ensure(segment)
+        self._tell_all(segment)
+        failpoint("bridge.names")
         self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self._marks / slot.bridge).write_text(slot.tenant, encoding="ascii")
+        atomic_write(self._mark(segment), json.dumps(asdict(segment)).encode())
+
+    def _tell_all(self, segment: Segment) -> None:
+        for one in self._endpoints():
+            if one.tenant == segment.tenant:
+                self.names.tell(one, [segment.bridge])
+
+    def take_down(self, segment: Segment) -> None:
+        """Whatever there is of a network that no container is on, in the kernel and in RUN."""
+        if segment.flat:
+            return
+        with self._home.lock(LOCK):
+            self.names.silence(segment.bridge)
+            failpoint("network.silenced")
+            link.remove(segment.bridge)
+            failpoint("network.unlinked")
+            if firewall.present(self._home):
+                firewall.remove_segment(self._home, segment)
+            self._mark(segment).unlink(missing_ok=True)
 
     def restore(self) -> None:
         """Put back what somebody took away from under running containers; cheap when nothing is amiss.
 
-        A restarted nftables service flushes everybody's rules, and with ours the isolation; a bridge can be deleted by hand.
+        A restarted nftables service flushes everybody's rules, and with ours the isolation; a bridge can be deleted by hand, a
+        name server killed.
         """
-        slots = [self.tenant(mark.read_text(encoding="ascii")) for mark in self._marks.glob("*")]
-        if not slots or (firewall.present(self._home) and all(link.exists(slot.bridge) for slot in slots)):
+        segments = self._up()
+        if not segments or (firewall.present(self._home) and all(map(self._whole, segments))):
             return
-        logger.warning("rules or bridges of %s are gone: they are put back", self._home.instance)
+        logger.warning("rules, bridges or name servers of %s are gone: they are put back", self._home.instance)
         with self._home.lock(LOCK):
             if not firewall.present(self._home):
                 firewall.install(self._home, self._elements())
-            for slot in slots:
-                if not link.exists(slot.bridge):
-                    self._ensure_bridge(slot)
-            for endpoint in self._endpoints():
-                if link.exists(endpoint.interface) and not link.on_bridge(endpoint.interface):
-                    link.join_bridge(endpoint.interface, endpoint.bridge)
+            for segment in segments:
+                if self._mark(segment).exists() and not self._whole(segment):
+                    self._ensure_bridge(segment)
+            for one in self._endpoints():
+                for place in one.places:
+                    if (
+                        link.exists(place.interface)
+                        and link.exists(place.bridge)
+                        and not link.on_bridge(place.interface)
+                    ):
+                        link.join_bridge(place.interface, place.bridge)
+
+    def sweep(self) -> tuple[str, ...]:
+        """Networks that a crash removed half; under the lock that keeps containers from being created."""
+        gone = [segment for segment in self._up() if not self.segments.exists(segment)]
+        for segment in gone:
+            self.take_down(segment)
+        return tuple(f"network:{segment.tenant}/{segment.name}" for segment in gone)
 
     def _elements(self) -> list[str]:
         """What the rules hold of the bridges and the containers that are here."""
-        slots = [self.tenant(mark.read_text(encoding="ascii")) for mark in self._marks.glob("*")]
-        bridges = [firewall.bridge_elements(self._home, slot.bridge, slot.subnet) for slot in slots]
-        members = [
-            firewall.member_elements(self._home, one.interface, one.mac, one.address, one.ports)
-            for one in self._endpoints()
-        ]
-        return bridges + members
+        segments = [firewall.segment_elements(self._home, segment) for segment in self._up()]
+        return segments + [firewall.member_elements(self._home, one) for one in self._endpoints()]
+
+    def _up(self) -> list[Segment]:
+        """Those whose bridge is made."""
+        texts = [mark.read_text(encoding="ascii") for mark in self._marks.glob("[!.]*")]
+        return [Segment(**json.loads(text)) if text.startswith("{") else self.segments.default(text) for text in texts]
 
     def _endpoints(self) -> list[Endpoint]:
-        found = (self.endpoint(file.stem) for file in (self._home.run / "endpoints").glob("*.json"))
-        return [endpoint for endpoint in found if endpoint is not None]
+        found = map(self.endpoint, endpoint.containers(self._home))
+        return [one for one in found if one is not None]
 
     @property
     def _marks(self) -> Path:
         """On the tmpfs, like the bridges: a bridge's rules are in."""
         return self._home.run / "bridges"
 
+    def _mark(self, segment: Segment) -> Path:
+        return self._marks / segment.bridge
+
     # a container -----------------------------------------------------------------------------------------
 
-    def _file(self, container: str) -> Path:
-        return self._home.run / "endpoints" / f"{container}.json"
-
     def endpoint(self, container: str) -> Endpoint | None:
-        try:
-            fields = json.loads(self._file(container).read_bytes())
-        except FileNotFoundError:
-            return None
-        fields["ports"] = tuple(Port(**port) for port in fields["ports"])
-        return Endpoint(**fields)
+        return endpoint.load(self._home, container)
 
-    def reserve(self, container: str, tenant: str, ports: tuple[Port, ...]) -> Endpoint:
-        """An address and host ports.  Raises Conflict, LimitExceeded; then nothing is reserved."""
-        existing = self.endpoint(container)
+    def check(self, spec: ContainerSpec) -> None:
+        """Raises NotFound, InvalidSpec for networks that the container cannot be on."""
+        placement.wanted(self.segments, spec)
+
+    def reserve(self, spec: ContainerSpec) -> Endpoint:
+        """Addresses and host ports, on networks that are up.  Raises Conflict, LimitExceeded, InvalidSpec, NotFound; then nothing is reserved."""
+        existing = self.endpoint(spec.id)
         if existing is not None:
             return existing
-        slot = self.ensure(tenant)
-        taken = addresses.take_ports(self._home, ports, container)
-        try:
-            endpoint = Endpoint(
-                container=container,
-                tenant=tenant,
-                address=addresses.take_address(self._home, slot, container),
-                prefix=slot.prefix,
-                gateway=slot.gateway,
-                mac=mac_of(container),
-                interface=self._home.veth(container),
-                bridge=slot.bridge,
-                ports=taken,
-            )
-            self._file(container).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic_write(self._file(container), json.dumps(asdict(endpoint)).encode())
-        except Exception:
-            addresses.free_ports(self._home, taken, container)
-            addresses.address_claims(self._home, tenant).free_all(container)
-            raise
-        return endpoint
+        networks = placement.wanted(self.segments, spec)
+        for segment, _ in networks:
+            self.ensure(segment)
+        return placement.reserve(self._home, spec, networks)
 
-    def admit(self, endpoint: Endpoint) -> None:
-        """Let the container's packets through, and only its own, before it has an interface.
+    def admit(self, made: Endpoint) -> None:
+        """Let the container's packets through, and only its own, before it has an interface; and its name be known.
 
         Rules that somebody flushed are put back, and what an earlier holder left of this address and these ports is taken away.
         """
         try:
-            firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
+            firewall.admit(self._home, made)
         except NftablesFault:
             self.restore()
-            firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
-            firewall.admit(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
-        self._forget_flows(endpoint)
+            firewall.expel(self._home, made)
+            firewall.admit(self._home, made)
+        self._forget_flows(made)
+        self.names.tell(made, self._bridges_of(made.tenant))
+
+    def _bridges_of(self, tenant: str) -> list[str]:
+        return [self._home.bridge(tenant), *(segment.bridge for segment in self.segments.named(tenant))]
 
     @staticmethod
-    def _forget_flows(endpoint: Endpoint) -> None:
+    def _forget_flows(made: Endpoint) -> None:
         """A stream of datagrams keeps the way that its first one took, to the node itself or to a container that is gone."""
-        for port in endpoint.ports:
+        for port in made.ports:
             if port.protocol == "udp" and port.host_port:
                 conntrack.forget_udp(port.host_port)
 
-    def attach(self, endpoint: Endpoint, pid: int) -> None:
-        """Give the process's network namespace its interface.  The namespace is pinned first: its counters outlive it."""
-        pin = self._home.netns(endpoint.container)
+    def attach(self, made: Endpoint, pid: int) -> None:
+        """Give the process's network namespace its interfaces.  The namespace is pinned first: its counters outlive it."""
+        pin = self._home.netns(made.container)
         namespaces.unpin_network(pin)
         namespaces.pin_network(pid, pin)
-        link.add_veth(endpoint.interface, endpoint.bridge, pid, endpoint.mac)
-        link.configure_inside(pin, endpoint.address, endpoint.prefix, endpoint.gateway)
+        for place in made.places:
+            link.add_veth(place.interface, place.bridge, pid, place.mac, place.inside)
+        link.configure_inside(pin, [_inside(place, made.main) for place in made.places])
+        self._limit(made)
+
+    def _limit(self, made: Endpoint) -> None:
+        """What a container receives, its host's ends send."""
+        interfaces = [place.interface for place in made.places]
+        received, sent = self._home.shapers(made.container)
+        if made.rx_bps is not None:
+            shaping.limit(interfaces, received, made.rx_bps, shaping.EGRESS)
+        if made.tx_bps is not None:
+            shaping.limit(interfaces, sent, made.tx_bps, shaping.INGRESS)
+
+    def reshape(self, container: str, rx_bps: int | None, tx_bps: int | None) -> None:
+        """Another bandwidth while it runs; not running: nothing."""
+        made = self.endpoint(container)
+        if made is None or (made.rx_bps, made.tx_bps) == (rx_bps, tx_bps):
+            return
+        changed = replace(made, rx_bps=rx_bps, tx_bps=tx_bps)
+        endpoint.save(self._home, changed)
+        shaping.free([place.interface for place in changed.places])
+        for shaper, rate in zip(self._home.shapers(container), (rx_bps, tx_bps), strict=True):
+            if rate is None:
+                link.remove(shaper)
+        self._limit(changed)
+
+    def rename(self, container: str, name: str) -> None:
+        """Its networks know it by the new name alone."""
+        made = self.endpoint(container)
+        if made is not None and made.name != name:
+            changed = replace(made, name=name)
+            endpoint.save(self._home, changed)
+            self.names.tell(changed, self._bridges_of(made.tenant))
+
+    def keep(self, made: Endpoint) -> None:
+        """Whatever a container that runs needs of its networks is there, by its present name."""
+        for place in made.places:
+            self.ensure(self.segments.get(made.tenant, place.network))
 
     def detach(self, container: str) -> None:
         """Take away everything of a container, in whatever state it was left."""
-        endpoint = self.endpoint(container)
-        if endpoint is not None and firewall.present(self._home):
-            firewall.expel(self._home, endpoint.interface, endpoint.mac, endpoint.address, endpoint.ports)
-            self._forget_flows(endpoint)
+        made = self.endpoint(container)
+        if made is not None:
+            if firewall.present(self._home):
+                firewall.expel(self._home, made)
+                self._forget_flows(made)
+            self.names.untell(made, self._bridges_of(made.tenant))
         if not namespaces.unpin_network(self._home.netns(container)):
-            link.remove(self._home.veth(container))  # else the kernel removes it with its namespace, and nobody waits
-        if endpoint is None:
+            # else the kernel removes them with their namespace, and nobody waits
+            for interface in [place.interface for place in made.places] if made else [self._home.veth(container)]:
+                link.remove(interface)
+        for shaper in self._home.shapers(container):
+            link.remove(shaper)
+        if made is None:
             for claims in self._all_claims():
                 claims.free_all(container)
         else:
-            addresses.free_ports(self._home, endpoint.ports, container)
-            addresses.address_claims(self._home, endpoint.tenant).free(endpoint.address, container)
-            self._file(container).unlink(missing_ok=True)
+            placement.release(self._home, made)
 
     def _all_claims(self) -> Iterator[Claims]:
         folder = self._home.run / "addresses"
@@ -217,8 +288,8 @@ class TenantNetworks:
 
     def belongings(self) -> Iterator[tuple[str, str]]:
         """(container's id, ``kind:name``) of every endpoint, pinned namespace, address and port."""
-        for file in sorted((self._home.run / "endpoints").glob("*.json")):
-            yield file.stem, f"endpoint:{file.stem}"
+        for container in endpoint.containers(self._home):
+            yield container, f"endpoint:{container}"
         pins = self._home.run / "netns"
         for pin in sorted(pins.iterdir()) if pins.is_dir() else ():
             yield pin.name, f"netns:{pin.name}"
@@ -228,12 +299,28 @@ class TenantNetworks:
                 yield owner, f"{kind}:{name}"
 
     def teardown(self) -> None:
-        """Every endpoint, bridge and rule of this instance; no container may be left."""
+        """Every endpoint, bridge, server and rule of this instance; no container may be left.  Named networks stay as they are written down."""
         for container in {owner for owner, _ in self.belongings()}:
             self.detach(container)
-        for file in self._home.tenants.glob("*.json"):
-            link.remove(self._home.bridge(file.stem))
+        known = [*map(self.segments.default, self.segments.tenants()), *self.segments.named(), *self._up()]
+        for segment in {one.bridge: one for one in known if not one.flat and link.exists(one.bridge)}.values():
+            self.take_down(segment)
+        self.names.silence_all()
         firewall.remove(self._home)
         for mark in self._marks.glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 mark.unlink()
+
+
+def _inside(place: Place, main: Place) -> link.Inside:
+    """Only its main place leads out."""
+    leads = place == main and not place.internal
+    return link.Inside(
+        interface=place.inside,
+        address=place.address,
+        prefix=place.prefix,
+        gateway=place.gateway if leads else "",
+        address6=place.address6,
+        prefix6=place.prefix6,
+        gateway6=place.gateway6 if leads else "",
+    )

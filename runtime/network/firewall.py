@@ -4,22 +4,35 @@ Two tables of our own, ``inet <instance>`` and ``bridge <instance>``; nobody els
 are elements of sets and maps, so a launch adds elements and never a rule.
 
 forward     a tenant's bridge to another bridge of this instance, and to link-local addresses, where clouds tell a node its
-            credentials: dropped; established and published: accepted.
-input       from a bridge to the node itself: ping and replies, nothing else.
+            credentials: dropped; established and published: accepted.  Into and out of an internal network: nothing.
+input       from a bridge to the node itself: ping, replies, neighbour discovery, and questions for names; nothing else.
 martians    from a bridge to an address of the node's loopback: dropped before anything can redirect it.
 prerouting, output
-            published ports by two maps: of one address, and of any address of the node.
+            questions for names, which must come before published ports (one may be 53); published ports by maps: of one
+            address, and of any address of the node, each for IPv4 and IPv6.
 postrouting masquerade for what leaves a tenant's subnet, for localhost's way in, and for hairpins.
-bridge      a container's frames must carry the MAC and the IPv4 address that it was given; no IPv6 yet.
+bridge      a container's frames must carry the MAC and the addresses that it was given, in every header that has them, and it
+            advertises no router and no address that is another's.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 
-from runtime.api import ANY_ADDRESS, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6
 from runtime.home import Home
 from runtime.kernel import nft
+from runtime.network.addresses import is_ipv6
+from runtime.network.endpoint import Endpoint, Place
+from runtime.network.segments import Segment
+
+NAMES_PORT = 10053
+"""Where a network's name server listens on the gateway's address: 53 there stays free for a container to publish."""
+QUESTIONS_PER_S = 2000
+"""That a network's containers may ask; more are dropped, so that nobody burns the node's processors by asking."""
+GONE = ("No such file", "element does not exist")
+"""How nft says it of an element of a set, and of one of intervals."""
 
 
 def present(home: Home) -> bool:
@@ -38,13 +51,21 @@ def _rules(table: str) -> str:
     return f"""
 table inet {table} {{
   set bridges {{ type ifname; }}
+  set internal {{ type ifname; }}
   set same {{ type ifname . ifname; }}
   set subnets {{ type ipv4_addr; flags interval; }}
+  set subnets6 {{ type ipv6_addr; flags interval; }}
+  set resolvers {{ type ifname . ipv4_addr; }}
+  set asking {{ type ifname; size 65535; flags dynamic,timeout; timeout 1m; }}
   map published_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   map published_one {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+  map published_any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+  map published_one6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
   chain publish {{
     dnat ip to ip daddr . meta l4proto . th dport map @published_one
-    dnat ip to meta l4proto . th dport map @published_any
+    meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published_any
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_one6
+    meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published_any6
   }}
   chain martians {{
     type filter hook prerouting priority raw; policy accept;
@@ -52,6 +73,7 @@ table inet {table} {{
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
+    meta l4proto {{ tcp, udp }} th dport 53 iifname . ip daddr @resolvers redirect to :{NAMES_PORT}
     fib daddr type local meta l4proto {{ tcp, udp }} jump publish
   }}
   chain output {{
@@ -63,33 +85,47 @@ table inet {table} {{
     ip saddr 127.0.0.0/8 oifname @bridges masquerade
     ct status dnat ip saddr @subnets oifname @bridges masquerade
     ip saddr @subnets oifname != @bridges masquerade
+    ct status dnat ip6 saddr @subnets6 oifname @bridges masquerade
+    ip6 saddr @subnets6 oifname != @bridges masquerade
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
     iifname @bridges jump from_tenant
+    oifname @internal drop
     oifname @bridges ct status dnat accept
     oifname @bridges drop
   }}
   chain from_tenant {{
+    iifname . oifname @same accept
+    iifname @internal drop
+    oifname @internal drop
     ct status dnat accept
     ip daddr 169.254.0.0/16 drop
-    iifname . oifname @same accept
+    ip6 daddr fe80::/10 drop
     oifname @bridges drop
-    meta nfproto ipv6 drop
+    meta nfproto ipv6 ip6 saddr != @subnets6 drop
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
     iifname @bridges jump to_node
   }}
   chain to_node {{
+    meta l4proto {{ tcp, udp }} th dport {NAMES_PORT} iifname . ip daddr @resolvers jump questions
     ct state established,related accept
     icmp type echo-request accept
+    icmpv6 type {{ echo-request, nd-neighbor-solicit, nd-neighbor-advert }} accept
     drop
+  }}
+  chain questions {{
+    update @asking {{ iifname limit rate over {QUESTIONS_PER_S}/second burst {QUESTIONS_PER_S} packets }} drop
+    accept
   }}
 }}
 table bridge {table} {{
   set members {{ type ifname . ether_addr . ipv4_addr; }}
+  set members6 {{ type ifname . ether_addr . ipv6_addr; }}
+  set advertised {{ typeof iifname . @th,64,128; }}
   set ports {{ type ifname; }}
   chain prerouting {{
     type filter hook prerouting priority -300; policy accept;
@@ -97,60 +133,112 @@ table bridge {table} {{
   }}
   chain own {{
     ether type ip iifname . ether saddr . ip saddr @members accept
-    ether type arp iifname . arp saddr ether . arp saddr ip @members accept
+    ether type arp iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members accept
+    ether type ip6 jump own6
     drop
   }}
+  chain own6 {{
+    icmpv6 type {{ nd-router-advert, nd-redirect, mld-listener-query }} drop
+    icmpv6 type nd-neighbor-advert iifname . @th,64,128 @advertised iifname . ether saddr . ip6 saddr @members6 accept
+    icmpv6 type nd-neighbor-advert drop
+    iifname . ether saddr . ip6 saddr @members6 accept
+  }}
 }}
-"""
+"""  # noqa: S608 -- no database is spoken to
 
 
-def add_bridge(home: Home, bridge: str, subnet: str) -> None:
-    nft.run(bridge_elements(home, bridge, subnet))
+def add_segment(home: Home, segment: Segment) -> None:
+    nft.run(segment_elements(home, segment))
 
 
-def _publications(home: Home, ports: tuple[Port, ...], address: str, verb: str) -> list[str]:
-    lines = []
-    for port in ports:
+def segment_elements(home: Home, segment: Segment) -> str:
+    """None for a flat one: its bridge is not ours."""
+    return "" if segment.flat else _lines(home, "add", _segment(segment))
+
+
+def remove_segment(home: Home, segment: Segment) -> None:
+    """What is not there is no error."""
+    if not segment.flat:
+        _delete(_lines(home, "delete", _segment(segment)))
+
+
+def _segment(segment: Segment) -> list[tuple[str, str, str]]:
+    """A host with br_netfilter passes frames within one bridge through ``forward``, too: ``same`` lets those go on."""
+    found = [
+        ("inet", "bridges", segment.bridge),
+        ("inet", "same", f"{segment.bridge} . {segment.bridge}"),
+        ("inet", "subnets", segment.subnet),
+        ("inet", "resolvers", f"{segment.bridge} . {segment.gateway}"),
+    ]
+    if segment.subnet6:
+        found.append(("inet", "subnets6", segment.subnet6))
+    if segment.internal:
+        found.append(("inet", "internal", segment.bridge))
+    return found
+
+
+def _publications(endpoint: Endpoint, verb: str) -> list[tuple[str, str, str]]:
+    found = []
+    for port in endpoint.ports:
+        six = "6" if is_ipv6(port.host_address) else ""
+        address = endpoint.main.address6 if six else endpoint.main.address
         target = f" : {address} . {port.container_port}" if verb == "add" else ""
-        if port.host_address == ANY_ADDRESS:
-            lines.append(
-                f"{verb} element inet {home.table} published_any {{ {port.protocol} . {port.host_port}{target} }}"
-            )
+        if port.host_address in {ANY_ADDRESS, ANY_ADDRESS6}:
+            found.append(("inet", f"published_any{six}", f"{port.protocol} . {port.host_port}{target}"))
         else:
             key = f"{port.host_address} . {port.protocol} . {port.host_port}"
-            lines.append(f"{verb} element inet {home.table} published_one {{ {key}{target} }}")
-    return lines
+            found.append(("inet", f"published_one{six}", f"{key}{target}"))
+    return found
 
 
-def admit(home: Home, interface: str, mac: str, address: str, ports: tuple[Port, ...]) -> None:
+def _membership(place: Place) -> list[tuple[str, str, str]]:
+    member = f"{place.interface} . {place.mac}"
+    found = [("bridge", "members", f"{member} . {place.address}"), ("bridge", "ports", place.interface)]
+    for address in (place.address6, link_local(place.mac)) if place.address6 else ():
+        found.append(("bridge", "members6", f"{member} . {address}"))
+        found.append(("bridge", "advertised", f"{place.interface} . {int(ipaddress.IPv6Address(address)):#034x}"))
+    return found
+
+
+def link_local(mac: str) -> str:
+    """The address that the kernel gives an interface by itself (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
+
+
+def admit(home: Home, endpoint: Endpoint) -> None:
     """Let one container's frames in and publish its ports.  Twice is once."""
-    nft.run(member_elements(home, interface, mac, address, ports))
+    nft.run(member_elements(home, endpoint))
 
 
-def member_elements(home: Home, interface: str, mac: str, address: str, ports: tuple[Port, ...]) -> str:
-    return "\n".join(
-        [
-            f"add element bridge {home.table} members {{ {interface} . {mac} . {address} }}",
-            f"add element bridge {home.table} ports {{ {interface} }}",
-            *_publications(home, ports, address, "add"),
-        ]
-    )
+def member_elements(home: Home, endpoint: Endpoint) -> str:
+    return _lines(home, "add", _of_endpoint(endpoint, "add"))
 
 
-def expel(home: Home, interface: str, mac: str, address: str, ports: tuple[Port, ...]) -> None:
+def expel(home: Home, endpoint: Endpoint) -> None:
     """Undo admit; what is not there is no error.
 
     One transaction when all is there: each costs a grace period of the kernel's (13 ms measured).
     """
-    lines = [
-        *_publications(home, ports, address, "delete"),
-        f"delete element bridge {home.table} members {{ {interface} . {mac} . {address} }}",
-        f"delete element bridge {home.table} ports {{ {interface} }}",
-    ]
+    _delete(_lines(home, "delete", _of_endpoint(endpoint, "delete")))
+
+
+def _of_endpoint(endpoint: Endpoint, verb: str) -> list[tuple[str, str, str]]:
+    members = [row for place in endpoint.places for row in _membership(place)]
+    return members + _publications(endpoint, verb)
+
+
+def _lines(home: Home, verb: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    """Of family, set and element."""
+    return "\n".join(f"{verb} element {family} {home.table} {name} {{ {element} }}" for family, name, element in rows)
+
+
+def _delete(lines: str) -> None:
     try:
-        nft.run("\n".join(lines))
+        nft.run(lines)
     except nft.NftablesFault:
-        for line in lines:
+        for line in lines.splitlines():
             _delete_if_there(line)
 
 
@@ -158,14 +246,8 @@ def _delete_if_there(line: str) -> None:
     try:
         nft.run(line)
     except nft.NftablesFault as fault:
-        if "No such file" not in fault.message:
+        if not any(words in fault.message for words in GONE):
             raise
-
-
-def bridge_elements(home: Home, bridge: str, subnet: str) -> str:
-    """A host with br_netfilter passes frames within one bridge through ``forward``, too: ``same`` lets those go on."""
-    elements = {"bridges": bridge, "same": f"{bridge} . {bridge}", "subnets": subnet}
-    return "\n".join(f"add element inet {home.table} {name} {{ {element} }}" for name, element in elements.items())
 
 
 def _removal(home: Home) -> str:

@@ -6,9 +6,9 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from runtime.api import Counters
+from runtime.api import MOST_NETWORKS, Counters
 from runtime.home import Home
 from runtime.kernel.cgroup import Reader
 from runtime.kernel.traffic import traffic
@@ -27,34 +27,66 @@ def _statistic(interface: str, name: str) -> int | None:
         return None
 
 
-class _Source:
-    """The open files of one container: its cgroup's, and its host interface's statistics."""
+class _Interface:
+    """What the host sends over its end is what the container receives."""
 
-    def __init__(self, home: Home, tenant: str, container: str) -> None:
-        self.reader = Reader(home.cgroup(tenant, container))
-        interface = home.veth(container)
-        # what the host sends is what the container receives
-        self._rx, self._tx = _statistic(interface, "tx_bytes"), _statistic(interface, "rx_bytes")
-        self._index = socket.if_nametoindex(interface) if self._rx is not None else 0
+    def __init__(self, name: str) -> None:
+        self.index = socket.if_nametoindex(name)
+        self._rx, self._tx = _statistic(name, "tx_bytes"), _statistic(name, "rx_bytes")
 
-    def read(self, *, live: bool = False, traffic: Mapping[int, tuple[int, int]] = NOTHING) -> Counters:
-        sent, received = traffic.get(self._index) or (self._pread(self._tx), self._pread(self._rx))
-        return self.reader.read(live=live, net_rx_bytes=received, net_tx_bytes=sent)
-
-    @staticmethod
-    def _pread(descriptor: int | None) -> int | None:
-        if descriptor is None:
-            return None
-        try:
-            return int(os.pread(descriptor, 32, 0))
-        except OSError:
-            return None
+    def read(self) -> tuple[int | None, int | None]:
+        """Bytes that the container sent, and that it received."""
+        return _pread(self._tx), _pread(self._rx)
 
     def close(self) -> None:
-        self.reader.close()
         for descriptor in (self._rx, self._tx):
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _pread(descriptor: int | None) -> int | None:
+    if descriptor is None:
+        return None
+    try:
+        return int(os.pread(descriptor, 32, 0))
+    except OSError:
+        return None
+
+
+def _interfaces(home: Home, container: str) -> Iterator[_Interface]:
+    for number in range(MOST_NETWORKS):
+        name = home.veth(container, number)
+        if not os.path.exists(f"/sys/class/net/{name}"):
+            return
+        with contextlib.suppress(OSError):
+            yield _Interface(name)
+
+
+class _Source:
+    """The open files of one container: its cgroup's, and the statistics of its interfaces on the host."""
+
+    def __init__(self, home: Home, tenant: str, container: str) -> None:
+        self.reader = Reader(home.cgroup(tenant, container))
+        self._interfaces = tuple(_interfaces(home, container))
+
+    def read(self, *, live: bool = False, traffic: Mapping[int, tuple[int, int]] = NOTHING) -> Counters:
+        pairs = [traffic.get(one.index) or one.read() for one in self._interfaces]
+        return self.reader.read(
+            live=live,
+            net_rx_bytes=_total([received for _, received in pairs]),
+            net_tx_bytes=_total([sent for sent, _ in pairs]),
+        )
+
+    def close(self) -> None:
+        self.reader.close()
+        for interface in self._interfaces:
+            interface.close()
+
+
+def _total(figures: Sequence[int | None]) -> int | None:
+    """None when the kernel does not say one of them."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known and len(known) == len(figures) else None
 
 
 def read_once(home: Home, tenant: str, container: str) -> Counters | None:

@@ -394,3 +394,34 @@ def test_health_is_asked_by_hand() -> None:
         ("--restart", "maybe"),
     ):
         assert cli("run", "-d", *bad, "busybox", "true").returncode == 1
+
+
+def test_networks_from_creation_to_removal() -> None:
+    made = cli("network", "create", "back", "--ipv6", "--internal")
+    assert made.returncode == 0, made.stderr
+    run = ("run", "-d", "--memory", "32", "--network", "default", "--network", "back,alias=db", "--net-out", "8M")
+    web = cli(*run, "--name", "web", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+    assert web.returncode == 0, web.stderr
+    ask = (
+        "run",
+        "--rm",
+        "--memory",
+        "32",
+        "--network",
+        "back",
+        "busybox",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://db/hostname",
+    )
+    asked = cli(*ask)
+    assert asked.stdout == "web\n", asked.stderr
+    assert "back" in cli("network", "ls").stdout
+    refused = cli("network", "rm", "back")
+    assert refused.returncode == 1
+    assert "has containers" in refused.stderr
+    assert cli("rm", "-f", "web").returncode == 0
+    assert cli("network", "prune").stdout == "cli/back\n"
+    assert cli("network", "inspect", "back").returncode == 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,109 +14,17 @@ import pytest
 from runtime.api import Port
 from runtime.home import Home
 from runtime.kernel import link
-from runtime.network.attach import Endpoint, TenantNetworks
-from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.conftest import patience
+from tests.kernel.world import SERVER, World, world
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.root
-SERVER = (
-    "import http.server, sys; http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])),"
-    " http.server.SimpleHTTPRequestHandler).serve_forever()"
-)
-FETCH = (
-    "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=float(sys.argv[4]),"
-    " source_address=(sys.argv[3], 0) if sys.argv[3] else None); c.request('GET', '/'); print(c.getresponse().status)"
-)
-ANSWER_S = max(2.0, patience(0.5))
-"""For a server that is there; one that cannot be reached costs all of it."""
 
 ECHO = (
     "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 9000))\n"
     "while True: s.sendto(sys.argv[1].encode(), s.recvfrom(100)[1])"
 )
-
-
-class Host:
-    """A network namespace with an endpoint, as a container has."""
-
-    def __init__(self, pid: int, endpoint: Endpoint) -> None:
-        self.pid = pid
-        self.endpoint = endpoint
-
-    def inside(self, *command: str) -> list[str]:
-        return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *command]
-
-
-class World:
-    def __init__(self, networks: TenantNetworks) -> None:
-        self.networks = networks
-        self._children: list[subprocess.Popen[bytes]] = []
-
-    def spawn(self, *command: str) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._children.append(child)
-        return child
-
-    def host(self, name: str, tenant: str, *ports: Port) -> Host:
-        child = self.spawn("unshare", "--net", "sleep", "600")
-        while os.readlink(f"/proc/{child.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
-            time.sleep(0.01)
-        endpoint = self.networks.reserve(name, tenant, ports)
-        self.networks.admit(endpoint)
-        self.networks.attach(endpoint, child.pid)
-        return Host(child.pid, endpoint)
-
-    def outside(self, address: str) -> subprocess.Popen[bytes]:
-        """A machine beyond the node, reached by a route, which knows its way back."""
-        child = self.spawn("unshare", "--net", "sleep", "600")
-        while os.readlink(f"/proc/{child.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
-            time.sleep(0.01)
-        name, inside = f"o{secrets.token_hex(4)}", ["nsenter", f"--net=/proc/{child.pid}/ns/net"]
-        near, far = (f"198.18.{secrets.randbelow(250)}.{number}" for number in (1, 2))
-        for command in (
-            ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(child.pid)],
-            ["ip", "addr", "add", near, "peer", far, "dev", name], ["ip", "link", "set", name, "up"],
-            [*inside, "ip", "addr", "add", far, "peer", near, "dev", "eth0"], [*inside, "ip", "link", "set", "eth0", "up"],
-            [*inside, "ip", "addr", "add", f"{address}/32", "dev", "eth0"], [*inside, "ip", "route", "add", "default", "via", near],
-            ["ip", "route", "add", address, "via", far],
-        ):  # fmt: skip
-            subprocess.run(command, check=True)
-        return child
-
-    def serve(self, host: Host | None, address: str, port: int) -> None:
-        command = ["/usr/bin/python3", "-c", SERVER, address, str(port)]
-        self.spawn(*(host.inside(*command) if host else command))
-        deadline = time.monotonic() + patience(5)
-        while not self.reaches(host, "127.0.0.1" if host else address, port):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    @staticmethod
-    def reaches(host: Host | None, address: str, port: int, source: str = "") -> bool:
-        command = ["/usr/bin/python3", "-c", FETCH, address, str(port), source, str(ANSWER_S)]
-        done = subprocess.run(
-            host.inside(*command) if host else command, check=False, capture_output=True, timeout=patience(10)
-        )
-        return done.stdout == b"200\n"
-
-    def close(self) -> None:
-        for child in self._children:
-            child.kill()
-            child.wait()
-
-
-@pytest.fixture
-def world(place: Place) -> Iterator[World]:
-    home = Home.from_environment()
-    made = World(TenantNetworks(home))
-    yield made
-    made.close()
-    made.networks.teardown()
-    left = traces(home)
-    assert not left.interfaces
-    assert not left.firewall
-    assert not left.mounts
-    shutil.rmtree(home.run)
 
 
 def test_who_reaches_whom(world: World) -> None:
@@ -225,7 +131,7 @@ def test_a_bridge_that_somebody_deleted_is_put_back_with_its_members(world: Worl
 
 
 def test_a_port_that_an_earlier_holder_left_in_the_rules_is_taken_over(world: World) -> None:
-    old = world.networks.reserve("cold", "tenant1", (Port(8080),))
+    old = world.reserve("cold", "tenant1", (Port(8080),))
     world.networks.admit(old)
     Home.from_environment().run.joinpath("endpoints", "cold.json").unlink()
     world.networks.detach("cold")
@@ -253,7 +159,7 @@ def test_a_stream_of_datagrams_finds_the_ports_next_holder(world: World) -> None
                 assert time.monotonic() < deadline, f"{name} is not reached"
             assert answer == name.encode()
             world.networks.detach(name)
-            world.networks.reserve(f"{name}held", "tenant1", ())  # somebody else has the address now
+            world.reserve(f"{name}held", "tenant1", ())  # somebody else has the address now
         assert _ask(sender, port) is None
 
 
@@ -278,7 +184,7 @@ def test_detaching_takes_everything_and_twice_is_once(world: World) -> None:
     web = world.host("cweb", "tenant1", Port(8080))
     gone(lambda: not link.exists(web.endpoint.interface), world, "cweb")
     world.networks.detach("cweb")
-    again = world.networks.reserve("cagain", "tenant1", (Port(8080, host_port=web.endpoint.ports[0].host_port),))
+    again = world.reserve("cagain", "tenant1", (Port(8080, host_port=web.endpoint.ports[0].host_port),))
     assert again.address == web.endpoint.address
     world.networks.detach("cagain")
 
@@ -293,8 +199,8 @@ def gone(true: Callable[[], bool], world: World, name: str) -> None:
 
 
 def test_what_belongs_to_whom_is_told_also_without_an_endpoint(world: World) -> None:
-    world.networks.reserve("cknown", "tenant1", (Port(80),))
-    lost = world.networks.reserve("clost", "tenant1", (Port(80, host_port=30999),))
+    world.reserve("cknown", "tenant1", (Port(80),))
+    lost = world.reserve("clost", "tenant1", (Port(80, host_port=30999),))
     Home.from_environment().run.joinpath("endpoints", "clost.json").unlink()
     assert {what for id, what in world.networks.belongings() if id == "clost"} == {
         f"address:{lost.address}",

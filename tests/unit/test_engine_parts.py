@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,15 +15,17 @@ import pytest
 
 from runtime import validation
 from runtime.api import ContainerSpec, Limits, Port, State
-from runtime.engines.native import bundle, lifecycle, oci, passwd, seccomp
+from runtime.engines.native import bundle, oci, passwd, seccomp
 from runtime.engines.native.records import Record, decode_spec, encode_spec
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, InvalidSpec, LimitExceeded, OutOfSpace
 from runtime.home import Home, sweep_temporaries
 from runtime.image.recipe import parse, recipes
 from runtime.kernel import cgroup
 from runtime.kernel.process import start_time
+from runtime.network import endpoint, resolving
 from runtime.network.addresses import port_claims, take_ports
 from runtime.network.claims import Claims
+from runtime.network.endpoint import Endpoint, Place
 from runtime.network.tenants import TenantSlots
 
 SPEC = ContainerSpec(
@@ -266,7 +269,51 @@ def test_name_servers_are_those_that_a_container_can_reach(
     files = [tmp_path / str(number) for number in range(len(sources) + 1)]
     for file, text in zip(files, sources, strict=False):
         file.write_text(text)
-    assert lifecycle.resolv_conf(files) == expected
+    assert resolving.of_node(files) == expected
+
+
+def place_of(network: str, **fields: object) -> Place:
+    plain = Place(network, "swb1", "sw1", "eth0", "02:00:00:00:00:01", "10.9.0.2", 24, "10.9.0.1", names="10.9.0.1")
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([place_of("default")], "nameserver 10.9.0.1\nsearch default.slipway.internal example.org\noptions edns0\n"),
+        (
+            [place_of("in", internal=True, names="10.8.0.1"), place_of("out")],
+            "nameserver 10.9.0.1\nsearch out.slipway.internal in.slipway.internal example.org\noptions edns0\n",
+        ),
+        ([place_of("site", names="")], "options edns0\nnameserver 192.0.2.1\nsearch example.org\n"),
+    ],
+)
+def test_a_container_asks_its_networks_before_the_node(tmp_path: Path, places: list[Place], expected: str) -> None:
+    source = tmp_path / "resolv.conf"
+    source.write_text("options edns0\nnameserver 192.0.2.1\nnameserver 127.0.0.53\nsearch example.org\n")
+    assert resolving.resolv_conf(Endpoint("c1", "t1", "web", tuple(places), ()), [source]) == expected
+
+
+def test_an_endpoint_survives_the_disk_also_one_of_a_container_that_an_older_version_started(tmp_path: Path) -> None:
+    home = _Home(tmp_path)
+    made = Endpoint("cnew", "t1", "web", (place_of("back", aliases=("db",)),), (Port(80, host_port=9),), 8000, None)
+    endpoint.save(home, made)
+    assert endpoint.load(home, "cnew") == made
+    old = {
+        "container": "cold", "tenant": "t1", "address": "10.9.0.3", "prefix": 24, "gateway": "10.9.0.1", "mac": "02:00:00:00:00:02",
+        "interface": "sw2", "bridge": "swb1", "ports": [{"container_port": 80, "protocol": "tcp", "host_port": 9, "host_address": "0.0.0.0"}],
+    }  # fmt: skip
+    (home.run / "endpoints/cold.json").write_text(json.dumps(old))
+    found = endpoint.load(home, "cold")
+    assert found
+    assert (found.address, found.interface, found.main.network) == ("10.9.0.3", "sw2", "default")
+    assert found.ports == (Port(80, host_port=9),)
+
+
+def test_a_record_and_a_spec_of_an_older_version_are_read() -> None:
+    kept = json.loads(encode_spec(SPEC))
+    del kept["networks"], kept["limits"]["net_rx_bps"], kept["limits"]["net_tx_bps"]
+    assert decode_spec(json.dumps(kept).encode()) == SPEC
 
 
 def test_a_program_whose_first_thread_has_ended_is_alive() -> None:

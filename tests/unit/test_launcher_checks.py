@@ -243,8 +243,10 @@ def test_another_network_in_our_block(
 def test_bridges_are_named_as_the_runtime_names_them(tmp_path: Path) -> None:
     (tmp_path / "runtime/tenants").mkdir(parents=True)
     (tmp_path / "runtime/tenants/t1.json").touch()
+    (tmp_path / "runtime/networks/t1").mkdir(parents=True)
+    (tmp_path / "runtime/networks/t1/back.json").touch()
     home = Home(root=tmp_path, instance="slipway")
-    assert own_bridges(at(tmp_path)) == {home.bridge("t1")}
+    assert own_bridges(at(tmp_path)) == {home.bridge("t1"), home.bridge("t1", "back")}
 
 
 def _findings(*given: Finding) -> checks.Check:

@@ -49,6 +49,7 @@ from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.files import FakeFiles
 from runtime.engines.fake.health import FakeHealth
 from runtime.engines.fake.misbehaviour import Misbehaviour
+from runtime.engines.fake.networks import FakeNetworks
 from runtime.engines.fake.restarts import FakeRestarts
 from runtime.engines.fake.totals import FakeTotals
 from runtime.engines.fake.volumes import FakeVolumes
@@ -59,7 +60,6 @@ from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
 from runtime.home import Home, atomic_write
 from runtime.image.recipe import find as find_recipe
 from runtime.image.reference import BUILT_IN, Reference
-from runtime.network.addresses import free_ports, take_ports
 from runtime.storage.disk import check_fits
 from runtime.telemetry.journal import Journal
 
@@ -75,7 +75,7 @@ class FakeEngine:
 
     def __init__(self, home: Home) -> None:
         # a home beside the real one, and locks on its own disk: no root needed
-        self.home = _FakeHome(home.root / "fake", home.instance, home.subnets, home.uid_base)
+        self.home = _FakeHome(home.root / "fake", home.instance, home.subnets, home.uid_base, home.flat_bridges)
         self.misbehaviour = Misbehaviour(self.home.state / "misbehaviour.json")
         self._records = Records(self.home)
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
@@ -86,8 +86,14 @@ class FakeEngine:
         self._controls = FakeControls(self, self._records)
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
         self.files = FakeFiles(self.home, self._records, self.misbehaviour, self.add_image)
+        self.networks = FakeNetworks(self.home, self._specs)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def _specs(self) -> Iterator[ContainerSpec]:
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):
+                yield self._records.spec(id)
 
     @property
     def events(self) -> Events:
@@ -208,6 +214,7 @@ class FakeEngine:
                 raise Conflict(f"The name {spec.name!r} is taken.", hint="Choose another.", field="name")
             if spec.limits.disk_bytes is not None:
                 check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
+            self.networks.check(spec)
             progress(Step("create"))
             self.home.container(spec.id).mkdir(parents=True)
             atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))
@@ -231,13 +238,13 @@ class FakeEngine:
                 raise InvalidSpec(
                     f"The image has no command {command[0]!r}.", hint="Check the command.", field="command"
                 )
-            ports = take_ports(self.home, spec.ports, id)
-            number = 2 + len([other for other in self.list() if other.state is State.RUNNING])
+            place = self.networks.connect(spec)
             running = record.moved(
-                State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=ports,
+                State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=place.ports,
+                oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=place.address,
+                networks=place.connections, epoch=record.epoch + 1,
                 stopped=False, restart_at=None, restarts=record.restarts + 1 if by_policy else 0,
                 failures=record.failures if by_policy else 0,
-                oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=f"10.99.{number // 250}.{number % 250}", epoch=record.epoch + 1,
                 health="starting" if spec.health and spec.health.kind != "none" else "", health_output="",
             )  # fmt: skip
             self._records.save(id, running)
@@ -266,14 +273,14 @@ class FakeEngine:
                 )
             )  # fmt: skip
             self.totals.add(spec.tenant, counters.cpu_ns or 0)
-            free_ports(self.home, record.ports, id)
+            self.networks.disconnect(id)
             now = time.time()
             past = restarting.Past(
                 record.stopped, code, False, now - (record.started_at or now), record.restarts, record.failures
             )
             decision = restarting.decide(spec.restart, past)
             exited = record.moved(
-                State.EXITED, pid=None, exit_code=code, finished_at=now, address=None, ports=(), failures=decision.failures,
+                State.EXITED, pid=None, exit_code=code, finished_at=now, address=None, ports=(), networks=(), failures=decision.failures,
                 paused=False, oom_killed=bool(record.oom_kills) and code != 0,
                 health="",
                 restart_at=None if decision.wait_s is None else now + decision.wait_s,

@@ -98,6 +98,7 @@ class NativeControls:
             failpoint("rename.taken")
             self._records.save_spec(renamed)
             failpoint("rename.written")
+            self._lifecycle.networks.rename(id, name)
             names.free(spec.name, id)
             self._tell(EventKind.RENAMED, renamed, before=spec.name)
             return records.status(id, renamed, record)

@@ -44,6 +44,7 @@ from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.files import NativeFiles
 from runtime.engines.native.health import NativeHealth
 from runtime.engines.native.lifecycle import Lifecycle
+from runtime.engines.native.networks import NativeNetworks
 from runtime.engines.native.records import Record
 from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.refusals import told
@@ -71,7 +72,7 @@ THAW_EVERY_S = 1.0
 SIGKILL = signal.SIGKILL
 """Where a parameter is called signal."""
 RUN_FOLDERS = (
-    "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports",
+    "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports", "dns",
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ class NativeEngine:
         self.home = home
         self.store = ImageStore(home, self._images_in_use)
         self._networks = TenantNetworks(home)
+        self.networks = NativeNetworks(home, self._networks, self._specs)
         self._lifecycle = Lifecycle(home, self.store, self._networks)
         self._records = self._lifecycle.records
         self._removal = Removal(home, self._lifecycle)
@@ -167,6 +169,11 @@ class NativeEngine:
             with contextlib.suppress(NotFound):  # removed in this moment
                 yield id, self._records.spec(id).image
 
+    def _specs(self) -> Iterator[ContainerSpec]:
+        for id in self._records.ids():
+            with contextlib.suppress(NotFound):
+                yield self._records.spec(id)
+
     def _images_in_use(self) -> set[str]:
         return {image for _, image in self._images_of_containers()}
 
@@ -183,7 +190,9 @@ class NativeEngine:
                 return self.inspect(spec.id)
             if spec.limits.disk_bytes is not None:
                 check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
-            with self.store.adding(), self.volumes.kept(spec):  # from here to the record nobody may remove them
+            # from here to the record nobody may remove the image, a volume or a network
+            with self.store.adding(), self.volumes.kept(spec), self._networks.adding():
+                self._networks.check(spec)
                 image = self.store.image(spec.image)
                 validation.check_image(spec, image)
                 progress(Step("create"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from runtime.failpoint import failpoint
 
-_CHOSEN = os.environ.get("SLIPWAY_FAILPOINT", "")
+__all__ = ["CONTROLS", "FILE_POINTS", "NETWORK_POINTS", "POINTS", "VOLUME_POINTS", "failpoint"]
 
 POINTS = (
     "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
@@ -18,10 +17,9 @@ CONTROLS = (
 )  # fmt: skip
 """Of the verbs on what runs."""
 
+NETWORK_POINTS = (
+    "network.created", "bridge.rules", "bridge.made", "bridge.names", "network.forgotten", "network.silenced", "network.unlinked",
+)  # fmt: skip
+"""Of a network's life, from its creation over its first container to its removal."""
 VOLUME_POINTS = ("volume.prepared", "volume.filled", "volume.used", "volume.buried")
 FILE_POINTS = ("view.mounted", "commit.packed")
-
-
-def failpoint(name: str) -> None:
-    if _CHOSEN and name == _CHOSEN:
-        os.kill(os.getpid(), signal.SIGKILL)

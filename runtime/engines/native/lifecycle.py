@@ -10,7 +10,6 @@ settle   read the last counters, store them durably, delete the runtime's contai
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -18,7 +17,6 @@ import resource
 import signal
 import stat
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,9 @@ from runtime.image.healthcheck import of_image
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup
 from runtime.kernel.process import start_time
-from runtime.network.attach import Endpoint, TenantNetworks
+from runtime.network.attach import TenantNetworks
+from runtime.network.endpoint import Endpoint
+from runtime.network.resolving import resolv_conf
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
 from runtime.telemetry.exits import exit_code
@@ -49,9 +49,6 @@ POLL_S = 0.002
 STARVED = frozenset({128 + signal.SIGKILL, None})
 """Exit codes of what the kernel may have killed for want of memory; None where nobody knows."""
 
-NAME_SERVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-"""Where systemd-resolved works, the first names only its stub on the loopback, and the second what it asks itself."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -59,14 +56,14 @@ class Lifecycle:
     def __init__(self, home: Home, images: ImageStore, networks: TenantNetworks) -> None:
         self._home = home
         self._images = images
-        self._networks = networks
+        self.networks = networks
         self._snapshots = Snapshots(home)
         self._volumes = VolumeMounts(home)
         self.records = Records(home)
         self._image_checks: dict[str, HealthCheck | None] = {}
         self.journal = Journal(home.state / "events")
         self.ceilings = Ceilings(home)
-        self.resizing = Resizing(home, self.records, self.ceilings)
+        self.resizing = Resizing(home, self.records, self.ceilings, networks)
 
     @property
     def runtime(self) -> oci.Runtime:
@@ -74,7 +71,7 @@ class Lifecycle:
 
     def uid_base(self, tenant: str) -> int:
         """The node's id of root in the tenant's containers."""
-        return self._networks.tenant(tenant).uid_base
+        return self.networks.tenant(tenant).uid_base
 
     def check_of(self, spec: ContainerSpec) -> HealthCheck | None:
         """Its own health check, else its image's; None when there is none."""
@@ -98,9 +95,9 @@ class Lifecycle:
             undo.callback(self._undo_start, spec, record)
             failpoint("start.marked")
             progress(Step("create"))
-            endpoint = self._networks.reserve(id, spec.tenant, spec.ports)
+            endpoint = self.networks.reserve(spec)
             failpoint("start.reserved")
-            slot = self._networks.tenant(spec.tenant)
+            slot = self.networks.tenant(spec.tenant)
             root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
             self._volumes.attach(spec, slot.uid_base, root)
             failpoint("start.mounted")
@@ -116,7 +113,7 @@ class Lifecycle:
                     log_bytes=log.generation_bytes(spec.limits.log_bytes),
                 ) as creation,
             ):
-                self._networks.admit(endpoint)
+                self.networks.admit(endpoint)
                 failpoint("start.creating")
                 pid = creation.pid()
             failpoint("start.created")
@@ -125,7 +122,7 @@ class Lifecycle:
             if not spec.terminal:
                 give_output(pid, owner)
             progress(Step("network"))
-            self._networks.attach(endpoint, pid)
+            self.networks.attach(endpoint, pid)
             failpoint("start.attached")
             progress(Step("start"))
             self.runtime.start(id)
@@ -155,7 +152,7 @@ class Lifecycle:
         id = spec.id
         supervisor.await_creation(self._home, id)
         pid, created_at = supervisor.created(self._home, id)
-        endpoint = self._networks.endpoint(id)
+        endpoint = self.networks.endpoint(id)
         if pid and endpoint and self.runtime.was_started(id):
             started = start_time(pid) if self.runtime.status(id) == "running" else None
             by_policy = record.restart_at is not None
@@ -200,6 +197,7 @@ class Lifecycle:
             reason="",
             address=endpoint.address,
             ports=endpoint.ports,
+            networks=endpoint.connections,
             epoch=record.epoch + 1,
             restart_at=None,
             restarts=record.restarts + (record.restart_at is not None),
@@ -220,8 +218,8 @@ class Lifecycle:
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
         texts = {
             "hostname": f"{name}\n",
-            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{endpoint.address}\t{name}\n",
-            "resolv.conf": resolv_conf(),
+            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{_own_names(endpoint, name)}",
+            "resolv.conf": resolv_conf(endpoint),
         }
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
@@ -284,6 +282,7 @@ class Lifecycle:
             starting=False,
             address=None,
             ports=(),
+            networks=(),
             finished_at=finished_at,
             health="",
             exit_code=code,
@@ -369,7 +368,7 @@ class Lifecycle:
         self.runtime.delete(id)
         failpoint("release.deleted")
         group.remove()
-        self._networks.detach(id)
+        self.networks.detach(id)
         failpoint("release.detached")
         self.unmount(id)
 
@@ -402,28 +401,8 @@ def keep_null_device() -> None:
         os.chown(os.devnull, 0, 0)
 
 
-def resolv_conf(sources: Sequence[Path] = NAME_SERVERS) -> str:
-    """The node's name servers that a container can reach: of the first source that names any, else none.
-
-    Left out are those on the node's own loopback and those of IPv6, which a tenant's network does not have.
-    """
-    kept: list[str] = []
-    for source in sources:
-        try:
-            lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            continue
-        kept = [line for line in lines if line.startswith(("search", "options")) or _reachable_server(line)]
-        if any(map(_reachable_server, kept)):
-            break
-    return "\n".join(kept) + "\n"
-
-
-def _reachable_server(line: str) -> bool:
-    words = line.split()
-    if words[:1] != ["nameserver"] or len(words) < 2:
-        return False
-    try:
-        return not ipaddress.IPv4Address(words[1]).is_loopback
-    except ValueError:
-        return False
+def _own_names(endpoint: Endpoint, name: str) -> str:
+    """As hosts(5): a container knows itself on all of its networks, the main one first."""
+    places = sorted(endpoint.places, key=lambda place: place != endpoint.main)
+    addresses = [address for place in places for address in (place.address, place.address6) if address]
+    return "".join(f"{address}\t{name}\n" for address in addresses)

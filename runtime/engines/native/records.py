@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import (
+    Attachment,
+    Connection,
     ContainerSpec,
     ContainerStatus,
     Counters,
@@ -79,6 +81,7 @@ class Record:
     """A change of the limits was begun; it is done once the spec has them, and recovery finishes or undoes it."""
     health: HealthState = ""
     health_output: str = ""
+    networks: tuple[Connection, ...] = ()
 
     def moved(self, state: State, **changes: Any) -> Record:
         if state not in TRANSITIONS[self.state]:
@@ -123,6 +126,7 @@ class Records:
         fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
         for name, decode in (("first_limits", lambda one: Limits(**one)), ("updating", _size)):
             fields[name] = decode(fields[name]) if fields.get(name) else None
+        fields["networks"] = tuple(Connection(**one) for one in fields.get("networks", ()))
         return Record(**fields)
 
     def both(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -232,6 +236,8 @@ def decode_spec(content: bytes) -> ContainerSpec:
     for name in ("capabilities_add", "capabilities_drop"):
         fields[name] = tuple(fields.get(name, ()))
     fields["volumes"] = tuple(VolumeMount(**volume) for volume in fields.get("volumes", ()))
+    networks = fields.get("networks", ())
+    fields["networks"] = tuple(Attachment(**{**one, "aliases": tuple(one["aliases"])}) for one in networks)
     return ContainerSpec(**fields)
 
 
@@ -261,4 +267,5 @@ def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
         paused=record.paused,
         limits_at_start=record.first_limits or spec.limits,
         sizes=record.sizes,
+        networks=record.networks,
     )

@@ -82,8 +82,11 @@ class Recovery:
         paused = freezer.frozen(self._home.cgroup(spec.tenant, id))
         if paused != record.paused:
             self._records.save(id, replace(record, paused=paused))
-        self._networks.ensure(spec.tenant)
-        if not link.exists(self._home.veth(id)):
+        endpoint = self._networks.endpoint(id)
+        if endpoint is not None:
+            self._networks.keep(endpoint)
+            self._networks.rename(id, spec.name)  # should a crash have kept it from being told
+        if endpoint is None or not all(link.exists(place.interface) for place in endpoint.places):
             raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
         if not supervisor.alive(self._home, id):
             raise EngineFault("The container's supervisor is gone.", hint="Restart the container.")
@@ -100,14 +103,12 @@ class Recovery:
         swept += [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]
         swept += self._images.sweep()
         swept += self._volumes.sweep()
+        with self._networks.removing():
+            swept += self._networks.sweep()
         for folder in (
-            self._home.final,
-            self._home.state / "totals",
-            self._home.tenants,
-            self._home.images,
-            self._home.run / "endpoints",
-            self._lifecycle.ceilings.folder,
-        ):
+            self._home.final, self._home.state / "totals", self._home.tenants, self._home.images, self._home.run / "endpoints",
+            self._home.run / "bridges", self._lifecycle.ceilings.folder, *self._home.networks.glob("*"),
+        ):  # fmt: skip
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
         swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
         for id in self._records.ids():

@@ -18,10 +18,11 @@ from runtime.engines.native.records import Record, Records
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.kernel import cgroup, limits
+from runtime.network.attach import TenantNetworks
 
 WHILE_RUNNING = frozenset({
     "memory_bytes", "swap_bytes", "cpu_millis", "cpu_weight", "cpuset", "pids", "io_weight", "read_bps", "write_bps", "read_iops",
-    "write_iops",
+    "write_iops", "net_rx_bps", "net_tx_bps",
 })  # fmt: skip
 WHILE_STOPPED = WHILE_RUNNING | {"log_bytes"}
 MOST_SIZES = 1000
@@ -29,10 +30,11 @@ MIB = 2**20
 
 
 class Resizing:
-    def __init__(self, home: Home, records: Records, ceilings: Ceilings) -> None:
+    def __init__(self, home: Home, records: Records, ceilings: Ceilings, networks: TenantNetworks) -> None:
         self._home = home
         self._records = records
         self._ceilings = ceilings
+        self._networks = networks
 
     def update(self, spec: ContainerSpec, record: Record, wanted: Limits) -> tuple[ContainerSpec, Record]:
         """The caller holds the lock.  Raises as :meth:`runtime.api.Controls.update` says."""
@@ -84,6 +86,7 @@ class Resizing:
         device = self._ceilings.device_for(before, wanted)
         was, now = (limits.of_container(one, device, ceiling) for one in (before, wanted))
         limits.change(self._home.cgroup(spec.tenant, spec.id), now, was)
+        self._networks.reshape(spec.id, wanted.net_rx_bps, wanted.net_tx_bps)
 
     def finish(self, spec: ContainerSpec, record: Record) -> tuple[ContainerSpec, Record]:
         """A crash during a change: done when the spec has it, else undone.  The caller holds the lock."""

@@ -1,0 +1,88 @@
+"""Where a container is while it runs: addresses and host ports, claimed and written down together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runtime.api import DEFAULT_NETWORK, Attachment, ContainerSpec
+from runtime.errors import InvalidSpec
+from runtime.home import Home
+from runtime.network import addresses, endpoint
+from runtime.network.endpoint import Endpoint, Place, mac_of
+from runtime.network.names import serves
+from runtime.network.segments import Segment, Segments
+
+Wanted = Sequence[tuple[Segment, Attachment]]
+
+
+def wanted(segments: Segments, spec: ContainerSpec) -> Wanted:
+    """The networks that a container is to be on.  Raises NotFound; InvalidSpec when a fixed address is none of its network's."""
+    found = []
+    for index, one in enumerate(spec.networks or (Attachment(DEFAULT_NETWORK),)):
+        segment = segments.get(spec.tenant, one.network, f"networks[{index}].network")
+        addresses.check_fixed(segment, one, index)
+        found.append((segment, one))
+    check_published(spec, [segment for segment, _ in found])
+    return found
+
+
+def check_published(spec: ContainerSpec, segments: Sequence[Segment]) -> None:
+    """Raises InvalidSpec for a port that no network of the container leads to."""
+    main = next((one for one in segments if one.gateway and not one.internal), segments[0])
+    for index, port in enumerate(spec.ports):
+        if main.internal or main.flat:
+            raise InvalidSpec(
+                "None of the container's networks can publish a port.",
+                hint="Put a network first that is neither internal nor flat.",
+                field=f"ports[{index}]",
+            )
+        if addresses.is_ipv6(port.host_address) and not main.subnet6:
+            raise InvalidSpec(
+                f"The network {main.name!r} has no IPv6, so no IPv6 address leads to the container.",
+                hint="Publish at an IPv4 address, or use a network with IPv6.",
+                field=f"ports[{index}].host_address",
+            )
+
+
+def reserve(home: Home, spec: ContainerSpec, networks: Wanted) -> Endpoint:
+    """Raises Conflict, LimitExceeded, InvalidSpec; then nothing is reserved."""
+    ports = addresses.take_ports(home, spec.ports, spec.id)
+    try:
+        places = tuple(_place(home, spec.id, number, *one) for number, one in enumerate(networks))
+        limits = spec.limits
+        made = Endpoint(spec.id, spec.tenant, spec.name, places, ports, limits.net_rx_bps, limits.net_tx_bps)
+        endpoint.save(home, made)
+    except Exception:
+        addresses.free_ports(home, ports, spec.id)
+        addresses.address_claims(home, spec.tenant).free_all(spec.id)
+        raise
+    return made
+
+
+def _place(home: Home, container: str, number: int, segment: Segment, asked: Attachment) -> Place:
+    address = addresses.take_address(home, segment, container, asked.address, number)
+    return Place(
+        network=segment.name,
+        bridge=segment.bridge,
+        interface=home.veth(container, number),
+        inside=f"eth{number}",
+        mac=mac_of(f"{container}/{number}" if number else container),
+        address=address,
+        prefix=segment.prefix,
+        gateway=segment.gateway,
+        address6=addresses.take_address6(home, segment, container, address, asked.address6, number),
+        prefix6=segment.prefix6,
+        gateway6=segment.gateway6,
+        internal=segment.internal,
+        aliases=asked.aliases,
+        names=segment.gateway if serves(segment) else "",
+    )
+
+
+def release(home: Home, made: Endpoint) -> None:
+    """The endpoint's file goes last: what a crash leaves is found by it."""
+    addresses.free_ports(home, made.ports, made.container)
+    claims = addresses.address_claims(home, made.tenant)
+    for address in (address for place in made.places for address in (place.address, place.address6) if address):
+        claims.free(address, made.container)
+    endpoint.forget(home, made.container)

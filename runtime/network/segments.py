@@ -1,0 +1,167 @@
+"""Segments: where each network lies on this node.  The tenants' own follow from their slots, those with names are files."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from runtime.api import DEFAULT_NETWORK, NetworkSpec
+from runtime.errors import Conflict, LimitExceeded, NotFound
+from runtime.home import Home, atomic_write
+from runtime.network.routes import routed
+from runtime.network.tenants import ALLOCATION, TenantSlot, TenantSlots
+
+TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """All that the kernel's side needs to know of a network.  ``gateway``, ``subnet6`` and ``gateway6`` may be empty."""
+
+    tenant: str
+    name: str
+    bridge: str
+    subnet: str
+    gateway: str
+    subnet6: str = ""
+    gateway6: str = ""
+    internal: bool = False
+    flat: bool = False
+    """The bridge is the node's own, and so is all that lies beyond it: no rules but those against spoofing."""
+
+    @property
+    def prefix(self) -> int:
+        return ipaddress.ip_network(self.subnet).prefixlen
+
+    @property
+    def prefix6(self) -> int:
+        return ipaddress.ip_network(self.subnet6).prefixlen if self.subnet6 else 0
+
+
+class Segments:
+    def __init__(self, home: Home, slots: TenantSlots) -> None:
+        self._home = home
+        self._slots = slots
+
+    def default(self, tenant: str) -> Segment:
+        """Raises as TenantSlots.get does."""
+        slot: TenantSlot = self._slots.get(tenant)
+        return Segment(tenant, DEFAULT_NETWORK, slot.bridge, slot.subnet, slot.gateway)
+
+    def get(self, tenant: str, name: str, field: str = "network") -> Segment:
+        """Raises NotFound."""
+        if name == DEFAULT_NETWORK:
+            return self.default(tenant)
+        try:
+            return Segment(**self._read(tenant, name)["segment"])
+        except FileNotFoundError:
+            raise NotFound(f"There is no network {name!r}.", hint="Create it first.", field=field) from None
+
+    def exists(self, segment: Segment) -> bool:
+        return segment.name == DEFAULT_NETWORK or self._file(segment.tenant, segment.name).exists()
+
+    def spec(self, tenant: str, name: str) -> NetworkSpec | None:
+        """As it was asked for; None: there is none of that name, or it is nobody's to ask for."""
+        try:
+            return NetworkSpec(**self._read(tenant, name)["spec"])
+        except FileNotFoundError:
+            return None
+
+    def named(self, tenant: str | None = None) -> Iterator[Segment]:
+        for file in sorted(self._home.networks.glob(f"{tenant or '*'}/[!.]*.json")):
+            try:
+                yield self.get(file.parent.name, file.stem)
+            except NotFound:
+                continue  # removed in this moment
+
+    def tenants(self) -> tuple[str, ...]:
+        """That have a network of their own, and so had a container."""
+        return tuple(sorted(file.stem for file in self._home.tenants.glob("[!.]*.json")))
+
+    def create(self, spec: NetworkSpec) -> Segment:
+        """Raises Conflict, LimitExceeded.  The spec is valid, and nobody has its name."""
+        with self._home.lock(ALLOCATION):
+            segment = self._placed(spec)
+            file = self._file(spec.tenant, spec.name)
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic_write(file, json.dumps({"spec": asdict(spec), "segment": asdict(segment)}).encode())
+        return segment
+
+    def forget(self, tenant: str, name: str) -> None:
+        self._file(tenant, name).unlink(missing_ok=True)
+
+    def _file(self, tenant: str, name: str) -> Path:
+        return self._home.networks / tenant / f"{name}.json"
+
+    def _read(self, tenant: str, name: str) -> dict[str, Any]:
+        return dict(json.loads(self._file(tenant, name).read_bytes()))
+
+    # where it lies ---------------------------------------------------------------------------------------
+
+    def _placed(self, spec: NetworkSpec) -> Segment:
+        subnet = self._subnet(spec)
+        subnet6 = self._subnet6(spec)
+        return Segment(
+            tenant=spec.tenant,
+            name=spec.name,
+            bridge=spec.parent or self._home.bridge(spec.tenant, spec.name),
+            subnet=str(subnet),
+            gateway=(spec.gateway or "") if spec.parent else str(subnet[1]),
+            subnet6=str(subnet6) if subnet6 else "",
+            gateway6=str(subnet6[1]) if subnet6 else "",
+            internal=spec.internal,
+            flat=spec.parent is not None,
+        )
+
+    def _subnet(self, spec: NetworkSpec) -> IPv4Network:
+        taken = [IPv4Network(other.subnet) for other in self._all()]
+        if spec.subnet is None:
+            return self._slots.free_subnet(taken)
+        subnet = IPv4Network(spec.subnet)
+        if spec.parent:
+            return subnet
+        for other in taken:
+            if subnet.overlaps(other):
+                raise Conflict(f"The subnet {subnet} meets another network.", hint="Choose another.", field="subnet")
+        for device, route in routed():
+            if subnet.overlaps(route) and not self._ours(device):
+                raise Conflict(
+                    f"The subnet {subnet} meets a route of the node, {route}.", hint="Choose another.", field="subnet"
+                )
+        return subnet
+
+    def _subnet6(self, spec: NetworkSpec) -> IPv6Network | None:
+        if not spec.ipv6 and spec.subnet6 is None:
+            return None
+        taken = [IPv6Network(other.subnet6) for other in self._all() if other.subnet6]
+        if spec.subnet6 is not None:
+            subnet = IPv6Network(spec.subnet6)
+            if any(subnet.overlaps(other) for other in taken):
+                raise Conflict(f"The subnet {subnet} meets another network.", hint="Choose another.", field="subnet6")
+            return subnet
+        name = f"{self._home.instance}/{spec.tenant}/{spec.name}"
+        for number in range(TRIES):
+            subnet = unique_local(f"{name}/{number}")
+            if not any(subnet.overlaps(other) for other in taken):
+                return subnet
+        raise LimitExceeded("No IPv6 subnet is free.", hint="Choose one.", field="subnet6")
+
+    def _all(self) -> Iterator[Segment]:
+        """Those of every tenant that the node routes."""
+        yield from (segment for segment in self.named() if not segment.flat)
+        yield from map(self.default, self.tenants())
+
+    def _ours(self, device: str) -> bool:
+        return device in {segment.bridge for segment in self._all()}
+
+
+def unique_local(name: str) -> IPv6Network:
+    """A /64 of the block for local use (RFC 4193), by a hash in place of chance, so that it is the same after a re-creation."""
+    digest = hashlib.sha256(name.encode()).digest()[:7]
+    return IPv6Network((b"\xfd" + digest + bytes(8), 64))
