@@ -198,7 +198,7 @@ def test_the_kernels_file_systems_are_no_files(engine: NativeEngine) -> None:
 
 def test_a_first_process_that_went_elsewhere_is_not_followed(engine: NativeEngine) -> None:
     script = "mkdir -p /jail/bin /jail/tmp; cp /bin/busybox /jail/bin/sh; exec chroot /jail /bin/sh -c 'while :; do read -t 1 x; done'"
-    id = run(engine, spec(engine, command=("sh", "-c", script)))
+    id = run(engine, spec(engine, init=False, command=("sh", "-c", script)))
     deadline = time.monotonic() + patience(10)
     while b"jail" not in os.readlink(f"/proc/{engine.inspect(id).pid}/root").encode():
         assert time.monotonic() < deadline
