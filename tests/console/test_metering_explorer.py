@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from console.accounts.models import Tenant, User
 from console.metering import services
-from console.metering.models import CostDay, StaleDay, UsageRecord
+from console.metering.models import CostDay, CostMonth, StaleDay, UsageRecord
 from console.metering.selectors import records
 from console.metering.selectors.breakdown import COST, NANO, TOP, Asked, amounts, breakdown
 from console.metering.selectors.idle import idle
@@ -130,6 +130,7 @@ def test_a_rating_from_before_there_were_sums_gets_them(tenant: Tenant, used: li
         )
     )
     CostDay.objects.all().delete()
+    CostMonth.objects.all().delete()
     type(run).objects.update(numbers={})
     assert costs.catch_up() == 1
     assert costs.catch_up() == 0

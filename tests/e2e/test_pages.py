@@ -18,6 +18,11 @@ PAGES = {
     "containers": "/containers/",
     "operations": "/operations/",
     "usage": "/usage/",
+    "usage-year": "/usage/?range=year&by=image",
+    "records": "/usage/records/",
+    "invoices": "/usage/invoices/",
+    "budget": "/usage/budget/",
+    "metering-error": "/usage/metering-error/",
     "members": "/members/",
     "settings": "/settings/",
     "registries": "/catalog/registries/",
@@ -25,6 +30,10 @@ PAGES = {
 ADMIN_PAGES = {
     "admin-tenants": "/admin/tenants/",
     "admin-usage": "/admin/usage/",
+    "admin-invoices": "/admin/invoices/",
+    "admin-prices": "/admin/prices/",
+    "admin-budgets": "/admin/budget/",
+    "admin-metering-error": "/admin/metering-error/",
     "admin-users": "/admin/users/",
     "audit": "/audit/",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from console.metering.models.billing import Credit, Invoice, Period, RatedLine, RatingRun
 from console.metering.models.budgets import Budget, BudgetAlert, WebhookDelivery
 from console.metering.models.pricing import Price, PriceBook
-from console.metering.models.sums import CostDay, StaleDay, UsageDay
+from console.metering.models.sums import CostDay, CostMonth, StaleDay, UsageDay, UsageMonth
 from console.metering.models.totals import TenantCgroup, TenantHour
 from console.metering.models.usage import Allocation, Meter, MeterEpoch, Quality, Reading, Resource, UsageRecord
 
@@ -14,6 +14,7 @@ __all__ = [
     "Budget",
     "BudgetAlert",
     "CostDay",
+    "CostMonth",
     "Credit",
     "Invoice",
     "Meter",
@@ -30,6 +31,7 @@ __all__ = [
     "TenantCgroup",
     "TenantHour",
     "UsageDay",
+    "UsageMonth",
     "UsageRecord",
     "WebhookDelivery",
 ]

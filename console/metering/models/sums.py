@@ -1,4 +1,4 @@
-"""Sums by the day, for pages of a year: made from records and rated lines, and made anew where those have changed."""
+"""Sums by the day and the month, for pages of a month and a year: made of records and rated lines, and anew where those have changed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,29 @@ class UsageDay(models.Model):
         return f"{self.meter} {self.day:%Y-%m-%d}"
 
 
+class UsageMonth(models.Model):
+    """The sum of a UTC month's :class:`UsageDay`, made in the same transaction."""
+
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
+    month = models.DateTimeField()
+    """Its first hour."""
+    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
+    meter = models.CharField(max_length=16, choices=Meter.choices)
+    whole = models.BigIntegerField()
+    rest = models.BigIntegerField()
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "meter", "month", "resource"], name="one_sum_a_month"),
+        ]
+        indexes = [models.Index(fields=["meter", "month"], name="metering_usage_month")]
+
+    def __str__(self) -> str:
+        return f"{self.meter} {self.month:%Y-%m}"
+
+
 class StaleDay(models.Model):
     """A tenant's day that has records which no sum has yet.  Whoever stores records touches its row, so none is overlooked."""
 
@@ -56,7 +79,7 @@ class CostDay(models.Model):
     ``nanos`` are billionths of the currency, rounded so that those of a rating sum to its total, rounded once.
     """
 
-    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="days")
+    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="days", db_index=False)
     tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
     day = models.DateTimeField()
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -69,10 +92,28 @@ class CostDay(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["tenant", "day"], name="metering_cost_of_tenant"),
-            models.Index(fields=["day"], name="metering_cost_day"),
+            models.Index(fields=["run", "day"], name="metering_cost_day_of_run"),
             models.Index(fields=["resource", "day"], name="metering_cost_of_resource"),
         ]
 
     def __str__(self) -> str:
         return f"{self.meter} {self.day:%Y-%m-%d} {self.nanos}"
+
+
+class CostMonth(models.Model):
+    """The sum of a month's :class:`CostDay` of one rating."""
+
+    run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="months", db_index=False)
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
+    month = models.DateTimeField()
+    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
+    meter = models.CharField(max_length=16, choices=Meter.choices)
+    nanos = models.BigIntegerField()
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    class Meta:
+        indexes = [models.Index(fields=["run", "month"], name="metering_cost_month")]
+
+    def __str__(self) -> str:
+        return f"{self.meter} {self.month:%Y-%m} {self.nanos}"

@@ -12,12 +12,24 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from django.db.models import Case, F, Q, QuerySet, Sum, Value, When
 from django.db.models import FloatField as Float
+from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Cast
 
 from console.accounts.models import Tenant
-from console.metering.models import CostDay, Meter, Period, Quality, RatedLine, StaleDay, UsageDay, UsageRecord
+from console.metering.models import (
+    CostDay,
+    CostMonth,
+    Meter,
+    Period,
+    Quality,
+    RatedLine,
+    Resource,
+    StaleDay,
+    UsageDay,
+    UsageMonth,
+    UsageRecord,
+)
 from console.metering.months import month_of
 from console.metering.selectors.tails import tails
 from console.metering.spans import DAY, Span, day_of
@@ -30,9 +42,7 @@ Step = Literal["hour", "day", "month"]
 COST = "cost"
 NANO = 10**9
 TOP = 8
-KEYS: dict[By, str] = {
-    "container": "resource__identity", "image": "resource__image", "meter": "meter", "tenant": "tenant_id",
-}  # fmt: skip
+KEYS: tuple[By, ...] = ("container", "image", "meter", "tenant")
 OTHERS = "\N{BULLET}"
 """The key of everything that is not on top; no container, image or tenant is called so."""
 
@@ -58,7 +68,7 @@ class Part:
     before: int = 0
     """In the time before, as long."""
     amounts: list[int] = field(default_factory=list)
-    """Of each bucket; empty for what is not among the first."""
+    """Of each bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +97,35 @@ class Breakdown:
 
 def breakdown(asked: Asked) -> Breakdown:
     """As many queries however many containers and hours."""
-    parts = {key: Part(key, amount) for key, amount in amounts(asked, asked.span).items()}
-    for key, amount in amounts(asked, asked.span.before).items():
-        parts.setdefault(key, Part(key)).before = amount
-    ranked = sorted(parts.values(), key=lambda part: (-part.total, -part.before, part.key))
-    top = {part.key: part for part in ranked[:TOP]}
     buckets = list(_buckets(asked.span, asked.step))
     places = {bucket: number for number, bucket in enumerate(buckets)}
-    others = Part(OTHERS, sum(part.total for part in ranked[TOP:])) if len(ranked) > TOP else None
-    for part in (*top.values(), *([others] if others else [])):
-        part.amounts = [0] * len(buckets)
-    for at, key, amount in _series(asked, list(top)):
-        found = top.get(key, others)
-        if found is not None:
-            found.amounts[places[_bucket(at, asked.step)]] += amount
+    parts: dict[str, Part] = {}
+    for at, key, amount in _sums(asked, asked.span, series=True):
+        part = parts.get(key) or parts.setdefault(key, Part(key, amounts=[0] * len(buckets)))
+        part.total += amount
+        part.amounts[places[_bucket(at, asked.step)]] += amount
+    for key, amount in amounts(asked, _before(asked)).items():
+        parts.setdefault(key, Part(key, amounts=[0] * len(buckets))).before = amount
+    ranked = sorted(parts.values(), key=lambda part: (-part.total, -part.before, part.key))
     unit, size = ("", NANO) if asked.what == COST else SHOWN[Meter(asked.what)]
-    return Breakdown(buckets, ranked, others, size, unit)
+    return Breakdown(buckets, ranked, _together(ranked[TOP:], len(buckets)), size, unit)
+
+
+def _before(asked: Asked) -> Span:
+    """As long, and just before it; of months as many."""
+    if asked.step != "month":
+        return asked.span.before
+    start = asked.span.start
+    for _bucket_of in _buckets(asked.span, "month"):
+        start = month_of(start - DAY)[0]
+    return Span(start, asked.span.start)
+
+
+def _together(left: Sequence[Part], buckets: int) -> Part | None:
+    if not left:
+        return None
+    sums = [sum(part.amounts[number] for part in left) for number in range(buckets)]
+    return Part(OTHERS, sum(part.total for part in left), sum(part.before for part in left), sums)
 
 
 def _bucket(at: dt.datetime, step: Step) -> dt.datetime:
@@ -128,51 +151,75 @@ def _buckets(span: Span, step: Step) -> Iterator[dt.datetime]:
 # ------------------------------------------------------------------------------------------------ sources
 
 Sums = Iterable[tuple[dt.datetime, str, int]]
-"""When, of whom, and how much."""
+"""When, of whom, and how much.  Grouped by columns that the summed tables have themselves: what a resource is called comes after."""
 
 
 def amounts(asked: Asked, span: Span) -> dict[str, int]:
     """Key -> sum over ``span``."""
     found: dict[str, int] = {}
-    for _, key, amount in _sums(asked, span, None, series=False):
+    for _, key, amount in _sums(asked, span, series=False):
         found[key] = found.get(key, 0) + amount
     return found
 
 
-def _series(asked: Asked, top: Sequence[str]) -> Sums:
-    return _sums(asked, asked.span, top, series=True)
-
-
-def _sums(asked: Asked, span: Span, top: Sequence[str] | None, *, series: bool) -> Sums:
-    """By key, and in series by day or hour too; with ``top`` all other keys are one."""
+def _sums(asked: Asked, span: Span, *, series: bool) -> Sums:
+    """By key, and in a series by hour, day or month too."""
     if asked.what == COST:
-        rows = _cost_hours if asked.step == "hour" else _cost_days
-        yield from rows(asked, span, top, series=series)
-        return
-    yield from _usage(asked, span, top, series=series)
-    yield from _tails(asked, span)
+        rows = list((_cost_hours if asked.step == "hour" else _costs)(asked, span, series=series))
+    else:
+        rows = list(_usage(asked, span, series=series))
+    keys = _keys(asked, {group for _, group, _ in rows})
+    for at, group, amount in rows:
+        yield at, keys.get(group, group), amount
+    if asked.what != COST:
+        yield from _tails(asked, span)
+
+
+def _keys(asked: Asked, groups: set[str]) -> dict[str, str]:
+    """What a resource is a part of."""
+    column = {"container": "identity", "image": "image"}.get(asked.by)
+    if asked.by == "tenant" and asked.what == COST and asked.step == "hour":
+        column = "tenant_id"  # a line's tenant is its resource's
+    if column is None:
+        return {}
+    found = _of(asked, Resource.objects.all())
+    return dict(found.filter(pk__in=groups).values_list("pk", column))
 
 
 def _of(asked: Asked, found: QuerySet[Any]) -> QuerySet[Any]:
     return found if asked.tenant is None else found.filter(tenant=asked.tenant)
 
 
-def _grouped(found: QuerySet[Any], key: str, at: str, top: Sequence[str] | None, *, series: bool) -> QuerySet[Any]:
-    named = F(key) if top is None else Case(When(**{f"{key}__in": top}, then=F(key)), default=Value(OTHERS))
-    groups = {"key": named, "at": F(at)} if series else {"key": named}
-    return found.values(**groups)
+def _grouped(
+    found: QuerySet[Any], asked: Asked, at: str, *, series: bool, **sums: Sum
+) -> QuerySet[Any, tuple[Any, ...]]:
+    """Rows of the group, the moment where it is a series, and the sums."""
+    group = {"meter": "meter", "tenant": "tenant_id"}.get(asked.by, "resource_id")
+    if group == "tenant_id" and found.model is RatedLine:
+        group = "resource_id"
+    names = (group, at) if series else (group,)
+    rows: QuerySet[Any, tuple[Any, ...]] = found.values(*names).annotate(**sums).values_list(*names, *sums).order_by()
+    return rows
 
 
-def _cost_days(asked: Asked, span: Span, top: Sequence[str] | None, *, series: bool) -> Sums:
-    days = _of(asked, CostDay.objects.filter(run__current_of__isnull=False, day__gte=span.start, day__lt=span.end))
+def _runs(asked: Asked, span: Span) -> list[int]:
+    """The ratings that may have something in ``span``: those that count of its months, and of later ones, which may correct it."""
+    rated = _of(asked, Period.objects.filter(run__isnull=False, ends_at__gt=span.start))
+    return list(rated.values_list("run", flat=True))
+
+
+def _costs(asked: Asked, span: Span, *, series: bool) -> Sums:
+    model, at = (CostMonth, "month") if asked.step == "month" else (CostDay, "day")
+    within = {f"{at}__gte": span.start, f"{at}__lt": span.end, "run__in": _runs(asked, span)}
+    found = _of(asked, model.objects.filter(**within))
     if asked.of_meter:
-        days = days.filter(meter=asked.of_meter)
-    for row in _grouped(days, KEYS[asked.by], "day", top, series=series).annotate(sum=Sum("nanos")).order_by():
-        yield row.get("at", span.start), row["key"], int(row["sum"])
+        found = found.filter(meter=asked.of_meter)
+    for row in _grouped(found, asked, at, series=series, sum=Sum("nanos")):
+        yield row[1] if series else span.start, row[0], int(row[-1])
 
 
-def _cost_hours(asked: Asked, span: Span, top: Sequence[str] | None, *, series: bool) -> Sums:
-    """Lines are found by their numbers, which the rating knows by the day.  Their tenant is their resource's."""
+def _cost_hours(asked: Asked, span: Span, *, series: bool) -> Sums:
+    """Lines are found by their numbers, which the rating knows by the day."""
     periods = Period.objects.filter(run__isnull=False, starts_at__lt=span.end, ends_at__gt=span.start)
     wanted = Q(pk__in=())
     for period in _of(asked, periods).select_related("run"):
@@ -182,32 +229,39 @@ def _cost_hours(asked: Asked, span: Span, top: Sequence[str] | None, *, series: 
         if numbers:
             wanted |= Q(run=period.run, number__gte=numbers[0][0], number__lte=numbers[-1][1])
     lines = RatedLine.objects.filter(wanted, window__gte=span.start, window__lt=span.end)
-    key = "resource__tenant_id" if asked.by == "tenant" else KEYS[asked.by]
-    grouped = _grouped(lines, key, "window", top, series=series)
-    for row in grouped.annotate(sum=Sum(Cast("cost", Float()))).order_by():
-        yield row.get("at", span.start), row["key"], round(row["sum"] * NANO)
+    for row in _grouped(lines, asked, "window", series=series, sum=Sum(Cast("cost", Float()))):
+        yield row[1] if series else span.start, row[0], round(row[-1] * NANO)
 
 
-def _usage(asked: Asked, span: Span, top: Sequence[str] | None, *, series: bool) -> Sums:
-    """Of whole days from their sums; of the hour's step, and of days whose sum is not made yet, from the records."""
+def _usage(asked: Asked, span: Span, *, series: bool) -> Sums:
+    """Of days and months from their sums; of the hour's step, and of days whose sum is not made yet, from the records."""
     records = UsageRecord.objects.filter(meter=asked.what, window__gte=span.start, window__lt=span.end)
     if asked.step != "hour":
-        stale = {day for (day,) in _of(asked, StaleDay.objects.all()).values_list("day").distinct()}
+        within = StaleDay.objects.filter(day__gte=span.start, day__lt=span.end)
+        stale = sorted({day for (day,) in _of(asked, within).values_list("day").distinct()})
         days = _of(asked, UsageDay.objects.filter(meter=asked.what, day__gte=span.start, day__lt=span.end))
-        yield from _halved(_grouped(days.exclude(day__in=stale), KEYS[asked.by], "day", top, series=series), span,
-                           Sum("whole"), Sum("rest"))  # fmt: skip
-        within = Q(pk__in=())
+        if asked.step == "month":
+            months = UsageMonth.objects.filter(meter=asked.what, month__gte=span.start, month__lt=span.end)
+            yield from _halved(_of(asked, months), asked, "month", span, series, Sum("whole"), Sum("rest"))
+            for at, key, amount in _halved(
+                days.filter(day__in=stale), asked, "day", span, series, Sum("whole"), Sum("rest")
+            ):
+                yield at, key, -amount
+        else:
+            yield from _halved(days.exclude(day__in=stale), asked, "day", span, series, Sum("whole"), Sum("rest"))
+        wanted = Q(pk__in=())
         for day in stale:
-            within |= Q(window__gte=day, window__lt=day + DAY)
-        records = records.filter(within)
+            wanted |= Q(window__gte=day, window__lt=day + DAY)
+        records = records.filter(wanted)
     known = _of(asked, records.exclude(quality=Quality.MISSING))
-    grouped = _grouped(known, KEYS[asked.by], "window", top, series=series)
-    yield from _halved(grouped, span, whole("quantity"), rest("quantity"))
+    yield from _halved(known, asked, "window", span, series, whole("quantity"), rest("quantity"))
 
 
-def _halved(grouped: QuerySet[Any], span: Span, large: Sum, small: Sum) -> Sums:
-    for row in grouped.annotate(large=large, small=small).order_by():
-        yield row.get("at", span.start), row["key"], int(row["large"]) * LIMB + int(row["small"])
+def _halved(
+    found: QuerySet[Any], asked: Asked, at: str, span: Span, series: bool, large: Sum, small: Sum
+) -> Sums:  # fmt: skip
+    for row in _grouped(found, asked, at, series=series, large=large, small=small):
+        yield row[1] if series else span.start, row[0], int(row[-2]) * LIMB + int(row[-1])
 
 
 def _tails(asked: Asked, span: Span) -> Sums:

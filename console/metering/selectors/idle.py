@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,6 +21,7 @@ USED = {Meter.CPU_LIMIT: Meter.CPU, Meter.MEMORY_LIMIT: Meter.MEMORY_USED}
 LEAST_US = 3600 * 10**6
 """An hour of running says something; less does not."""
 MOST = 20
+LONGEST = dt.timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Idle:
 
 
 def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
-    """The most expensive first; ``span`` is of whole days.  As many queries however many containers."""
+    """The most expensive first; ``span`` is of whole days, and of a longer one its last :data:`LONGEST` counts.  As many queries however many containers."""
+    span = Span(max(span.start, span.end - LONGEST), span.end)
     sums = {meter: amounts(Asked(tenant, span, "day", "container", meter), span) for meter in (*USED, *USED.values())}
     by_cost = Asked(tenant, span, "day", "container", COST)
     costs = {meter: amounts(replace(by_cost, of_meter=meter), span) for meter in USED}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 
 from console.accounts.models import Tenant
 from console.core.errors import Missing
-from console.metering.models import CostDay, Credit, Invoice, Period, RatedLine
+from console.metering.models import CostMonth, Credit, Invoice, Period, RatedLine
 from console.metering.units import difference, in_units, total
 
 NANO = 10**9
@@ -122,12 +122,14 @@ def _summary_row(row: dict[str, Any]) -> SummaryRow:
 
 
 def by_container(found: Statement) -> list[ContainerRow]:
-    """The most expensive first, under the last of their names."""
-    days = CostDay.objects.filter(run=found.period.run_id).values("resource__identity")
-    sums = days.annotate(sum=Sum("nanos")).order_by("-sum", "resource__identity")[:CONTAINERS]
-    rows = [(row["resource__identity"], int(row["sum"])) for row in sums]
-    named = CostDay.objects.filter(run=found.period.run_id, resource__identity__in=[identity for identity, _ in rows])
-    names = dict(named.order_by("day").values_list("resource__identity", "resource__name"))
+    """The most expensive first, under one of the names that they had."""
+    months = CostMonth.objects.filter(run=found.period.run_id)
+    sums: dict[str, int] = {}
+    for identity, nanos in months.values_list("resource__identity", "nanos"):
+        sums[identity] = sums.get(identity, 0) + nanos
+    rows = sorted(sums.items(), key=lambda row: (-row[1], row[0]))[:CONTAINERS]
+    named = months.filter(resource__identity__in=[identity for identity, _ in rows]).order_by("month", "pk")
+    names = dict(named.values_list("resource__identity", "resource__name"))
     return [ContainerRow(identity, names[identity], in_units(nanos, NANO)) for identity, nanos in rows]
 
 

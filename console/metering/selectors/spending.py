@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import Min, Q, QuerySet, Sum
 
 from console.accounts.models import Tenant
-from console.metering.models import CostDay, Meter, Period, Quality, StaleDay, UsageDay, UsageRecord
+from console.metering.models import CostDay, Meter, Period, Quality, Resource, StaleDay, UsageDay, UsageRecord
 from console.metering.months import month_of
 from console.metering.rating import Used, rate
 from console.metering.selectors.bills import bill
@@ -89,7 +89,7 @@ def spending(tenant: Tenant, now: dt.datetime) -> Spending | None:
     period = Period.objects.of(tenant).filter(starts_at=start).select_related("run", "tenant").first()
     used = quantities(tenant, Span(start, end))
     reached = _reached(period)
-    since, reached = _priced(prices, now, _less(used, _rated(tenant, Span(start, end))), reached)
+    since, reached = _priced(prices, now, _less(used, _rated(period, Span(start, end))), reached)
     so_far = total(bill(period).payable if period else Decimal(0), since)
     recent, lately = _lately(tenant, now)
     left = {meter: quantity * ((end - now) // _US) // (recent // _US) for meter, quantity in lately.items()}
@@ -106,7 +106,7 @@ def of_container(container: Container, now: dt.datetime) -> ContainerCost | None
     period = Period.objects.filter(tenant=container.tenant_id, starts_at=start).select_related("run").first()
     month = Span(start, end)
     used = quantities(container.tenant, month, container=container)
-    since, _ = _priced(prices, now, _less(used, _rated(container.tenant, month, container)), _reached(period))
+    since, _ = _priced(prices, now, _less(used, _rated(period, month, container)), _reached(period))
     costs = _costs(container)
     this_month = in_units(int(costs.filter(day__gte=start).aggregate(sum=Sum("nanos"))["sum"] or 0), NANO)
     before = in_units(int(costs.filter(day__lt=start).aggregate(sum=Sum("nanos"))["sum"] or 0), NANO)
@@ -173,17 +173,24 @@ def _add(found: Quantities, rows: Iterable[Mapping[str, Any]]) -> None:
         found[row["meter"]] = found.get(row["meter"], 0) + int(row["large"]) * LIMB + int(row["small"])
 
 
+def _resources(container: Container) -> list[str]:
+    """Each name that it had made one."""
+    known = Resource.objects.filter(tenant=container.tenant_id, identity=container.pk)
+    return list(known.values_list("pk", flat=True))
+
+
 def _costs(container: Container) -> QuerySet[CostDay]:
-    of = {"resource__tenant": container.tenant_id, "resource__identity": container.pk}
-    return CostDay.objects.filter(run__current_of__isnull=False, **of)
+    return CostDay.objects.filter(run__current_of__isnull=False, resource__in=_resources(container))
 
 
-def _rated(tenant: Tenant, span: Span, container: Container | None = None) -> Quantities:
+def _rated(period: Period | None, span: Span, container: Container | None = None) -> Quantities:
     """What the rating that counts has priced."""
-    days = CostDay.objects.of(tenant).filter(run__current_of__isnull=False) if container is None else _costs(container)
-    rows = days.filter(day__gte=span.start, day__lt=span.end).values("meter")
     found: Quantities = {}
-    _add(found, rows.annotate(large=Sum("whole"), small=Sum("rest")).order_by())
+    if period is not None and period.run_id is not None:
+        days = CostDay.objects.filter(run=period.run_id, day__gte=span.start, day__lt=span.end)
+        if container is not None:
+            days = days.filter(resource__in=_resources(container))
+        _add(found, days.values("meter").annotate(large=Sum("whole"), small=Sum("rest")).order_by())
     return found
 
 

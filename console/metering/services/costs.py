@@ -1,4 +1,4 @@
-"""Costs by the day, summed while a period is rated."""
+"""Costs by the day and the month, summed while a period is rated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from console.metering.models import CostDay, RatedLine, RatingRun
+from console.metering.models import CostDay, CostMonth, RatedLine, RatingRun
+from console.metering.months import month_of
 from console.metering.rating import Line
 from console.metering.rows import insert
 from console.metering.services.summary import Summary
@@ -18,6 +19,7 @@ from console.metering.sums import LIMB
 from console.metering.units import EXACT, total
 
 FIELDS = ("run_id", "tenant_id", "day", "resource_id", "meter", "whole", "rest", "nanos")
+MONTH_FIELDS = ("run_id", "tenant_id", "month", "resource_id", "meter", "nanos")
 NANOS = 9
 
 
@@ -29,6 +31,7 @@ class CostDays:
         self._run, self._tenant = run, tenant
         self._sums: dict[tuple[dt.datetime, str, str], tuple[int, Decimal]] = {}
         self._day: dt.datetime | None = None
+        self._months: dict[tuple[dt.datetime, str, str], int] = {}
         self._cost, self._told = Decimal(0), 0
 
     def add(self, lines: Iterable[Line], first: int) -> None:
@@ -43,12 +46,18 @@ class CostDays:
             self._sums[key] = quantity + line.quantity, total(cost, line.cost)
 
     def finish(self) -> None:
+        """The day that is held, and the months."""
+        self._store()
+        rows = [(self._run.pk, self._tenant, *key, self._months[key]) for key in sorted(self._months)]
+        insert(CostMonth, MONTH_FIELDS, rows)
+
+    def _store(self) -> None:
         insert(CostDay, FIELDS, [self._row(*key, *self._sums[key]) for key in sorted(self._sums)])
         self._sums.clear()
 
     def _next(self, day: dt.datetime) -> None:
         if self._day is not None and day != self._day:
-            self.finish()
+            self._store()
         self._day = day
 
     def _row(self, day: dt.datetime, resource: str, meter: str, quantity: int, cost: Decimal) -> tuple[object, ...]:
@@ -56,6 +65,8 @@ class CostDays:
         self._cost = total(self._cost, cost)
         reached = int(_nanos(self._cost))
         nanos, self._told = reached - self._told, reached
+        month = (month_of(day)[0], resource, meter)
+        self._months[month] = self._months.get(month, 0) + nanos
         return (self._run.pk, self._tenant, day, resource, meter, *divmod(quantity, LIMB), nanos)
 
 
@@ -68,7 +79,7 @@ def _nanos(cost: Decimal) -> Decimal:
 def catch_up() -> int:
     """Ratings that count and were made before there were such sums; returns how many."""
     rated = RatingRun.objects.filter(current_of__isnull=False, lines_count__gt=0).select_related("period")
-    late = list(rated.exclude(Exists(CostDay.objects.filter(run=OuterRef("pk")))))
+    late = list(rated.exclude(Exists(CostMonth.objects.filter(run=OuterRef("pk")))))
     for run in late:
         _sum(run)
     return len(late)
@@ -76,6 +87,7 @@ def catch_up() -> int:
 
 @transaction.atomic
 def _sum(run: RatingRun) -> None:
+    run.days.all().delete()
     days, summary = CostDays(run, run.period.tenant_id), Summary()
     for stored in run.lines.order_by("number").iterator(chunk_size=2000):
         lines = [_line(stored)]

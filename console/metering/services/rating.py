@@ -88,6 +88,7 @@ def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
 def _empty(run: RatingRun) -> None:
     """The run stays, with its sum and its hash; its lines and their sums go."""
     run.days.all().delete()
+    run.months.all().delete()
     for first in range(0, run.lines_count, AT_ONCE * 10):
         run.lines.filter(number__gt=first, number__lte=first + AT_ONCE * 10).delete()
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from console.metering.models.decimals import plain
-from console.metering.rating import Line
+from console.metering.rating import INCLUDED, Line
 from console.metering.units import total
 
 Key = tuple[bool, str, str, str, str, str, str]
@@ -37,5 +37,10 @@ class Summary:
                 "list_unit_price": key[6], "quantity": plain(sums[0]), "list_cost": plain(sums[1]), "cost": plain(sums[2]),
                 "lines": sums[3],
             }
-            for key, sums in sorted(self._sums.items())
+            for key, sums in sorted(self._sums.items(), key=lambda one: _order(one[0]))
         ]  # fmt: skip
+
+
+def _order(key: Key) -> tuple[bool, str, bool, Key]:
+    """What is included comes before the tiers."""
+    return key[0], key[1], not key[4].startswith(INCLUDED), key

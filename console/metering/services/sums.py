@@ -1,4 +1,4 @@
-"""Sums of records by the day: marked stale by whoever stores records, made anew by the schedule."""
+"""Sums of records by the day and the month: marked stale by whoever stores records, made anew by the schedule."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import datetime as dt
 from collections.abc import Iterable
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Sum
 
-from console.metering.models import Quality, StaleDay, UsageDay, UsageRecord
+from console.metering.models import Quality, StaleDay, UsageDay, UsageMonth, UsageRecord
+from console.metering.months import month_of
 from console.metering.rows import insert
 from console.metering.spans import DAY, day_of
 from console.metering.sums import LIMB, rest, whole
 
 FIELDS = ("tenant_id", "day", "resource_id", "meter", "whole", "rest")
+MONTH_FIELDS = ("tenant_id", "month", "resource_id", "meter", "whole", "rest")
 
 
 def mark(found: Iterable[tuple[str, dt.datetime]]) -> None:
@@ -47,3 +49,15 @@ def sum_day(tenant: str, day: dt.datetime) -> None:
     ]
     UsageDay.objects.filter(tenant=tenant, day=day).delete()
     insert(UsageDay, FIELDS, rows)
+    _sum_month(tenant, *month_of(day))
+
+
+def _sum_month(tenant: str, start: dt.datetime, end: dt.datetime) -> None:
+    days = UsageDay.objects.filter(tenant=tenant, day__gte=start, day__lt=end).values("resource_id", "meter")
+    sums = days.annotate(large=Sum("whole"), small=Sum("rest")).values_list("resource_id", "meter", "large", "small")
+    rows = [
+        (tenant, start, resource, meter, *divmod(int(large) * LIMB + int(small), LIMB))
+        for resource, meter, large, small in sums
+    ]
+    UsageMonth.objects.filter(tenant=tenant, month=start).delete()
+    insert(UsageMonth, MONTH_FIELDS, rows)
