@@ -77,7 +77,7 @@ def test_the_summary_sums_to_the_invoice(invoice: Invoice, tenant: Tenant) -> No
 def test_an_invoice_from_before_there_was_a_summary_gets_one(invoice: Invoice, tenant: Tenant) -> None:
     before = summary(statement(tenant, MONTH))
     RatingRun.objects.update(summary=[])
-    invoice.period.run.days.all().delete()  # type: ignore[union-attr]
+    invoice.period.run.months.all().delete()  # type: ignore[union-attr]
     costs.catch_up()
     assert summary(statement(tenant, MONTH)) == before
 
