@@ -430,6 +430,7 @@ def check_sums(bundle: Bundle) -> Iterator[str]:
             yield f"invoice: {name} is {said[name]}, and should be {plain(value)}"
     for version in ("1.2", "1.3"):
         yield from _check_focus(bundle, version, wanted["payable"])
+    yield from _check_invoice_detail(bundle, wanted["payable"])
 
 
 def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str]:
@@ -447,6 +448,18 @@ def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str
                     yield f"{name}: row {number}: {column} is {row[column]}, and by lines.jsonl {line and line[of_line]}"
     if total != payable:
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
+
+
+def _check_invoice_detail(bundle: Bundle, payable: Decimal) -> Iterator[str]:
+    """Bundles of earlier versions have none; one that has no number has no invoice."""
+    name = "focus-1.4-invoice-detail.csv"
+    if not (bundle.folder / name).exists():
+        return
+    with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
+        total = _total(row["BilledCost"] for row in csv.DictReader(handle))
+    wanted = payable if bundle.bill["invoice"]["number"] else Decimal(0)
+    if total != wanted:
+        yield f"{name}: BilledCost sums to {plain(total)}, and {plain(wanted)} is invoiced"
 
 
 def _total(amounts: Iterable[str]) -> Decimal:

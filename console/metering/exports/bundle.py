@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -15,19 +15,26 @@ from django.utils.translation import gettext as _
 
 from console.core.errors import Invalid
 from console.metering.evidence import STREAMS, manifest
-from console.metering.exports import parquet
+from console.metering.exports import focus_invoice, parquet
 from console.metering.exports.focus import csv_chunks
-from console.metering.exports.schema import metadata, price_list
+from console.metering.exports.schema import invoice_metadata, metadata, price_list
 from console.metering.models import Invoice, Period
 from console.metering.selectors.bills import bill
 
 Progress = Callable[[str, int], None]
 """File, and how many of its lines are written."""
 EVERY = 10_000
+INVOICING: Mapping[focus_invoice.Dataset, str] = {
+    "BillingPeriod": "focus-1.4-billing-period",
+    "InvoiceDetail": "focus-1.4-invoice-detail",
+}
+"""Data set -> its file, without an ending."""
 READ_ME = """\
 One month of one tenant of a Slipway.
 
 focus-1.2.csv, focus-1.3.csv, .parquet   the charges, as FOCUS (https://focus.finops.org) has them; times are UTC, ends not included
+focus-1.4-billing-period.csv             the month and whether it is closed; since FOCUS 1.4 data sets of their own
+focus-1.4-invoice-detail.csv             the rows of the invoice; none before it is issued
 focus-*-schema.json                      their columns
 price-list.csv                           the prices
 bill.json                                the invoice's manifest: sums, the hash of each file below, the hash of the invoice before
@@ -76,6 +83,9 @@ def _fill(period: Period, folder: Path, progress: Progress) -> None:
         _store(folder / f"focus-{version}.csv", csv_chunks(period, version), progress)
         progress(f"focus-{version}.parquet", parquet.write(period, version, folder / f"focus-{version}.parquet"))
         _store(folder / f"focus-{version}-schema.json", iter([metadata(version)]))
+    for dataset, name in INVOICING.items():
+        _store(folder / f"{name}.csv", focus_invoice.csv_chunks(period, dataset), progress)
+        _store(folder / f"{name}-schema.json", iter([invoice_metadata(dataset)]))
     _store(folder / "price-list.csv", price_list(period))
     _store(folder / "README.txt", iter([READ_ME]))
     shutil.copyfile(Path(settings.SOURCE) / "launcher/verify_bill.py", folder / "verify_bill.py")

@@ -10,7 +10,7 @@ import csv
 import datetime as dt
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -194,11 +194,15 @@ def number(value: Decimal) -> str:
 
 def csv_chunks(period: Period, version: Version) -> Iterator[str]:
     """UTF-8, RFC 4180; null is an empty cell without quotes."""
+    yield from csv_table(columns(version), rows(period))
+
+
+def csv_table(names: Sequence[str], found: Iterable[Row]) -> Iterator[str]:
+    """As ``csv_chunks``, of any rows that have a cell for each name."""
     buffer = io.StringIO()
-    names = columns(version)
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(names)
-    for count, row in enumerate(rows(period), 1):
+    for count, row in enumerate(found, 1):
         writer.writerow([_cell(row[name]) for name in names])
         if count % 500 == 0:
             yield buffer.getvalue()

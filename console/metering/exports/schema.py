@@ -5,36 +5,53 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from console.metering.evidence import book_name, instant
 from console.metering.exports.focus import METERS, NUMBERS, Version, columns, number
+from console.metering.exports.focus_invoice import COLUMNS, VERSION, Dataset
 from console.metering.models import Period
 from console.metering.rating import INCLUDED
 from console.metering.selectors.prices import Prices
 from console.metering.units import total
 
-TIMES = ("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd")
-OBJECTS = ("Tags", "SkuPriceDetails")
+TIMES = frozenset(
+    {"BillingPeriodCreated", "BillingPeriodEnd", "BillingPeriodLastUpdated", "BillingPeriodStart", "ChargePeriodEnd",
+     "ChargePeriodStart", "InvoiceDetailCreated", "InvoiceDetailLastUpdated", "InvoiceIssueDate", "PaymentDueDate"}
+)  # fmt: skip
+OBJECTS = frozenset({"InvoiceDetailGrain", "SkuPriceDetails", "Tags"})
+DECIMALS = NUMBERS | {"x_ListCost", "x_ListUnitPrice", "x_PricingQuantity", "x_UnitPrice"}
 PRICE_COLUMNS = (
     "PriceBook", "ValidFrom", "SkuId", "SkuPriceId", "SkuMeter", "PricingUnit", "From", "UnitPrice", "BillingCurrency",
 )  # fmt: skip
 
 
 def metadata(version: Version) -> str:
-    """Of the data set and of each column: type, and for decimals how many digits they may have."""
+    """Of CostAndUsage and of each of its columns: type, and for decimals how many digits they may have."""
+    return _metadata(version, "CostAndUsage", f"slipway-focus-{version}-1", columns(version))
+
+
+def invoice_metadata(dataset: Dataset) -> str:
+    """Likewise of a data set about invoices."""
+    return _metadata(VERSION, dataset, f"slipway-focus-{VERSION}-{dataset}-1", COLUMNS[dataset])
+
+
+def _metadata(version: str, dataset: str, schema: str, names: Sequence[str]) -> str:
+    """Versions from 1.3 on want the data set named (the specification's ``metadata/dataset_instance``)."""
+    instance = {"DatasetInstanceId": f"slipway-{dataset}", "DatasetInstanceName": dataset, "FocusDatasetId": dataset}
     found = {
         "FocusVersion": version,
         "DataGenerator": "Slipway",
-        "SchemaId": f"slipway-focus-{version}-1",
-        "ColumnDefinition": [_column(name) for name in columns(version)],
+        "SchemaId": schema,
+        **({} if version == "1.2" else {"DatasetInstance": [instance]}),
+        "ColumnDefinition": [_column(name) for name in names],
     }
     return json.dumps(found, indent=1) + "\n"
 
 
 def _column(name: str) -> dict[str, str | int]:
-    if name in NUMBERS:
+    if name in DECIMALS:
         return {"ColumnName": name, "DataType": "DECIMAL", "NumericPrecision": 76, "NumberScale": 38}
     if name in TIMES:
         return {"ColumnName": name, "DataType": "DATETIME"}

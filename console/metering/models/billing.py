@@ -35,6 +35,8 @@ class Period(models.Model):
     run = models.OneToOneField("metering.RatingRun", null=True, on_delete=models.PROTECT, related_name="current_of")
     """The rating that counts; null before the first."""
     closed_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True, null=True)
+    """Null for one that was made before this was kept."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
 
