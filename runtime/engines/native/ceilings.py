@@ -185,7 +185,7 @@ class Ceilings:
     def _cap(self, tenant: str, ceiling: TenantLimits, records: Records) -> None:
         if version() == 2:
             return
-        for spec, record in records.all():
+        for spec, record in records.readable():
             if spec.tenant == tenant and record.state is State.RUNNING:
                 settings = limits.of_container(spec.limits, None, ceiling.cpu_millis)
                 quota = [setting for setting in settings if setting.file == "cpu.cfs_quota_us"]

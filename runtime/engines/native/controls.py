@@ -164,7 +164,7 @@ class NativeControls:
 
     def note_kills(self) -> None:
         """Write down how many processes of each container the kernel has killed for want of memory."""
-        for spec, record in self._records.all():
+        for spec, record in self._records.readable():
             if self.with_kills(spec, record) is not record:
                 self._note(spec.id, end_asked=record.end_asked)
 

@@ -55,7 +55,7 @@ class NativeHealth(Health):
 
     def watched(self) -> Mapping[str, Watched]:
         found = {}
-        for spec, record in self._records.all():
+        for spec, record in self._records.readable():
             if record.state is State.RUNNING and record.health and not record.paused:
                 check = self._lifecycle.check_of(spec)
                 if check is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.EXITED: frozenset({State.EXITED, State.RUNNING, State.REMOVING}),
     State.REMOVING: frozenset({State.REMOVING}),
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,16 @@ class Records:
         for id in ids:
             with contextlib.suppress(NotFound):  # removed in this moment
                 yield self.both(id)
+
+    def readable(self) -> Iterator[tuple[ContainerSpec, Record]]:
+        """Without those whose files are damaged, which reconciliation tells of: they hold up nothing of the others."""
+        for id in self.ids():
+            try:
+                yield self.both(id)
+            except NotFound:
+                continue  # removed in this moment
+            except (ValueError, TypeError, KeyError, OSError):
+                logger.warning("the files of %s cannot be read", id, exc_info=True)
 
     def save_spec(self, spec: ContainerSpec) -> None:
         atomic_write(self._home.container(spec.id) / "spec.json", encode_spec(spec))

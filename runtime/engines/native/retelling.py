@@ -29,7 +29,7 @@ def retell(journal: Journal, records: Records, home: Home) -> None:
     events = journal.recent()
     told = {(event.subject, event.kind, event.data.get("epoch")) for event in events}
     oldest = events[0].at if events else 0.0
-    for spec, record in tuple(records.all()):
+    for spec, record in tuple(records.readable()):
         for kind, at, epoch in _implied(record):
             if at >= oldest and (spec.id, kind, epoch) not in told:
                 with home.lock(spec.id):
