@@ -189,7 +189,7 @@ def test_several_at_once_or_none() -> None:
     ("words", "said"),
     [
         (["-p", "80/sctp"], "not a port"), (["-p", "1:2:3"], "not a port"), (["-p", "²"], "not a port"),
-        (["-p", ":80"], "not a port"), (["-p", "99999"], "is not a port"), (["--cpus", "nan"], "not a number"),
+        (["-p", "80:"], "not a port"), (["-p", "99999"], "is not a port"), (["--cpus", "nan"], "not a number"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_a_sentence(words: list[str], said: str) -> None:
