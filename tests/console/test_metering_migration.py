@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Sum
 
 from console.metering import services
-from console.metering.models import Meter, MeterEpoch, Period, UsageRecord
+from console.metering.models import Meter, MeterEpoch, Period, StaleDay, UsageRecord
 from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
 
@@ -50,6 +50,7 @@ def test_a_home_from_before_bills_goes_on() -> None:
     assert (record.resource.name, record.resource.tenant_slug) == ("web", "acme")
     assert record.billed_in == Period.objects.get()
     assert (record.billed_in.starts_at.day, record.billed_in.ends_at.month) == (1, 12)
+    assert StaleDay.objects.get().day == START.replace(hour=0, minute=0, second=0), "its day gets a sum"
     found = MeterEpoch.objects.get()
     assert found.generation == 1
     services.ingest_final(final(Container.objects.get(), at(20, cpu_ns=1500, net_rx_bytes=9)))
