@@ -15,6 +15,7 @@ import pytest
 from runtime.engines.native import choice, records
 from runtime.home import Home
 from runtime.kernel import cgroup, mount
+from runtime.kernel.process import Process
 from tests.conftest import patience
 from tests.traces import traces
 
@@ -29,6 +30,12 @@ def reboot(home: Home, monkeypatch: pytest.MonkeyPatch, other: Path) -> None:
     root.kill()
     _gone(root)
     root.remove()
+    for pid in (
+        int(row.split()[0]) for row in traces(home).processes
+    ):  # name servers, and what else serves the instance
+        with contextlib.suppress(ProcessLookupError), Process(pid) as process:
+            process.send(signal.SIGKILL)
+            process.wait(patience(10))
     for path in sorted((*mount.mounts_under(home.run), *mount.mounts_under(home.root)), reverse=True):
         mount.unmount(path, lazy=True)
     for name in {one.split("/")[-1] for one in traces(home, containers=ids).interfaces}:
