@@ -342,7 +342,15 @@ def heard(victim: Host, deed: Callable[[], None]) -> bool:
 RATE = 8_000_000
 POUR = """
 import socket, sys, time
-with socket.create_connection((sys.argv[1], 9000)) as peer:
+patient = time.monotonic() + 20
+while True:
+    try:
+        peer = socket.create_connection((sys.argv[1], 9000))
+        break
+    except ConnectionRefusedError:  # who answers is not there yet
+        assert time.monotonic() < patient
+        time.sleep(0.05)
+with peer:
     peer.settimeout(1)
     peer.sendall(sys.argv[2].encode())
     total, end = 0, time.monotonic() + float(sys.argv[3])

@@ -35,7 +35,9 @@ IMAGE = {"Entrypoint": ["/run"], "Cmd": ["serve"], "Env": ["A=image", "B=image"]
 
 
 def configuration(spec: ContainerSpec = SPEC, uid: int = 0) -> dict[str, object]:
-    host = bundle.Host(Path("/m"), Path("/b"), "/s/t/c", 0x40000000, 2, {"defaultAction": "SCMP_ACT_ERRNO"}, Path("/v"), 1024)
+    host = bundle.Host(
+        Path("/m"), Path("/b"), "/s/t/c", 0x40000000, 2, {"defaultAction": "SCMP_ACT_ERRNO"}, Path("/v"), 1024
+    )
     return bundle.configuration(spec, IMAGE, passwd.Identity(uid, uid), host)
 
 
