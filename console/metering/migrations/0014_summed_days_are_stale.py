@@ -12,7 +12,7 @@ def mark(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metering', '0012_sums_by_the_month'),
+        ('metering', '0013_sums_by_the_month'),
     ]
 
     operations = [migrations.RunPython(mark, migrations.RunPython.noop)]

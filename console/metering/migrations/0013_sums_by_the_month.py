@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_metrics_tokens'),
-        ('metering', '0011_budgets'),
+        ('metering', '0012_periods_know_their_creation'),
     ]
 
     operations = [
