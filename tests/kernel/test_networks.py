@@ -34,7 +34,7 @@ def on(*networks: str | Attachment) -> tuple[Attachment, ...]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patience(5)
+    deadline = time.monotonic() + patience(20)
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -381,7 +381,7 @@ def test_bandwidth_is_bounded_one_way_over_all_networks(world: World, limit: str
     limits = Limits(**{limit: RATE})  # type: ignore[arg-type]
     slow = world.host("cslow", "tenant1", networks=on("default", "back"), limits=limits)
     asker = world.host("cask", "tenant1", networks=on("default", "back"))
-    world.spawn(*slow.inside("/usr/bin/python3", "-c", WELL))
+    open_well(world, slow)
     seconds = 2.0
     passed = poured(slow, asker, bound, seconds)
     assert RATE / 8 * seconds / 4 < passed < RATE / 8 * seconds * 3, "both networks together have the rate of one"
@@ -391,7 +391,7 @@ def test_bandwidth_is_bounded_one_way_over_all_networks(world: World, limit: str
 def test_bandwidth_changes_while_a_container_runs(world: World) -> None:
     slow = world.host("cslow", "tenant1", limits=Limits(net_rx_bps=RATE))
     asker = world.host("cask", "tenant1")
-    world.spawn(*slow.inside("/usr/bin/python3", "-c", WELL))
+    open_well(world, slow)
     received, sent = Home.from_environment().shapers("cslow")
     bound = poured(slow, asker, "d", 1.0)
     world.networks.reshape("cslow", None, RATE)
@@ -402,6 +402,18 @@ def test_bandwidth_changes_while_a_container_runs(world: World) -> None:
     world.networks.reshape("cslow", None, None)
     assert not link.exists(sent)
     assert poured(slow, asker, "u", 1.0) > 10 * bound
+
+
+def open_well(world: World, slow: Host) -> None:
+    world.spawn(*slow.inside("/usr/bin/python3", "-c", WELL))
+    probe = "import socket; socket.create_connection(('127.0.0.1', 9000)).close()"
+    until(
+        lambda: (
+            not subprocess.run(
+                slow.inside("/usr/bin/python3", "-c", probe), check=False, capture_output=True
+            ).returncode
+        )
+    )
 
 
 def poured(slow: Host, asker: Host, way: str, seconds: float) -> int:
