@@ -93,6 +93,10 @@ def _optional_folder(raw: str) -> str:
     return _folder(raw) if raw else ""
 
 
+def _folders(raw: str) -> str:
+    return ",".join(_folder(part.strip()) for part in raw.split(",") if part.strip())
+
+
 def _address(raw: str) -> str:
     return str(ipaddress.ip_address("127.0.0.1" if raw == "localhost" else raw.strip("[]")))
 
@@ -208,6 +212,14 @@ OPTIONS: tuple[Option, ...] = (
         "Registry of an image reference that names none.",
         _matching(r"[A-Za-z0-9.-]+(:\d+)?"),
         "a host name, with a port if need be",
+    ),
+    Option(
+        "SLIPWAY_EXPORT_ROOTS",
+        "",
+        "Folders of this machine, with commas, under which scheduled exports may write; each tenant gets a folder of its own.",
+        _folders,
+        "a list of folders, none of them /",
+        shown_default="none",
     ),
     Option(
         "SLIPWAY_DATABASE_URL",

@@ -12,7 +12,7 @@ LENGTH = 17
 
 
 def new_id(kind: str) -> str:
-    """``kind`` is one lower-case letter: t tenant, c container, o operation, r registry, p repository, e epoch."""
+    """``kind`` is one lower-case letter: t tenant, c container, o operation, r registry, p repository, e epoch, x export."""
     return kind + "".join(secrets.choice(_ALPHABET) for _ in range(LENGTH - 1))
 
 
@@ -34,6 +34,10 @@ def registry_id() -> str:
 
 def repository_id() -> str:
     return new_id("p")
+
+
+def export_id() -> str:
+    return new_id("x")
 
 
 def epoch_id() -> str:

@@ -49,14 +49,19 @@ def resources(period: Period) -> Iterator[str]:
 def epochs(period: Period) -> Iterator[str]:
     used = UsageRecord.objects.filter(billed_in=period, epoch__isnull=False).values("epoch")
     for one in MeterEpoch.objects.filter(pk__in=used).order_by("pk").iterator(chunk_size=AT_ONCE):
-        ended = one.ended_at if one.ended_at is not None and one.ended_at < period.ends_at else None
-        yield line(
-            {"id": one.pk, "container": one.container_id, "number": one.number, "node": one.node, "boot_id": one.boot_id,
-             "started_at": instant(one.started_at), "started_boottime_ns": one.started_boottime_ns,
-             "ended_at": instant(ended), "end_reason": one.end_reason if ended else "", "generation": one.generation,
-             "cgroup_inode": one.cgroup_inode if ended else None, "cpu_millis": one.cpu_millis,
-             "memory_bytes": one.memory_bytes}
-        )  # fmt: skip
+        yield epoch_line(one, period.ends_at)
+
+
+def epoch_line(one: MeterEpoch, as_of: dt.datetime) -> str:
+    """What ended later runs still: the line is the same whenever it is asked for."""
+    ended = one.ended_at if one.ended_at is not None and one.ended_at < as_of else None
+    return line(
+        {"id": one.pk, "container": one.container_id, "number": one.number, "node": one.node, "boot_id": one.boot_id,
+         "started_at": instant(one.started_at), "started_boottime_ns": one.started_boottime_ns,
+         "ended_at": instant(ended), "end_reason": one.end_reason if ended else "", "generation": one.generation,
+         "cgroup_inode": one.cgroup_inode if ended else None, "cpu_millis": one.cpu_millis,
+         "memory_bytes": one.memory_bytes}
+    )  # fmt: skip
 
 
 def allocations(period: Period) -> Iterator[str]:
@@ -84,10 +89,10 @@ def readings(period: Period) -> Iterator[str]:
             if one["last"] is not None:
                 wanted |= Q(epoch=one["epoch_id"], sequence__gte=one["first"] or 0, sequence__lte=one["last"])
         for reading in Reading.objects.filter(wanted).order_by("epoch", "sequence", "pk").iterator(chunk_size=AT_ONCE):
-            yield _reading(reading)
+            yield reading_line(reading)
 
 
-def _reading(one: Reading) -> str:
+def reading_line(one: Reading) -> str:
     return line(
         {"epoch": one.epoch_id, "meter": one.meter, "sequence": one.sequence, "at": instant(one.at),
          "placed_at": instant(one.placed_at), "boottime_ns": one.boottime_ns, "value": one.value, "final": one.final,

@@ -8,6 +8,7 @@ import signal
 POINTS = (
     "spool.written", "spool.synced", "ingest.stored", "drain.taken", "drain.moved", "final.ingested", "close.rated",
     "close.frozen", "budget.reached",
+    "export.stored", "export.manifest",
 )  # fmt: skip
 
 

@@ -5,7 +5,18 @@ from collections.abc import Callable
 from django.http import HttpResponseBase
 from django.urls import URLPattern, path
 
-from console.metering.views import budgets, conservation, explorer, exports, invoices, prices, records, spending, sql
+from console.metering.views import (
+    budgets,
+    conservation,
+    explorer,
+    exports,
+    invoices,
+    prices,
+    records,
+    schedules,
+    spending,
+    sql,
+)
 
 app_name = "metering"
 View = Callable[..., HttpResponseBase]
@@ -39,6 +50,10 @@ urlpatterns = [
     path("admin/prices/<int:id>/<str:verb>/", prices.deed, name="price-book-deed"),
     *both("budget/", budgets.page, "budget"),
     *both("budget/secret/", budgets.renew, "budget-secret"),
+    *both("exports/", schedules.index, "exports"),
+    *both("exports/add/", schedules.add, "add-export"),
+    *both("exports/<str:id>/", schedules.page, "export"),
+    *both("exports/<str:id>/<str:verb>/", schedules.deed, "export-deed"),
     *both("records/", records.page, "records"),
     *both("metering-error/", conservation.page, "metering-error"),
 ]

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from console.metering.services import cycle, deliveries
+from console.metering.services import cycle, deliveries, export_deliveries
 from console.operations import services
 from console.operations.attendance import attended
 from console.operations.engine import current
@@ -101,6 +101,16 @@ def bill() -> None:
     """See :func:`console.metering.services.cycle.turn`."""
     close_old_connections()
     cycle.turn(timezone.now())
+
+
+@shared_task
+def export() -> None:
+    """See :func:`console.metering.services.export_deliveries.deliver_due`."""
+    close_old_connections()
+    try:
+        export_deliveries.deliver_due(timezone.now())
+    finally:
+        close_old_connections()
 
 
 @shared_task

@@ -16,6 +16,7 @@ INSTANCE = environment.text("SLIPWAY_INSTANCE", "slipway")
 ENGINE = environment.choice("SLIPWAY_ENGINE", "native", ["native", "fake"])
 NODE = environment.text("SLIPWAY_NODE", socket.gethostname().split(".")[0] or "node")
 AGENT_SOCKET = environment.text("SLIPWAY_AGENT_SOCKET", f"/run/{INSTANCE}/agent.sock")
+EXPORT_ROOTS = environment.folders("SLIPWAY_EXPORT_ROOTS")
 DEFAULT_REGISTRY = environment.text("SLIPWAY_DEFAULT_REGISTRY", "docker.io")
 
 DEBUG = environment.boolean("SLIPWAY_DEBUG", default=False)
@@ -134,6 +135,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_BEAT_SCHEDULE = {
     "bill": {"task": "console.operations.tasks.bill", "schedule": 600.0, "options": {"expires": 600}},
+    "export": {
+        "task": "console.operations.tasks.export",
+        "schedule": 30.0,
+        "options": {"expires": 30, "queue": f"node.{NODE}"},
+    },
     "deliver": {"task": "console.operations.tasks.deliver", "schedule": 20.0, "options": {"expires": 20}},
     "sweep-operations": {"task": "console.operations.tasks.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "reconcile": {

@@ -75,6 +75,18 @@ def names(name: str, default: Sequence[str]) -> list[str]:
     return _parsed(name, list(default), lambda raw: [part.strip() for part in raw.split(",") if part.strip()], "a list")
 
 
+def folders(name: str) -> list[str]:
+    """A list of absolute paths, none of which is the root of the file system."""
+
+    def parse(raw: str) -> list[str]:
+        found = [os.path.normpath(part.strip()) for part in raw.split(",") if part.strip()]
+        if any(not path.startswith("/") or not path.strip("/") for path in found):
+            raise ValueError(raw)
+        return found
+
+    return _parsed(name, [], parse, "a list of folders such as /srv/exports, /mnt/finance")
+
+
 def database(name: str, sqlite_path: str) -> dict[str, object]:
     """``postgresql://user:password@host:port/name`` (or ``…/name?host=/socket/folder``), else SQLite in WAL mode.
 

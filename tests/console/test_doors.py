@@ -20,7 +20,7 @@ from console.live.agent.server import Server
 from console.live.consumers.streams import LogConsumer, TerminalConsumer
 from console.live.routing import websocket_urlpatterns
 from console.live.tickets import VERBS
-from console.metering.models import Period
+from console.metering.models import ExportSchedule, Period
 from console.metering.months import month_of
 from console.metering.services import prices
 from console.metering.services.prices import BookDraft, PriceDraft
@@ -114,6 +114,14 @@ RULES = {
     "admin/budget/": Rule(OF_ADMINS),
     "usage/budget/secret/": Rule(OWNING, "post"),
     "admin/budget/secret/": Rule(OF_ADMINS, "post"),
+    "usage/exports/": Rule(SIGNED_IN),
+    "admin/exports/": Rule(OF_ADMINS),
+    "usage/exports/add/": Rule(OWNING, "post"),
+    "admin/exports/add/": Rule(OF_ADMINS, "post"),
+    "usage/exports/<str:id>/": Rule(OF_THE_TENANT),
+    "admin/exports/<str:id>/": Rule(OF_ADMINS),
+    "usage/exports/<str:id>/<str:verb>/": Rule(OF_OWNERS, "post"),
+    "admin/exports/<str:id>/<str:verb>/": Rule(OF_ADMINS, "post"),
     "usage/records/": Rule(SIGNED_IN),
     "admin/records/": Rule(OF_ADMINS),
     "usage/metering-error/": Rule(SIGNED_IN),
@@ -178,12 +186,16 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     registry = Registry.objects.create(tenant=tenant, host="guarded.example.org", name="guarded")
     repository = Repository.objects.create(tenant=tenant, name="guarded", title="guarded")
     token = MetricsToken.objects.create(tenant=tenant, name="guarded", sha256="0" * 64)
+    schedule = ExportSchedule.objects.create(
+        tenant=tenant, name="guarded", contents=["usage-csv"], every="day", hour=1, place="folder", location="/guarded",
+        created_at=timezone.now(),
+    )  # fmt: skip
     start, end = month_of(timezone.now())
     period = Period.objects.create(tenant=tenant, starts_at=start, ends_at=end)
     draft = BookDraft("EUR", start, (PriceDraft("GUARDED", "cpu", "Core-Seconds", (("0", "1"),)),), "guarded")
     return {
         "admin/periods/": str(period.pk), "admin/prices/": str(prices.draft(draft).pk), "<str:month>": f"{start:%Y-%m}",
-        "<str:name>": "lines.csv",
+        "<str:name>": "lines.csv", "usage/exports/": schedule.pk, "admin/exports/": schedule.pk,
         "containers/": container.id, "operations/": operation.id, "catalog/registries/": registry.id,
         "catalog/repositories/": repository.id, "admin/tenants/": tenant.id, "admin/users/": str(member.pk),
         "tokens/": str(token.pk),
@@ -191,7 +203,12 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     }  # fmt: skip
 
 
-VERBS_OF = {"admin/users/": "password", "admin/prices/": "publish"}
+VERBS_OF = {
+    "usage/exports/": "pause",
+    "admin/exports/": "pause",
+    "admin/users/": "password",
+    "admin/prices/": "publish",
+}
 
 
 def filled(door: str, names: dict[str, str]) -> str:

@@ -18,6 +18,7 @@ from console.metering.evidence import book_names
 from console.metering.models import Meter, Period, RatedLine, Resource
 from console.metering.models.decimals import plain
 from console.metering.selectors.bills import Bill, bill
+from console.metering.spans import DAY
 from console.metering.splitting import HOUR
 
 Version = Literal["1.2", "1.3"]
@@ -78,19 +79,30 @@ def columns(version: Version) -> tuple[str, ...]:
     return (*sorted(known), *OURS)
 
 
-def rows(period: Period) -> Iterator[Row]:
-    """Usage first, then credits, then the rounding.  An open period has no rounding and no InvoiceId yet."""
+def rows(period: Period, day: dt.datetime | None = None) -> Iterator[Row]:
+    """Usage first, then credits, then the rounding.  An open period has no rounding and no InvoiceId yet.
+
+    ``day``: the usage of this day alone; what is the month's (corrections, credits, the rounding) is left out.
+    """
     found, names = bill(period), book_names(period)
     common = _common(found)
-    lines = RatedLine.objects.filter(run__current_of=period).select_related("resource").order_by("number")
-    for line in lines.iterator(chunk_size=2000):
+    for line in _lines(period, day):
         yield common | _usage(line, names)
+    if day is not None:
+        return
     for credit in period.credits.order_by("pk"):
         yield common | _other("Credit", credit.amount.copy_negate(), credit.reason, found)
     if found.adjustment:
         yield common | _other(
             "Adjustment", found.adjustment, "Rounding of the invoice to the currency's smallest unit", found
         )
+
+
+def _lines(period: Period, day: dt.datetime | None) -> Iterator[RatedLine]:
+    lines = RatedLine.objects.filter(run__current_of=period).select_related("resource").order_by("number")
+    if day is not None:
+        lines = lines.filter(correction=False, window__gte=day, window__lt=day + DAY)
+    yield from lines.iterator(chunk_size=2000)
 
 
 def _common(found: Bill) -> Row:
@@ -192,9 +204,9 @@ def number(value: Decimal) -> str:
     return text if "." in text else f"{text}.0"
 
 
-def csv_chunks(period: Period, version: Version) -> Iterator[str]:
+def csv_chunks(period: Period, version: Version, day: dt.datetime | None = None) -> Iterator[str]:
     """UTF-8, RFC 4180; null is an empty cell without quotes."""
-    yield from csv_table(columns(version), rows(period))
+    yield from csv_table(columns(version), rows(period, day))
 
 
 def csv_table(names: Sequence[str], found: Iterable[Row]) -> Iterator[str]:

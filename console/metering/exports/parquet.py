@@ -27,9 +27,9 @@ def schema(version: Version) -> pa.Schema:
     return pa.schema([(name, _type(name)) for name in columns(version)], metadata={"focus_version": version})
 
 
-def write(period: Period, version: Version, path: Path) -> int:
+def write(period: Period, version: Version, path: Path, day: dt.datetime | None = None) -> int:
     """Returns how many rows.  The same rows make the same bytes."""
-    form, found, count = schema(version), rows(period), 0
+    form, found, count = schema(version), rows(period, day), 0
     with pq.ParquetWriter(path, form, compression="zstd") as writer:
         for batch in _batches(found):
             arrays = [pa.array([_value(name, row[name]) for row in batch], _type(name)) for name in form.names]

@@ -19,15 +19,18 @@ from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
-from console.metering.selectors.usage import UsageRow, usage
+from console.metering.selectors.usage import By, UsageRow, usage
 from console.metering.spans import moment
+from console.metering.splitting import HOUR
 
 COLUMNS = (
     "tenant", "container_id", "container_name", "image", "period_start", "period_end", "vcpu_seconds", "vcpu_limit_seconds",
     "memory_limit_gib_seconds", "memory_used_gib_seconds", "net_rx_bytes", "net_tx_bytes", "block_read_bytes",
     "block_write_bytes", "quality",
 )  # fmt: skip
+DECIMALS = ("vcpu_seconds", "vcpu_limit_seconds", "memory_limit_gib_seconds", "memory_used_gib_seconds")
 SCALE = Decimal("0.000000001")
+Cells = dict[str, str | int | None]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -48,23 +51,37 @@ def iso(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> dict[str, str | int | None]:
-    decimals = ("vcpu_seconds", "vcpu_limit_seconds", "memory_limit_gib_seconds", "memory_used_gib_seconds")
-    cells: dict[str, str | int | None] = {"period_start": iso(start), "period_end": iso(end)}
+def _cells(row: UsageRow, start: dt.datetime, end: dt.datetime) -> Cells:
+    cells: Cells = {"period_start": iso(start), "period_end": iso(end)}
     for name in COLUMNS:
         if name not in cells:
             value = getattr(row, name)
-            cells[name] = _decimal(value) if name in decimals and value is not None else value
+            cells[name] = _decimal(value) if name in DECIMALS and value is not None else value
     return {name: cells[name] for name in COLUMNS}
 
 
-def csv_rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
+def rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By) -> Iterator[Cells]:
+    """``by`` total: a row for each container; by hour: one for each of its hours."""
+    for row in usage(tenant, start, end, by=by):
+        if row.window is None:
+            yield _cells(row, start, end)
+        else:
+            yield _cells(row, row.window, row.window + HOUR)
+
+
+def json_lines(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
+    """Each hour of each container an object on a line of its own."""
+    for cells in rows(tenant, start, end, by="hour"):
+        yield json.dumps(cells) + "\n"
+
+
+def csv_rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By = "total") -> Iterator[str]:
     """RFC 4180; a text that a spreadsheet would take for a formula is quoted by an apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    for row in usage(tenant, start, end, by="total"):
-        cells = _cells(row, start, end).values()
+    for found in rows(tenant, start, end, by=by):
+        cells = found.values()
         writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells])
         yield buffer.getvalue()
         buffer.seek(0)
@@ -75,6 +92,6 @@ def csv_rows(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Ite
 def json_chunks(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
     """``{"period_start", "period_end", "containers": [...]}``; decimals are strings, so that no reader rounds them."""
     yield f'{{"period_start": "{iso(start)}", "period_end": "{iso(end)}", "containers": ['
-    for number, row in enumerate(usage(tenant, start, end, by="total")):
-        yield (",\n" if number else "\n") + json.dumps(_cells(row, start, end))
+    for number, cells in enumerate(rows(tenant, start, end, by="total")):
+        yield (",\n" if number else "\n") + json.dumps(cells)
     yield "\n]}\n"

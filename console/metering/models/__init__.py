@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from console.metering.models.billing import Credit, Invoice, Period, RatedLine, RatingRun
 from console.metering.models.budgets import Budget, BudgetAlert, WebhookDelivery
+from console.metering.models.exports import ExportDelivery, ExportSchedule
 from console.metering.models.pricing import Price, PriceBook
 from console.metering.models.sums import CostDay, CostMonth, StaleDay, UsageDay, UsageMonth
 from console.metering.models.totals import TenantCgroup, TenantHour
@@ -16,6 +17,8 @@ __all__ = [
     "CostDay",
     "CostMonth",
     "Credit",
+    "ExportDelivery",
+    "ExportSchedule",
     "Invoice",
     "Meter",
     "MeterEpoch",

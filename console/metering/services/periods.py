@@ -14,9 +14,9 @@ from console.core.errors import NotAllowed
 from console.metering.currencies import rounded
 from console.metering.evidence import manifest
 from console.metering.failpoints import failpoint
-from console.metering.measuring import microseconds, seen_of
-from console.metering.models import Allocation, Invoice, MeterEpoch, Period
+from console.metering.models import Allocation, Invoice, Period
 from console.metering.selectors.bills import Bill
+from console.metering.selectors.unread import unread
 from console.metering.services import allocations
 from console.metering.services.rating import rate_period
 from console.metering.units import difference, total
@@ -74,17 +74,9 @@ def _claim(period_id: int, as_of: dt.datetime) -> Invoice | None:
 
 def _refuse_unread(period: Period) -> None:
     """Everything that ran in it has been read past its end."""
-    end = microseconds(period.ends_at)
-    running = MeterEpoch.objects.filter(
-        tenant=period.tenant_id, started_at__lt=period.ends_at, ended_at__isnull=True
-    ).select_related("container")
-    waiting = []
-    for epoch in running.iterator(chunk_size=500):
-        seen = seen_of(epoch.latest)
-        if seen is None or seen.at_us < end:
-            waiting.append(epoch.container.name)
+    waiting = unread(period.tenant_id, period.ends_at)
     if waiting:
-        names = ", ".join(sorted(set(waiting))[:5])
+        names = ", ".join(waiting[:5])
         raise NotAllowed(_("These containers have not been read since it ended: %(names)s.") % {"names": names})
     if Allocation.objects.filter(
         tenant=period.tenant_id, ended_at__isnull=True, charged_to__lt=period.ends_at

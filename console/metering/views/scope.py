@@ -31,6 +31,7 @@ class Scope:
             "invoices": _("Invoices"),
             "budget": _("Budget"),
             "metering-error": _("Metering error"),
+            "exports": _("Exports"),
         }
         found = [(name, label, self.url(name)) for name, label in named.items()]
         return found if self.everybody else [*found, ("sql", "SQL", reverse("metering:sql"))]
