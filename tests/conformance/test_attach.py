@@ -14,9 +14,9 @@ from tests.conftest import patience
 __all__ = ["engine", "make"]
 
 
-def until(session: AttachSession, text: bytes) -> bytes:
+def until(session: AttachSession, text: bytes, within_s: float = 10) -> bytes:
     """What came up to and with the text."""
-    got, deadline = b"", time.monotonic() + patience(10)
+    got, deadline = b"", time.monotonic() + patience(within_s)
     while text not in got:
         assert time.monotonic() < deadline, got
         chunk = session.read(0.1)

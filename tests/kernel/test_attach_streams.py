@@ -84,7 +84,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up(engine: NativeEngine) -> No
     id = started(engine, made)
     lazy, keen = engine.attachments.open(id), engine.attachments.open(id)
     keen.write(b"\n")
-    until(keen, b"over")
+    until(keen, b"over", within_s=90)  # twenty megabytes in lines of eleven bytes
     assert lazy.dropped > 20_000_000 - 2 * attach.BUFFER_BYTES
     assert b"over" in until(lazy, b"over")
     lazy.close()
