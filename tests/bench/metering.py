@@ -1,4 +1,5 @@
-"""Readings in, the hour's close, rating and export, on SQLite and on PostgreSQL, each in a process of its own.
+"""Readings in, the hour's close, rating and export, on SQLite and on PostgreSQL, each in a process of its own; and what the collector
+costs over containers that run.
 
 The hour's close is the look just after a full hour: of each container the readings on both sides of it, and their records.
 """
@@ -10,19 +11,28 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from runtime.api import Engine, Image
+from tests import archives
+from tests.bench import _ours
 from tests.bench._report import Row, main, note
 from tests.postgresql.cluster import cluster
 
 GOAL_HOUR_S = 10.0
 GOAL_EXPORT_MIB = 300.0
+GOAL_COLLECTOR = 1.0
+"""Percent of a core, for ``FULL_LOOKS`` containers, beyond the live sampling."""
+FULL_LOOKS = 1000
+STARTERS = 4
 FULL_HOUR = 10_000
 FULL_EXPORT = 1_000_000
 
 
 def measure(quick: bool) -> list[Row]:
     containers, lines = (1000, 20_000) if quick else (FULL_HOUR, FULL_EXPORT)
-    rows = []
+    rows = _collector(100 if quick else FULL_LOOKS)
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as home:
         rows += _rows("SQLite", containers, lines, {"SLIPWAY_HOME": home})
     with cluster() as made, tempfile.TemporaryDirectory(prefix="slipway-bench-") as home:
@@ -47,6 +57,37 @@ def _rows(database: str, containers: int, lines: int, environment: dict[str, str
         Row(f"{database}: FOCUS rows exported as Parquet", "1/s", found["parquet_rows_a_second"]),
         Row(f"{database}: memory of an export of {lines}", "MiB", found["peak_mib"], goal=GOAL_EXPORT_MIB, absolute=True),
     ]  # fmt: skip
+
+
+def _collector(count: int) -> list[Row]:
+    """The database is SQLite.  The goal is in proportion to their number."""
+    with tempfile.TemporaryDirectory() as folder, _ours.engine() as (engine, home):
+        archive = archives.write(Path(folder) / "busybox.tar")
+        image = engine.load(archive, reference=archives.REFERENCE)[0]
+        note(f"{count} containers are started for the collector to look at")
+        with ThreadPoolExecutor(STARTERS) as starters:
+            list(starters.map(lambda number: _launch(engine, image, number), range(count)))
+        place = {
+            "SLIPWAY_HOME": str(home.root), "SLIPWAY_INSTANCE": home.instance, "SLIPWAY_SUBNETS": home.subnets,
+            "SLIPWAY_UID_BASE": hex(home.uid_base),
+        }  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "-m", "tests.bench._collector"],
+            check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **place},
+        )  # fmt: skip
+    found = json.loads(ran.stdout)
+    share, goal = found["minutes"] + found["hours"], GOAL_COLLECTOR * count / FULL_LOOKS
+    return [
+        Row(f"the collector over {count} containers, beyond sampling", "% core", share, goal=goal, absolute=True),
+        Row(f"of it what the looks at full hours cost, {count} containers", "% core", found["hours"]),
+        Row(f"sampling {count} containers that nobody watches", "% core", found["sampling"]),
+    ]  # fmt: skip
+
+
+def _launch(engine: Engine, image: Image, number: int) -> None:
+    id = f"d{number:05d}"
+    engine.create(_ours.spec(id, image, "sleep", "100000", number=number))
+    engine.start(id)
 
 
 if __name__ == "__main__":

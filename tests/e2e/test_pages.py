@@ -23,6 +23,7 @@ PAGES = {
     "invoices": "/usage/invoices/",
     "budget": "/usage/budget/",
     "metering-error": "/usage/metering-error/",
+    "exports": "/usage/exports/",
     "members": "/members/",
     "settings": "/settings/",
     "registries": "/catalog/registries/",
@@ -34,6 +35,7 @@ ADMIN_PAGES = {
     "admin-prices": "/admin/prices/",
     "admin-budgets": "/admin/budget/",
     "admin-metering-error": "/admin/metering-error/",
+    "admin-exports": "/admin/exports/",
     "admin-users": "/admin/users/",
     "audit": "/audit/",
 }
