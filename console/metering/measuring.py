@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from console.metering.models.usage import Meter, Quality
@@ -35,6 +36,7 @@ LONGEST_GAP_US = 3_600_000_000
 """Between two gauges: memory over a longer time is nobody's to say, and is missing."""
 
 
+@lru_cache(4096)
 def moment(us: int) -> dt.datetime:
     return EPOCH + us * MICROSECOND
 
@@ -188,7 +190,7 @@ class Measure:
                 say(meter, value, ANOMALY)  # the mark stays: nothing is charged twice
             else:
                 say(meter, value)
-                self._charge(meter, value - mark.value, mark, replace(here, value=value), Quality.EXACT)
+                self._charge(meter, value - mark.value, mark, Mark(value, at_us, seen.ns, self.sequence), Quality.EXACT)
         for meter, rate in self.rates.items():
             mark = self._mark(meter, seen)
             elapsed_us = max(0, seen.ns // 1000 - mark.ns // 1000)  # so that the parts sum to the whole

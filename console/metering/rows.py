@@ -24,7 +24,7 @@ def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Seque
             for row in rows:
                 copy.write_row(row)
         return
-    _run(f"INSERT INTO {table} ({listed}) VALUES ({places})", rows)  # noqa: S608 -- our own names
+    _run(f"INSERT INTO {table} ({listed}) VALUES ({places})", rows, _times(columns))  # noqa: S608 -- our own names
 
 
 def update(model: type[models.Model], names: Sequence[str], objects: Iterable[models.Model]) -> None:
@@ -33,7 +33,8 @@ def update(model: type[models.Model], names: Sequence[str], objects: Iterable[mo
     listed = ", ".join(f"{connection.ops.quote_name(str(column.column))} = %s" for column in columns)
     table, key = connection.ops.quote_name(_meta(model).db_table), _meta(model).pk
     rows = ([*(_stored(column, one) for column in columns), one.pk] for one in objects)
-    _run(f"UPDATE {table} SET {listed} WHERE {connection.ops.quote_name(str(key.column))} = %s", rows)  # noqa: S608 -- our own names
+    statement = f"UPDATE {table} SET {listed} WHERE {connection.ops.quote_name(str(key.column))} = %s"  # noqa: S608 -- our own names
+    _run(statement, rows, _times(columns))
 
 
 def _stored(column: models.Field[Any, Any], one: models.Model) -> Any:
@@ -41,17 +42,22 @@ def _stored(column: models.Field[Any, Any], one: models.Model) -> Any:
     return column.get_db_prep_save(value, connection) if isinstance(column, JSONField) else value
 
 
-def _run(statement: str, rows: Iterable[Sequence[Any]]) -> None:
-    times: dict[dt.datetime, Any] = {}
+def _times(columns: Sequence[models.Field[Any, Any]]) -> tuple[int, ...]:
+    """Where the times are."""
+    return tuple(number for number, column in enumerate(columns) if isinstance(column, models.DateTimeField))
 
-    def adapted(value: Any) -> Any:
-        if type(value) is not dt.datetime:
-            return value
-        if value not in times:
-            times[value] = connection.ops.adapt_datetimefield_value(value)
-        return times[value]
 
-    found = [tuple(map(adapted, row)) for row in rows]
+def _run(statement: str, rows: Iterable[Sequence[Any]], times: Sequence[int]) -> None:
+    known: dict[dt.datetime | None, Any] = {None: None}
+    found = []
+    for row in rows:
+        values = list(row)
+        for place in times:
+            value = values[place]
+            if value not in known:
+                known[value] = connection.ops.adapt_datetimefield_value(value)
+            values[place] = known[value]
+        found.append(values)
     with connection.cursor() as cursor:
         for first in range(0, len(found), AT_ONCE):
             cursor.executemany(statement, found[first : first + AT_ONCE])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,8 +99,21 @@ def take(observations: Iterable[Observation]) -> list[Observation]:
     strangers: list[Observation] = []
     starts = sorted(by_start)
     for first in range(0, len(starts), AT_ONCE):
-        strangers += _take({start: by_start[start] for start in starts[first : first + AT_ONCE]})
+        with _no_search_for_cycles():
+            strangers += _take({start: by_start[start] for start in starts[first : first + AT_ONCE]})
     return strangers
+
+
+@contextlib.contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Of one transaction's many small objects none is in a cycle; looking for some takes a fifth of its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @transaction.atomic

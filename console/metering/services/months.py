@@ -14,12 +14,12 @@ class Months:
     """Periods for the records of one transaction.  Each is locked, so that none is closed meanwhile."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, dt.datetime], Period] = {}
+        self._known: dict[tuple[str, dt.datetime], int] = {}
 
-    def period(self, tenant_id: str, window: dt.datetime) -> Period:
+    def period_id(self, tenant_id: str, window: dt.datetime) -> int:
         key = (tenant_id, window)
         if key not in self._known:
-            self._known[key] = _open_period(tenant_id, month_of(window)[0])
+            self._known[key] = _open_period(tenant_id, month_of(window)[0]).pk
         return self._known[key]
 
 

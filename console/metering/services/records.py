@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
@@ -25,8 +26,13 @@ TENANT, WINDOW = FIELDS.index("tenant_id"), FIELDS.index("window")
 
 def record_id(source: str, meter: str, start: Mark, end: Mark, window: dt.datetime) -> str:
     """Boot times are part of it: where the clock was set back, several intervals lie on one instant of wall time."""
-    key = f"{source}|{meter}|{start.at_us}@{start.ns}|{end.at_us}@{end.ns}|{window:%Y-%m-%dT%HZ}"
+    key = f"{source}|{meter}|{start.at_us}@{start.ns}|{end.at_us}@{end.ns}|{_hour(window)}"
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+@lru_cache(1024)
+def _hour(window: dt.datetime) -> str:
+    return f"{window:%Y-%m-%dT%HZ}"
 
 
 def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[Row]:
@@ -54,7 +60,7 @@ def _rows(
     epoch: MeterEpoch | None = None,
     allocation: Allocation | None = None,
 ) -> Iterator[Row]:
-    meter, tenant = str(charge.meter), resource.tenant_id
+    meter, tenant, resource_id = str(charge.meter), resource.tenant_id, resource.pk
     parts = split(charge.quantity, moment(charge.start.at_us), moment(charge.end.at_us))
     quality = str(_quality(charge, len(parts)))
     epoch_id, allocation_id = epoch and epoch.pk, allocation and allocation.pk
@@ -62,9 +68,9 @@ def _rows(
     last = None if epoch is None or charge.end.ns == GONE else charge.end.sequence
     for part in parts:
         yield (
-            record_id(source, meter, charge.start, charge.end, part.window), tenant, epoch_id, allocation_id, resource.pk,
+            record_id(source, meter, charge.start, charge.end, part.window), tenant, epoch_id, allocation_id, resource_id,
             meter, part.window, part.starts_at, part.ends_at, part.quantity, quality, first, last,
-            months.period(tenant, part.window).pk,
+            months.period_id(tenant, part.window),
         )  # fmt: skip
 
 

@@ -36,5 +36,8 @@ def of_container(container: Container) -> Resource:
 
 
 def store(resources: Iterable[Resource]) -> None:
-    unique = {resource.pk: resource for resource in resources}
-    Resource.objects.bulk_create(unique.values(), ignore_conflicts=True, batch_size=500)
+    """Mostly they are there already."""
+    fresh = {resource.pk: resource for resource in resources}
+    for one in Resource.objects.filter(pk__in=fresh).values_list("pk", flat=True):
+        del fresh[one]
+    Resource.objects.bulk_create(fresh.values(), ignore_conflicts=True, batch_size=500)

@@ -20,7 +20,7 @@ MONTH_FIELDS = ("tenant_id", "month", "resource_id", "meter", "whole", "rest")
 
 def mark(found: Iterable[tuple[str, dt.datetime]]) -> None:
     """Tenants and hours of records that this transaction stores.  In order, so that two never wait for each other."""
-    days = sorted({(tenant, day_of(window)) for tenant, window in found})
+    days = sorted({(tenant, day_of(window)) for tenant, window in set(found)})
     StaleDay.objects.bulk_create(
         [StaleDay(tenant_id=tenant, day=day) for tenant, day in days],
         update_conflicts=True, unique_fields=["tenant", "day"], update_fields=["marks"],
