@@ -440,7 +440,7 @@ SENTENCES = (
     _("The webhook was taken away or changed before this could be told."),
     _("These containers have not been read since it ended: %(names)s."),
     _("The month is not closed yet: its charges can still change."),
-    _("The day is not rated yet."),
+    _("The node has readings that the database has not taken in yet."),
     _("The node's admin no longer allows exports to this folder."),
     _("Something in the folder is a link or no folder, which exports do not follow."),
     _("The folder is not there: perhaps its disk is not mounted."),

@@ -96,17 +96,21 @@ def _looks(ids: list[str], seconds: int) -> list[object]:
 
 def _fill(period_id: int, lines: int) -> None:
     """Up to so many rated lines, copies of one."""
+    from decimal import Decimal
+
     from console.metering.models import Period, RatedLine
+    from console.metering.models.decimals import plain
+    from console.metering.rows import insert
+    from console.metering.services.rating import FIELDS
 
     run = Period.objects.get(pk=period_id).run
     assert run is not None
-    one = run.lines.select_related(None).first()
+    one = run.lines.values(*FIELDS).first()
     assert one is not None
-    fields = {name: value for name, value in vars(one).items() if name not in {"_state", "id", "number"}}
-    for first in range(run.lines.count(), lines, 5000):
-        RatedLine.objects.bulk_create(
-            RatedLine(**fields, number=1 + number) for number in range(first, min(first + 5000, lines))
-        )
+    row = {name: plain(value) if isinstance(value, Decimal) else value for name, value in one.items()}
+    for first in range(run.lines.count(), lines, 20_000):
+        numbers = range(first + 1, min(first + 20_000, lines) + 1)
+        insert(RatedLine, FIELDS, [[*{**row, "number": number}.values()] for number in numbers])
 
 
 def _export(period_id: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ from console.metering.services import export_deliveries as deliveries
 from console.metering.services import exports, periods
 from console.metering.services.exports import Wish
 from console.metering.services.rating import rate_period
+from console.metering.spool import Spool
 from console.metering.units import total
 from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
@@ -91,8 +92,6 @@ def test_a_day_is_exported_once_it_has_ended_and_each_time_the_same(
     used(container)
     schedule = scheduled(tenant, owner, wish(root, contents=ALL_OF_IT))
     assert deliveries.deliver_due(AFTER - dt.timedelta(minutes=2)) == 0
-    rate_period(period().pk)
-    Period.objects.get().runs.update(created_at=AFTER)
     assert deliveries.deliver_due(AFTER) == 1
     one = delivered(schedule)
     folder = root / tenant.pk / "a/b" / f"{TODAY:%Y-%m-%d}"
@@ -118,8 +117,6 @@ def test_what_is_in_the_files_is_what_was_metered(
     container: Container, owner: User, tenant: Tenant, root: Path
 ) -> None:
     used(container)
-    rate_period(period().pk)
-    Period.objects.get().runs.update(created_at=AFTER)
     scheduled(tenant, owner, wish(root, contents=ALL_OF_IT, folder=""))
     deliveries.deliver_due(AFTER)
     folder = root / tenant.pk / f"{TODAY:%Y-%m-%d}"
@@ -175,6 +172,42 @@ def test_what_is_not_all_known_yet_waits(container: Container, owner: User, tena
     metering.take([observed(container, seconds, cpu_ns=9)])
     deliveries.deliver_due(AFTER + deliveries.LONGEST_PAUSE)
     delivered(schedule)
+
+
+def test_what_waits_on_the_node_for_the_database_is_waited_for(
+    container: Container, owner: User, tenant: Tenant, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(container)
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "node"))
+    spool = Spool(tmp_path / "node/runtime/spool")
+    spool.append([{"not": "taken"}])
+    schedule = scheduled(tenant, owner, wish(root))
+    deliveries.deliver_due(AFTER)
+    assert schedule.deliveries.get().error == "The node has readings that the database has not taken in yet."
+    spool.drain(lambda _found: None)
+    deliveries.deliver_due(AFTER + deliveries.LONGEST_PAUSE)
+    delivered(schedule)
+    spool.append([{"cut": "short, so nobody takes it"}])
+    exports.run_now(schedule=schedule, actor=owner, now=AFTER)
+    schedule.deliveries.update(attempts=deliveries.PATIENT_ATTEMPTS)
+    deliveries.deliver_due(AFTER)
+    delivered(schedule)
+
+
+def test_charges_of_a_day_have_what_came_after_the_last_rating(
+    container: Container, owner: User, tenant: Tenant, root: Path
+) -> None:
+    """That one may have been made a moment after the day's end, before its last readings were taken in."""
+    metering.take([observed(container, 60 * n, cpu_ns=n * 10**9) for n in range(1, 30)])
+    rate_period(period().pk)
+    Period.objects.get().runs.update(created_at=AFTER)
+    metering.ingest_final(final(container, at(5600, cpu_ns=10**13, net_tx_bytes=10**9)))
+    scheduled(tenant, owner, wish(root, contents=("focus",)))
+    deliveries.deliver_due(AFTER)
+    path = root / tenant.pk / "a/b" / f"{TODAY:%Y-%m-%d}" / "focus-1.3.csv"
+    rows = list(csv.DictReader(path.open(newline="")))
+    cpu = total(*(Decimal(row["ConsumedQuantity"]) for row in rows if row["SkuId"] == "CPU"))
+    assert cpu == Decimal(10**13) / 10**9
 
 
 def test_all_tenants_are_in_folders_of_their_own(

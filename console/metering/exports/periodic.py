@@ -47,25 +47,24 @@ class Wanted:
     @property
     def period(self) -> Period | None:
         """The billing period that it lies in; None where nothing was metered in that."""
-        return (
-            Period.objects.filter(tenant=self.tenant, starts_at=month_of(self.start)[0]).select_related("run").first()
-        )
+        return Period.objects.filter(tenant=self.tenant, starts_at=month_of(self.start)[0]).first()
+
+    @property
+    def unrated(self) -> Period | None:
+        """The period, where charges are wanted and it is not closed."""
+        found = self.period if Content.FOCUS in self.contents else None
+        return None if found is None or found.state == Period.State.CLOSED else found
 
 
 def refuse_unready(wanted: Wanted) -> None:
-    """Raises NotReady where a later export could differ: something was not read, rated or closed yet."""
+    """Raises NotReady where a later export could differ: something was not read, or the month not closed yet."""
     waiting = unread(wanted.tenant.pk, wanted.end)
     if waiting:
         raise NotReady(
             _("These containers have not been read since it ended: %(names)s.") % {"names": ", ".join(waiting[:5])}
         )
-    period = wanted.period if Content.FOCUS in wanted.contents else None
-    if period is None or period.state == Period.State.CLOSED:
-        return
-    if wanted.day is None:
+    if wanted.day is None and wanted.unrated is not None:
         raise NotReady(_("The month is not closed yet: its charges can still change."))
-    if period.run is None or period.run.created_at < wanted.end:
-        raise NotReady(_("The day is not rated yet."))
 
 
 def write(wanted: Wanted, folder: Path, pulse: Callable[[], None] = lambda: None) -> None:

@@ -5,6 +5,7 @@ One at a time in a process, for each takes a thread, a processor and disk from w
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -28,6 +29,9 @@ from console.metering.failpoints import failpoint
 from console.metering.models import ExportDelivery, ExportSchedule
 from console.metering.selectors.exports import due_since, period_name
 from console.metering.services.budgets import containers
+from console.metering.services.rating import rate_period
+from console.metering.spool import Spool
+from runtime.home import Home
 
 log = logging.getLogger(__name__)
 State = ExportDelivery.State
@@ -36,6 +40,8 @@ RENEW_EVERY_S = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(minutes=1), dt.timedelta(hours=1)
 MOST_ATTEMPTS = 60
 """More than two days."""
+PATIENT_ATTEMPTS = 6
+"""About an hour: a frame that a crash cut short waits in the spool until the next container is read."""
 ALL = "all"
 """Whose export it is where it is everybody's."""
 UNFORESEEN = "Something unforeseen went wrong."
@@ -115,8 +121,11 @@ def _deliver(delivery: ExportDelivery) -> Made:
     contents = frozenset(schedule.contents)
     tenants = periodic.metered(delivery.starts_at, delivery.ends_at) if schedule.tenant is None else [schedule.tenant]
     wanted = [periodic.Wanted(tenant, delivery.starts_at, delivery.ends_at, contents) for tenant in tenants]
+    if delivery.attempts <= PATIENT_ATTEMPTS:
+        _refuse_unread_node()
     for one in wanted:
         periodic.refuse_unready(one)
+        _rate(one)
     folder = _emptied(Path(settings.HOME) / "exports")
     try:
         for one in wanted:
@@ -126,6 +135,20 @@ def _deliver(delivery: ExportDelivery) -> Made:
         return _put(folder, place, delivery, pulse)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_unread_node() -> None:
+    """What waits on the node for the database may be of containers that no row's readings tell of."""
+    if Spool(Home.from_environment().state / "spool").pending_bytes():
+        raise periodic.NotReady("The node has readings that the database has not taken in yet.")
+
+
+def _rate(wanted: periodic.Wanted) -> None:
+    """Anew where charges of an open month are wanted: its last rating may be older than the last readings of the day."""
+    period = wanted.unrated
+    if period is not None:
+        with contextlib.suppress(errors.NotAllowed):  # closed in this moment
+            rate_period(period.pk)
 
 
 def _put(folder: Path, place: Place, delivery: ExportDelivery, pulse: Callable[[], None]) -> Made:
