@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.engines.native.choice import CANDIDATES
+from tests.blocks import free_block
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,7 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     chosen = Place(
         instance=f"t{secrets.token_hex(4)}",
         home=tmp_path / "home",
-        subnets=f"10.{random.randint(90, 250)}.0.0/16",
+        subnets=free_block(),
         uid_base=0x50000000 + random.randrange(0, 0x1000) * 65536,
     )
     for name, value in chosen.environment().items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import random
 import re
@@ -23,10 +22,10 @@ from urllib.parse import urljoin
 
 import httpx
 
-from launcher.subnets import routed
 from runtime.api import Engine, State
 from runtime.engines import open_engine
 from runtime.home import Home
+from tests.blocks import free_block
 from tests.traces import Traces, traces
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -52,7 +51,7 @@ class Stack:
         self.home = Home(
             root=root / "home",
             instance=f"e{secrets.token_hex(4)}",
-            subnets=_free_block(),
+            subnets=free_block(),
             uid_base=0x58000000 + random.randrange(0x800) * 65536,
         )
         self.port = _free_port()
@@ -327,15 +326,6 @@ class Session:
         token = self.client.cookies.get("csrftoken") or ""
         headers = {"X-CSRFToken": token, "Referer": str(self.client.base_url)}
         return self.client.post(path, data=values, headers=headers)
-
-
-def _free_block() -> str:
-    """Several runs may share a machine, and ``up`` refuses a block that is in use."""
-    used = [network for _, network in routed(Path("/proc/net/route").read_text(encoding="ascii"))]
-    while True:
-        block = ipaddress.IPv4Network(f"10.{random.randint(90, 250)}.0.0/16")
-        if not any(block.overlaps(other) for other in used):
-            return str(block)
 
 
 def _free_port() -> int:
