@@ -19,7 +19,7 @@ from runtime.api import ContainerStatus, Engine, HealthState, Outcome, Watched
 from runtime.errors import Conflict, NotFound, RuntimeFault
 
 log = logging.getLogger(__name__)
-REFRESH_S = 5.0
+REFRESH_S = 10.0
 STARTS_AT_ONCE = 4
 CHECKS_AT_ONCE = 8
 LONGEST_S = 60.0

@@ -26,6 +26,9 @@ POLL_S = 0.05
 Settled = Callable[[str], tuple[ContainerSpec, Record]]
 """Under the lock: what is true now."""
 
+KILLS_EVERY_S = 30.0
+"""A look at each of a thousand cgroups costs a moment; whoever inspects one container is told at once."""
+
 
 class NativeControls:
     """See :class:`runtime.api.Controls`."""
@@ -39,6 +42,7 @@ class NativeControls:
         self._removal = removal
         self._images = images
         self._settled = settled
+        self._kills_due = 0.0
 
     # pause -------------------------------------------------------------------------------------------------
 
@@ -163,7 +167,10 @@ class NativeControls:
         return replace(record, oom_kills=kills, reason="a process of it was killed: out of memory")
 
     def note_kills(self) -> None:
-        """Write down how many processes of each container the kernel has killed for want of memory."""
+        """Write down how many processes of each container the kernel has killed for want of memory, each :data:`KILLS_EVERY_S`."""
+        if time.monotonic() < self._kills_due:
+            return
+        self._kills_due = time.monotonic() + KILLS_EVERY_S
         for spec, record in self._records.readable():
             if self.with_kills(spec, record) is not record:
                 self._note(spec.id, end_asked=record.end_asked)
