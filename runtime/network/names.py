@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -139,15 +140,17 @@ class Names:
             hosts = self._hosts(bridge)
             lines = [_line(endpoint, place, bridge) for place in endpoint.places if place.names]
             if lines and hosts.is_dir():
-                temporary = hosts / f".{endpoint.container}"
+                # of this writer alone: a start of the network's first container tells of all others while they tell of themselves
+                temporary = hosts / f".{endpoint.container}.{secrets.token_hex(4)}"
                 temporary.write_text("".join(lines), encoding="ascii")
                 temporary.chmod(0o644)
                 os.replace(temporary, hosts / endpoint.container)
 
     def untell(self, endpoint: Endpoint, bridges: Iterable[str]) -> None:
         for bridge in bridges:
-            for name in (endpoint.container, f".{endpoint.container}"):
-                (self._hosts(bridge) / name).unlink(missing_ok=True)
+            hosts = self._hosts(bridge)
+            for file in (hosts / endpoint.container, *hosts.glob(f".{endpoint.container}.*")):
+                file.unlink(missing_ok=True)
 
 
 def _line(endpoint: Endpoint, place: Place, bridge: str) -> str:
