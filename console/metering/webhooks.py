@@ -6,17 +6,17 @@ computes it anew, compares in constant time, and refuses an old timestamp.  Redi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import socket
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from runtime.image.cutting import cut_after
 from runtime.image.reach import PUBLIC, depth
 
 TIMEOUT = httpx.Timeout(10)
@@ -55,7 +55,9 @@ def send(url: str, body: bytes, headers: Mapping[str, str], *, inside: bool, con
             _meet(str(info["return_value"].get_extra_info("server_addr")[0]), containers)
 
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client, _cut_after(streams):
+        late = partial(Failed, "The address did not answer in time.")
+        client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        with client, cut_after(WITHIN_S, streams, late):
             request = client.build_request(
                 "POST", url, content=body, headers=dict(headers), extensions={"trace": trace}
             )
@@ -67,30 +69,6 @@ def send(url: str, body: bytes, headers: Mapping[str, str], *, inside: bool, con
         raise Failed("The address cannot be reached.") from None
     if not 200 <= answer.status_code < 300:
         raise Failed(f"The address answered with status {answer.status_code}.")
-
-
-@contextlib.contextmanager
-def _cut_after(streams: list[Any]) -> Iterator[None]:
-    """An answer that comes byte by byte meets the timeout of each read; it does not meet this."""
-    late = threading.Event()
-
-    def cut() -> None:
-        late.set()
-        for stream in list(streams):
-            with contextlib.suppress(OSError):
-                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(WITHIN_S, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except httpx.HTTPError:
-        if late.is_set():
-            raise Failed("The address did not answer in time.") from None
-        raise
-    finally:
-        timer.cancel()
 
 
 def literal_is_inside(host: str, containers: str) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import httpx
 
 from runtime.errors import ImageUnavailable
+from runtime.image.cutting import cut_after
 from runtime.image.reach import Reach
 
 logging.getLogger("httpx").setLevel(
@@ -75,28 +74,10 @@ class Transport:
         with self._answering():
             return self._client.send(request, stream=True)
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self) -> AbstractContextManager[None]:
         """A head that comes byte by byte meets each read's timeout; it does not meet this."""
-        late = threading.Event()
-
-        def cut() -> None:
-            late.set()
-            for stream in list(self._streams):
-                with contextlib.suppress(OSError):
-                    stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(ANSWER_WITHIN_S, cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except httpx.HTTPError:
-            if late.is_set():
-                raise unavailable(self._registry, "does not answer in time") from None
-            raise
-        finally:
-            timer.cancel()
+        late = partial(unavailable, self._registry, "does not answer in time")
+        return cut_after(ANSWER_WITHIN_S, self._streams, late)
 
     def patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """Again, with pauses, while the failure looks like a passing one."""
