@@ -66,6 +66,8 @@ TEST: tuple[Package, ...] = (
         "docker-registry",
         unit="docker-registry.service",
     ),
+    Package("gcc", "compiles the attacks that containers are tested against", program="gcc"),
+    Package("libc6-dev", "the same", file="/usr/lib/*/libc.a"),
     Package("skopeo", "pushes test images to it", program="skopeo"),
     Package("chromium", "the browser of the end-to-end tests", program="chromium", ubuntu="chromium-browser"),
     Package(

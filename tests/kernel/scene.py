@@ -1,0 +1,130 @@
+"""An enemy's container among others: its neighbour of the same tenant, a stranger of another, and the node around them."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.api import ContainerSpec, ExecSpec, Limits, State
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+from tests import archives
+from tests.blocks import free_block
+from tests.conftest import Place, patience
+from tests.traces import traces
+
+MIB = 2**20
+SOURCES = Path(__file__).with_name("hostile")
+KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with each of :data:`SOURCES`, compiled to need nothing of an image."""
+    if not shutil.which("gcc"):
+        pytest.skip("there is no gcc: the attacks that need a program of their own cannot be made")
+    folder = tmp_path_factory.mktemp("attacks")
+    for source in SOURCES.glob("*.c"):
+        command = ["gcc", "-O1", "-Wall", "-Werror", "-static", "-o", str(folder / source.stem), str(source)]
+        subprocess.run(command, check=True, timeout=patience(60))
+    return folder
+
+
+class Scene:
+    def __init__(self, engine: NativeEngine, programs: Path | None = None) -> None:
+        self.engine = engine
+        self._programs = programs
+
+    def spec(self, **changes: object) -> ContainerSpec:
+        id = "c" + secrets.token_hex(5)
+        image = self.engine.image("busybox").id
+        plain = ContainerSpec(id, "tenant1", id, image, command=("sleep", "100000"), limits=Limits(64 * MIB, 1000, 64))
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    def run(self, **changes: object) -> str:
+        """The id of a new container that runs."""
+        made = self.spec(**changes)
+        self.engine.create(made)
+        self.engine.start(made.id)
+        return made.id
+
+    def arm(self, id: str, *names: str) -> None:
+        """Bring compiled attacks into the container's ``/bin``."""
+        assert self._programs
+        rows = [archives.file(name, (self._programs / name).read_bytes(), mode=0o755) for name in names]
+        self.engine.files.copy_in(id, "/bin", io.BytesIO(archives.entries(*rows)))
+
+    def inside(self, id: str, script: str, *, user: str | None = None, seconds: float = 60) -> str:
+        """What a shell said of it, errors too."""
+        session = self.engine.exec(id, ExecSpec(("sh", "-c", f"exec 2>&1; {script}"), user=user))
+        text = session.stdout.read().decode(errors="replace")
+        session.wait(patience(seconds))
+        session.close()
+        return text.strip()
+
+    def ended(self, id: str, seconds: float = 20) -> list[str]:
+        """Lines of the log of a container that comes to its end."""
+        deadline = time.monotonic() + patience(seconds)
+        while self.engine.settle(id).state is State.RUNNING:
+            assert time.monotonic() < deadline, "it goes on"
+            time.sleep(0.02)
+        return [line.text for line in self.engine.logs(id)]
+
+    def said(self, id: str, word: str, seconds: float = 20) -> None:
+        """Wait until its log has the line."""
+        deadline = time.monotonic() + patience(seconds)
+        while word not in [line.text for line in self.engine.logs(id)]:
+            assert time.monotonic() < deadline, f"it does not say {word!r}"
+            time.sleep(0.05)
+
+    def alive(self, *ids: str) -> bool:
+        """Whether these answer as if nothing were the matter."""
+        return all(self.inside(id, "echo alive", seconds=20) == "alive" for id in ids)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeEngine]:
+    """One for all tests of a file; what they leave is looked for at its end."""
+    folder = tmp_path_factory.mktemp("hostile")
+    folder.chmod(0o755)
+    chosen = Place(
+        f"t{secrets.token_hex(4)}", folder / "home", free_block(), 0x50000000 + secrets.randbelow(0x1000) * 65536
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in chosen.environment().items():
+            patch.setenv(name, value)
+        made = NativeEngine(Home.from_environment())
+        made.build("busybox")
+        yield made
+        made.teardown()
+    left = traces(made.home)
+    for kind in KINDS:
+        assert not getattr(left, kind), f"{kind} left behind"
+
+
+@pytest.fixture
+def scene(engine: NativeEngine) -> Iterator[Scene]:
+    """For what needs nothing but a shell."""
+    yield from _cleared(Scene(engine))
+
+
+@pytest.fixture
+def armed(engine: NativeEngine, programs: Path) -> Iterator[Scene]:
+    """For attacks with programs of their own."""
+    yield from _cleared(Scene(engine, programs))
+
+
+def _cleared(made: Scene) -> Iterator[Scene]:
+    before = {status.id for status in made.engine.list()}
+    yield made
+    for status in made.engine.list():
+        if status.id not in before:
+            made.engine.remove(status.id, force=True)
