@@ -21,7 +21,7 @@ LOCK = SOURCE / "requirements/dev.txt"
 UNIT = Path(__file__).with_name("slipway-tests.service")
 PACKAGES = (
     "systemd-sysv", "linux-image-cloud-amd64", "python3", "iproute2", "nftables", "runc", "crun", "conmon", "tini",
-    "golang-github-containers-common", "busybox-static", "dnsmasq-base", "procps", "e2fsprogs", "kmod",
+    "golang-github-containers-common", "busybox-static", "dnsmasq-base", "procps", "e2fsprogs", "kmod", "apparmor",
 )  # fmt: skip
 LEFT_OUT = ("celery-types", "django-stubs", "grimp", "import-linter", "mypy", "playwright", "ruff")
 """Of the development packages: linters and the browser, which no test in the machine asks for."""
