@@ -197,7 +197,26 @@ class Life:
     def parts(self, interval: Interval) -> Iterator[Data]:
         """What the interval's records must say.  Raises KeyError."""
         start, end = self.point(interval.meter, interval.start), self.point(interval.meter, interval.end)
-        quantity, quality = self._quantity(interval, start, end)
+        if interval.meter in LIMITS:
+            for first, last, quantity in self._pieces(interval.meter, start, end):
+                yield from self._divided(interval, first, last, quantity, "exact")
+        else:
+            yield from self._divided(interval, start, end, *self._quantity(interval, start, end))
+
+    def _pieces(self, meter: str, start: Point, end: Point) -> Iterator[tuple[Point, Point, int]]:
+        """The parts of an interval in which one limit held, with the limit times the whole microseconds of each."""
+        limit, at = _limit(meter, self.epoch), start
+        for size in self.epoch.get("sizes", []):
+            cut = Point(min(max(us(size["at"]), at.at_us), end.at_us), size["boottime_ns"])
+            if cut.ns >= end.ns:
+                break
+            if cut.ns > at.ns:
+                yield at, cut, limit * (cut.ns // 1000 - at.ns // 1000)
+                at = cut
+            limit = _limit(meter, size)
+        yield at, end, limit * max(0, end.ns // 1000 - at.ns // 1000)
+
+    def _divided(self, interval: Interval, start: Point, end: Point, quantity: int, quality: str) -> Iterator[Data]:
         if quality == "exact" and abs((end.at_us - start.at_us) - (end.ns - start.ns) // 1000) > 1_000_000:
             quality = "estimated"
         found = split(quantity, start.at_us, end.at_us)
@@ -214,8 +233,24 @@ class Life:
         if interval.meter == "memory_used":
             gap = self.readings[interval.meter, interval.end]["reason"] == "gap"
             return (0, "missing") if gap else (end.value, "integrated")
-        rate = self.epoch["cpu_millis"] if interval.meter == "cpu_limit" else self.epoch["memory_bytes"] // 1024
-        return rate * max(0, end.ns // 1000 - start.ns // 1000), "exact"
+        raise ValueError(f"no meter is called {interval.meter}")
+
+
+def _limit(meter: str, of: Data) -> int:
+    """Of an epoch's beginning, or from a change on."""
+    return int(of["cpu_millis"]) if meter == "cpu_limit" else int(of["memory_bytes"]) // 1024
+
+
+def check_sizes(bundle: Bundle) -> Iterator[str]:
+    """Changes of an epoch's limits are in order, and none is charged from before it was made."""
+    for epoch in bundle.streams["epochs"]:
+        sizes = epoch.get("sizes", [])
+        for size in sizes:
+            if size["boottime_ns"] < size["told_boottime_ns"]:
+                yield f"epochs: {epoch['id']} has new limits from before {size['at']}, when they were given"
+        for before, after in pairwise(sizes):
+            if after["told_boottime_ns"] <= before["told_boottime_ns"] or after["boottime_ns"] < before["boottime_ns"]:
+                yield f"epochs: {epoch['id']} has its changes of limits out of order at {after['at']}"
 
 
 def check_records(bundle: Bundle) -> Iterator[str]:
@@ -483,6 +518,7 @@ def verify(bundle: Bundle, earlier: Sequence[Bundle] = (), given: str = "") -> l
         *check_files(bundle),
         *check_chain(bundle, earlier, given),
         *check_prices(bundle),
+        *check_sizes(bundle),
         *check_records(bundle),
         *check_lines(bundle, earlier),
         *check_sums(bundle),

@@ -13,6 +13,7 @@ from django.conf import settings
 from console.metering import services
 from console.metering.observations import Observation, TotalLook, decode, encode, look
 from console.metering.services import totals
+from console.metering.sizes import of_status
 from console.metering.spool import Spool
 from runtime.api import ContainerStatus, Counters, Engine, State, TenantTotal
 from runtime.errors import NotFound
@@ -46,7 +47,7 @@ class Collector:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         version = cgroup_version()
         found = [
-            _observation(status, counters[id], boot, version)
+            _observation(still[id], counters[id], boot, version)
             for id, status in statuses.items()
             if id in counters and id in still and still[id].epoch == status.epoch
         ]
@@ -92,11 +93,12 @@ def cgroup_version() -> int:
 
 
 def _observation(status: ContainerStatus, counters: Counters, boot: str, version: int) -> Observation:
+    """``status``: of after the look, so that it tells of every change of the limits that was done before."""
     assert status.started_at is not None
-    seen = look(counters)
+    seen, (limits, sizes) = look(counters), of_status(status)
     return Observation(
         status.id, status.epoch, round(status.started_at * 1_000_000), boot, version, seen.at_us, seen.ns, seen.values,
-        seen.gauge,
+        seen.gauge, limits, tuple(sizes),
     )  # fmt: skip
 
 

@@ -15,11 +15,13 @@ from typing import Any
 
 from django.db.models import Max, Min, Q
 
+from console.metering.measuring import microseconds, moment
 from console.metering.models import Allocation, MeterEpoch, Period, PriceBook, RatedLine, Reading, Resource, UsageRecord
 from console.metering.models.decimals import plain
 from console.metering.selectors.bills import Bill
 from console.metering.selectors.prices import Prices
 from console.metering.services.prices import as_data
+from console.metering.sizes import Size, sizes_of
 
 AT_ONCE = 2000
 EPOCHS_AT_ONCE = 100
@@ -49,18 +51,36 @@ def resources(period: Period) -> Iterator[str]:
 def epochs(period: Period) -> Iterator[str]:
     used = UsageRecord.objects.filter(billed_in=period, epoch__isnull=False).values("epoch")
     for one in MeterEpoch.objects.filter(pk__in=used).order_by("pk").iterator(chunk_size=AT_ONCE):
-        yield epoch_line(one, period.ends_at)
+        yield epoch_line(one, period.ends_at, _sizes(one, period))
 
 
-def epoch_line(one: MeterEpoch, as_of: dt.datetime) -> str:
+def _sizes(epoch: MeterEpoch, period: Period) -> list[Size]:
+    """Those before the last reading that this period's records rest on: later ones have no part in them."""
+    if not epoch.sizes:
+        return []
+    last = epoch.records.filter(billed_in=period).aggregate(last=Max("to_sequence"))["last"]
+    read = epoch.readings.filter(sequence=last).first()
+    return [] if read is None else [one for one in sizes_of(epoch.sizes) if one.ns < read.boottime_ns]
+
+
+def sizes_until(epoch: MeterEpoch, as_of: dt.datetime) -> list[Size]:
+    return [one for one in sizes_of(epoch.sizes) if one.at_us < microseconds(as_of)]
+
+
+def epoch_line(one: MeterEpoch, as_of: dt.datetime, sizes: list[Size]) -> str:
     """What ended later runs still: the line is the same whenever it is asked for."""
     ended = one.ended_at if one.ended_at is not None and one.ended_at < as_of else None
+    changes = [
+        {"at": instant(moment(size.at_us)), "boottime_ns": size.ns, "told_boottime_ns": size.told_ns,
+         "cpu_millis": size.cpu_millis, "memory_bytes": size.memory_bytes}
+        for size in sizes
+    ]  # fmt: skip
     return line(
         {"id": one.pk, "container": one.container_id, "number": one.number, "node": one.node, "boot_id": one.boot_id,
          "started_at": instant(one.started_at), "started_boottime_ns": one.started_boottime_ns,
          "ended_at": instant(ended), "end_reason": one.end_reason if ended else "", "generation": one.generation,
          "cgroup_inode": one.cgroup_inode if ended else None, "cpu_millis": one.cpu_millis,
-         "memory_bytes": one.memory_bytes}
+         "memory_bytes": one.memory_bytes, **({"sizes": changes} if changes else {})}
     )  # fmt: skip
 
 

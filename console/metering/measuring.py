@@ -8,12 +8,13 @@ which no change of the clock bends; wall time places them, and never goes back w
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from console.metering.models.usage import Meter, Quality
+from console.metering.sizes import Size, learned, pieces
 from console.metering.splitting import hour_of
 
 COUNTERS: Mapping[Meter, str] = {
@@ -105,14 +106,21 @@ class Measure:
 
     started_us: int
     rates: Mapping[Meter, int]
-    """Limits: so much of the meter's unit each microsecond."""
+    """The limits that it began with: so much of the meter's unit each microsecond."""
     started_ns: int | None = None
     """Boot time of the start; known from the first look on."""
     sequence: int = 0
     marks: dict[str, Mark] = field(default_factory=dict)
     latest: Seen | None = None
+    sizes: list[Size] = field(default_factory=list)
+    """How the limits changed since."""
     said: list[Said] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+
+    def learn(self, told: Iterable[Size]) -> None:
+        """Of changes of the limits, before the look that tells of them is taken; those that are known already change nothing."""
+        charged = max((mark.ns for meter, mark in self.marks.items() if meter in self.rates), default=0)
+        self.sizes = learned(self.sizes, told, charged)
 
     def look(self, seen: Seen) -> bool:
         """False: not after the last one, so a replay, and nothing changes."""
@@ -191,10 +199,8 @@ class Measure:
             else:
                 say(meter, value)
                 self._charge(meter, value - mark.value, mark, Mark(value, at_us, seen.ns, self.sequence), Quality.EXACT)
-        for meter, rate in self.rates.items():
-            mark = self._mark(meter, seen)
-            elapsed_us = max(0, seen.ns // 1000 - mark.ns // 1000)  # so that the parts sum to the whole
-            self._charge(meter, rate * elapsed_us, mark, here, Quality.EXACT)
+        for meter in self.rates:
+            self._charge_limit(meter, self._mark(meter, seen), here)
         integral = seen.integral
         if seen.gauge is None:
             say(Meter.MEMORY_USED, None, UNAVAILABLE)
@@ -204,6 +210,15 @@ class Measure:
             self._charge(Meter.MEMORY_USED, 0 if seen.gap else integral, mark, here, quality)
             integral = 0
         self.latest = Seen(seen.at_us, seen.ns, seen.values, seen.gauge, True, seen.known, integral)
+
+    def _charge_limit(self, meter: Meter, mark: Mark, here: Mark) -> None:
+        """A charge for each size that held in between; all of them lie between the same two readings."""
+        for piece in pieces(meter, self.rates[meter], self.sizes, mark.ns, here.ns):
+            end = here if piece.end_us is None else Mark(
+                0, min(max(piece.end_us, mark.at_us), here.at_us), piece.end_ns, here.sequence
+            )  # fmt: skip
+            self._charge(meter, piece.quantity, mark, end, Quality.EXACT)
+            mark = Mark(0, end.at_us, end.ns, mark.sequence)
 
     def _charge(self, meter: Meter, quantity: int, mark: Mark, now: Mark, quality: Quality) -> None:
         wall, boot = now.at_us - mark.at_us, (now.ns - mark.ns) // 1000

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from console.metering.measuring import COUNTERS, GAUGE, Seen
+from console.metering.sizes import Size, sizes_json, sizes_of
 from runtime.api import Counters
 
 
@@ -24,6 +25,10 @@ class Observation:
     ns: int
     values: Mapping[str, int | None]
     gauge: int | None
+    limits: tuple[int, int] | None = None
+    """Memory in bytes and thousandths of a vCPU that the epoch began with; None: an agent from before this was told."""
+    sizes: tuple[Size, ...] = ()
+    """How they changed since, all of the epoch's."""
 
     @property
     def seen(self) -> Seen:
@@ -51,11 +56,21 @@ def look(counters: Counters) -> Seen:
 
 
 def encode(observation: Observation | TotalLook) -> dict[str, Any]:
-    return asdict(observation)
+    found = asdict(observation)
+    if isinstance(observation, Observation):
+        found["sizes"] = sizes_json(observation.sizes)
+        if not found["sizes"]:
+            del found["sizes"]  # of nearly all
+    return found
 
 
 def decode(found: Mapping[str, Any]) -> Observation | TotalLook:
-    return TotalLook(**found) if "tenant" in found else Observation(**found)
+    """Of this version or an earlier one, whose frames may lie in the spool for days."""
+    if "tenant" in found:
+        return TotalLook(**found)
+    limits, sizes = found.get("limits"), sizes_of(found.get("sizes", ()))
+    told = {"limits": None if limits is None else (limits[0], limits[1]), "sizes": tuple(sizes)}
+    return Observation(**{**found, **told})
 
 
 SOURCES: Mapping[int, Mapping[str, str]] = {

@@ -54,8 +54,9 @@ def at(seconds: float, **values: int | None) -> Counters:
 
 def begun(container: Container, epoch: int = 1) -> MeterEpoch:
     status = ContainerStatus(
-        container.id, container.tenant_id, "web", "x", State.RUNNING, started_at=START.timestamp(), epoch=epoch
-    )
+        container.id, container.tenant_id, "web", "x", State.RUNNING, started_at=START.timestamp(), epoch=epoch,
+        limits_at_start=Limits(container.memory_bytes, container.cpu_millis),
+    )  # fmt: skip
     return services.begin(status, container)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import signal
@@ -202,3 +203,32 @@ def test_a_collector_that_is_killed_while_it_writes_loses_nothing(
     services.ingest_final(final)
     billed = UsageRecord.objects.filter(meter=Meter.CPU).aggregate(sum=Sum("quantity"))["sum"]
     assert billed == final.counters.cpu_ns
+
+
+def test_a_container_that_was_resized_is_billed_for_each_size_in_its_time(
+    engine: NativeEngine, tenant: Tenant, tmp_path: Path
+) -> None:
+    """Looks see the first change, and only the final reading the second."""
+    id = "c" + secrets.token_hex(4)
+    row(tenant, id)
+    collector = Collector(engine, tmp_path)
+    engine.create(spec(engine, id, "sleep", "100000"))
+    engine.start(id)
+    collector.collect()
+    engine.controls.update(id, Limits(64 << 20, 250, 32))
+    collector.collect()
+    collector.deliver()
+    engine.controls.update(id, Limits(48 << 20, 250, 32))
+    engine.stop(id, grace_s=0)
+    (final,) = engine.final_readings(id)
+    services.ingest_final(final, cgroup=cgroup_version())
+    begun = MeterEpoch.objects.get().started_boottime_ns
+    edges = [begun, *(size.boottime_ns for size in final.sizes), final.counters.boottime_ns]
+    first, second, third = (end // 1000 - start // 1000 for start, end in itertools.pairwise(edges))
+    expected = {
+        Meter.MEMORY_LIMIT: ((32 << 10) * first + (64 << 10) * second + (48 << 10) * third),
+        Meter.CPU_LIMIT: 1000 * first + 250 * (second + third),
+    }
+    sums = {meter: UsageRecord.objects.filter(meter=meter).aggregate(sum=Sum("quantity"))["sum"] for meter in expected}
+    assert min(first, second, third) > 0
+    assert sums == expected

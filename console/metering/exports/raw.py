@@ -9,14 +9,14 @@ from itertools import islice
 from django.db.models import Q, QuerySet
 
 from console.accounts.models import Tenant
-from console.metering.evidence import AT_ONCE, EPOCHS_AT_ONCE, epoch_line, reading_line
+from console.metering.evidence import AT_ONCE, EPOCHS_AT_ONCE, epoch_line, reading_line, sizes_until
 from console.metering.models import MeterEpoch, Reading
 
 
 def epochs(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Iterator[str]:
     """Those that ran in it."""
     for one in _ran(tenant, start, end).iterator(chunk_size=AT_ONCE):
-        yield epoch_line(one, end) + "\n"
+        yield epoch_line(one, end, sizes_until(one, end)) + "\n"
 
 
 def readings(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Iterator[str]:

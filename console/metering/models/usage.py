@@ -97,7 +97,10 @@ class MeterEpoch(models.Model):
     latest = models.JSONField(default=dict)
     """The last look at the counters, stored as a reading or not; see ``measuring.Seen``."""
     memory_bytes = models.BigIntegerField()
+    """The limit that it began with, as is the next."""
     cpu_millis = models.PositiveIntegerField()
+    sizes = models.JSONField(default=list)
+    """How the two changed since, only ever added to; see ``sizes.Size``."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
+from django.db.models import Q
+
 from console.accounts.models import Tenant
-from console.metering.models import Meter
+from console.metering.measuring import moment, seen_of
+from console.metering.models import Meter, MeterEpoch
 from console.metering.selectors.breakdown import COST, NANO, Asked, amounts
 from console.metering.spans import Span
 from console.metering.units import SHOWN, in_units
@@ -18,8 +21,8 @@ from console.workloads.models import Container
 LITTLE = {Meter.CPU_LIMIT: Fraction(1, 10), Meter.MEMORY_LIMIT: Fraction(1, 4)}
 """Who uses less than this part of what it reserves, on either meter, is listed."""
 USED = {Meter.CPU_LIMIT: Meter.CPU, Meter.MEMORY_LIMIT: Meter.MEMORY_USED}
-LEAST_US = 3600 * 10**6
-"""An hour of running says something; less does not."""
+LEAST = dt.timedelta(hours=1)
+"""So long a time of running says something; less does not."""
 MOST = 20
 LONGEST = dt.timedelta(days=31)
 
@@ -49,9 +52,11 @@ def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
     costs = {meter: amounts(replace(by_cost, of_meter=meter), span) for meter in USED}
     running = Container.objects.filter(state=Container.State.RUNNING).select_related("tenant")
     running = running if tenant is None else running.filter(tenant=tenant)
+    ran = _ran(tenant, span)
     found = []
     for one in running:
-        parts = tuple(_reserved(one, meter, sums) for meter in USED)
+        long = ran.get(one.pk, dt.timedelta()) >= LEAST
+        parts = tuple(_reserved(one, meter, sums, long=long) for meter in USED)
         if any(part.little for part in parts):
             found.append(Idle(one, parts, _unused(one, sums, costs)))
     return sorted(found, key=lambda one: (-one.unused_cost, -one.parts[1].reserved, one.container.name))[:MOST]
@@ -60,10 +65,23 @@ def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
 Sums = Mapping[Meter, Mapping[str, int]]
 
 
-def _reserved(container: Container, meter: Meter, sums: Sums) -> Reserved:
+def _ran(tenant: Tenant | None, span: Span) -> dict[str, dt.timedelta]:
+    """How long each container that runs did so within ``span``, as far as it was read: its limits may have changed meanwhile."""
+    epochs = MeterEpoch.objects.filter(
+        Q(ended_at__isnull=True) | Q(ended_at__gt=span.start), container__state=Container.State.RUNNING, started_at__lt=span.end
+    )  # fmt: skip
+    epochs = epochs if tenant is None else epochs.filter(tenant=tenant)
+    found: dict[str, dt.timedelta] = {}
+    for container, start, end, latest in epochs.values_list("container_id", "started_at", "ended_at", "latest"):
+        seen = seen_of(latest)
+        until = end or (start if seen is None else moment(seen.at_us))
+        time = min(until, span.end) - max(start, span.start)
+        found[container] = found.get(container, dt.timedelta()) + max(time, dt.timedelta())
+    return found
+
+
+def _reserved(container: Container, meter: Meter, sums: Sums, *, long: bool) -> Reserved:
     reserved, used = sums[meter].get(container.pk, 0), sums[USED[meter]].get(container.pk, 0)
-    rate = container.cpu_millis if meter == Meter.CPU_LIMIT else container.memory_bytes // 1024
-    long = reserved >= rate * LEAST_US
     size = SHOWN[meter][1]
     return Reserved(
         meter, in_units(reserved, size), in_units(used, size), min(100, used * 100 // reserved) if reserved else 0,

@@ -9,6 +9,7 @@ from django.db.models import Count, Q, QuerySet
 
 from console.accounts.models import Tenant
 from console.metering.models import Meter, Reading, UsageRecord
+from console.metering.sizes import METERS
 from console.metering.spans import Span
 from console.metering.sums import LIMB, rest, whole
 from console.metering.units import SHOWN, in_units
@@ -40,6 +41,12 @@ class Row:
     @property
     def unit(self) -> str:
         return SHOWN[Meter(self.record.meter)][0]
+
+    @property
+    def from_zero(self) -> bool:
+        """A counter's, or memory's, from the start of the container on.  A limit has no reading to be the difference of."""
+        one = self.record
+        return one.epoch_id is not None and one.from_sequence == 0 and one.meter not in METERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from console.accounts.models import Tenant
-from console.metering.measuring import COUNTERS, KIB, Mark, marks_of, moment, seen_of
+from console.metering.measuring import COUNTERS, Mark, marks_of, moment, seen_of
 from console.metering.models import Meter, MeterEpoch
+from console.metering.sizes import METERS, held, rates, sizes_of
 from console.metering.splitting import hour_of
 
 
@@ -54,9 +55,10 @@ def _quantities(epoch: MeterEpoch) -> dict[str, int]:
         value = seen.values.get(meter)
         if value is not None:
             found[meter] = max(0, value - marks.get(meter, Mark(0, 0, 0)).value)
-    for limit, rate in ((Meter.CPU_LIMIT, epoch.cpu_millis), (Meter.MEMORY_LIMIT, epoch.memory_bytes // KIB)):
+    first, sizes = rates(epoch.memory_bytes, epoch.cpu_millis), sizes_of(epoch.sizes)
+    for limit in METERS:
         if limit in marks:
-            found[limit] = rate * max(0, seen.ns // 1000 - marks[limit].ns // 1000)
+            found[limit] = held(first, sizes, limit, marks[limit].ns, seen.ns)
     if seen.gauge is not None:
         found[Meter.MEMORY_USED] = seen.integral
     return found

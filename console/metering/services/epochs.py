@@ -16,7 +16,6 @@ from console.metering import rows
 from console.metering.failpoints import failpoint
 from console.metering.measuring import (
     ANOMALY,
-    KIB,
     Measure,
     Seen,
     marks_json,
@@ -26,17 +25,18 @@ from console.metering.measuring import (
     seen_json,
     seen_of,
 )
-from console.metering.models import Meter, MeterEpoch, Reading, Resource
+from console.metering.models import MeterEpoch, Reading, Resource
 from console.metering.observations import SOURCES, Observation, look
 from console.metering.services import records, resources
 from console.metering.services.months import Months
+from console.metering.sizes import of_engine, rates, sizes_json, sizes_of
 from console.workloads.models import Container
 from runtime.api import ContainerStatus, Counters, FinalReading
 
 log = logging.getLogger(__name__)
 SETTLED_AFTER = dt.timedelta(minutes=1)
 AT_ONCE = 500
-STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns", "marks", "latest", "boot_id")
+STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns", "marks", "latest", "sizes", "boot_id")
 READING_FIELDS = (
     "epoch_id", "meter", "sequence", "at", "placed_at", "boottime_ns", "value", "final", "source", "reason",
 )  # fmt: skip
@@ -48,7 +48,8 @@ def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
     """The epoch of a start.  Begun already: returned as it is.  Raises ValueError for a status that has not started."""
     if status.started_at is None:
         raise ValueError(f"{status.id} has no start to meter from")
-    return _epoch(container, status.epoch, round(status.started_at * 1_000_000))
+    limits = (status.limits_at_start.memory_bytes, status.limits_at_start.cpu_millis)
+    return _epoch(container, status.epoch, round(status.started_at * 1_000_000), limits)
 
 
 def epoch_id(container: str, number: int) -> str:
@@ -56,7 +57,9 @@ def epoch_id(container: str, number: int) -> str:
     return "e" + hashlib.sha256(f"{container}#{number}".encode()).hexdigest()[:24]
 
 
-def _epoch(container: Container, number: int, started_us: int, **limits: int) -> MeterEpoch:
+def _epoch(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
+    """``limits``: memory and CPU as the engine told them; None: those that the row has."""
+    memory_bytes, cpu_millis = limits or (container.memory_bytes, container.cpu_millis)
     epoch, _ = MeterEpoch.objects.get_or_create(
         container=container,
         number=number,
@@ -65,9 +68,8 @@ def _epoch(container: Container, number: int, started_us: int, **limits: int) ->
             "tenant_id": container.tenant_id,
             "node": container.node,
             "started_at": moment(started_us),
-            "memory_bytes": container.memory_bytes,
-            "cpu_millis": container.cpu_millis,
-            **limits,
+            "memory_bytes": memory_bytes,
+            "cpu_millis": cpu_millis,
         },
     )
     return epoch
@@ -131,7 +133,7 @@ def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observa
         if container is None:
             strangers += looks
             continue
-        epoch = epochs.get(start) or _epoch(container, start[1], looks[0].started_us)
+        epoch = epochs.get(start) or _epoch(container, start[1], looks[0].started_us, looks[0].limits)
         if epoch.ended_at is None:
             _look(epoch, container, sorted(looks, key=lambda one: one.ns), entry)
     entry.store()
@@ -141,10 +143,15 @@ def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observa
 
 def _look(epoch: MeterEpoch, container: Container, looks: list[Observation], entry: _Entry) -> None:
     measure = _measure(epoch)
-    taken = [measure.look(one.seen) for one in looks]
+    taken = [_taken(measure, one) for one in looks]
     if any(taken):
         epoch.boot_id = epoch.boot_id or looks[-1].boot_id
         entry.add(epoch, container, measure, looks[-1].cgroup)
+
+
+def _taken(measure: Measure, one: Observation) -> bool:
+    measure.learn(one.sizes)
+    return measure.look(one.seen)
 
 
 @transaction.atomic
@@ -154,12 +161,13 @@ def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
     if container is None:
         log.error("a final reading of %s, which no row knows, cannot be billed and is kept", reading.container)
         return False
-    limits = {"memory_bytes": reading.limits.memory_bytes, "cpu_millis": reading.limits.cpu_millis}
-    _epoch(container, reading.epoch, round(reading.started_at * 1_000_000), **limits)
+    limits = (reading.limits.memory_bytes, reading.limits.cpu_millis)
+    _epoch(container, reading.epoch, round(reading.started_at * 1_000_000), limits)
     epoch = MeterEpoch.objects.select_for_update().get(container=container, number=reading.epoch)
     if epoch.ended_at is not None:
         return True
     measure = _measure(epoch)
+    measure.learn(of_engine(reading.limits, reading.sizes))
     measure.finish(look(reading.counters))
     epoch.ended_at, epoch.end_reason = moment(round(reading.finished_at * 1_000_000)), "exited"
     epoch.boot_id, epoch.cgroup_inode = reading.boot_id, reading.cgroup_inode
@@ -202,11 +210,12 @@ def close_lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> int
 def _measure(epoch: MeterEpoch) -> Measure:
     return Measure(
         started_us=microseconds(epoch.started_at),
-        rates={Meter.CPU_LIMIT: epoch.cpu_millis, Meter.MEMORY_LIMIT: epoch.memory_bytes // KIB},
+        rates=rates(epoch.memory_bytes, epoch.cpu_millis),
         started_ns=epoch.started_boottime_ns,
         sequence=epoch.sequence,
         marks=marks_of(epoch.marks),
         latest=seen_of(epoch.latest),
+        sizes=sizes_of(epoch.sizes),
     )
 
 
@@ -224,6 +233,7 @@ class _Entry:
         self._epochs.append(epoch)
         epoch.sequence, epoch.started_boottime_ns = measure.sequence, measure.started_ns
         epoch.marks, epoch.latest = marks_json(measure.marks), seen_json(measure.latest)
+        epoch.sizes = sizes_json(measure.sizes)
         if measure.said:
             epoch.read_at, epoch.read_boottime_ns = moment(measure.said[-1].at_us), measure.said[-1].ns
         self._readings += _readings(epoch, measure, SOURCES.get(cgroup, {}))
