@@ -1,36 +1,96 @@
-"""User namespaces as descriptors, for id-mapped mounts."""
+"""User namespaces: for containers, each its own, and as descriptors for id-mapped mounts."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import subprocess
 import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+DEADLINE_S = 10.0
+IDS = 65536
+CAP_SYS_RESOURCE = 24
+"""linux/capability.h."""
+
+KEPT = ("--inh-caps=+sys_admin", "--ambient-caps=+sys_admin")
 
 _lock = threading.Lock()
-_cache: dict[tuple[int, int], int] = {}
+_cache: dict[int, int] = {}
 
 
-def userns_fd(base: int, count: int = 65536) -> int:
-    """A user namespace that maps ids 0..count-1 to base..base+count-1.  Cached for the process, never closed.
+@cache
+def owned_apart() -> bool:
+    """Whether a container's user namespace can belong to its tenant's ids.
 
-    The namespace is made by a short-lived ``unshare`` child: forking a threaded process to call unshare(2) in it is not safe.
-    Raises OSError.
+    A root without CAP_SYS_RESOURCE, as in a container of another engine, may set limits of processes only in namespaces of its own.
     """
-    with _lock:
-        if (base, count) not in _cache:
-            _cache[base, count] = _make(base, count)
-        return _cache[base, count]
+    rows = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return bool(int(rows["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
 
 
-def _make(base: int, count: int) -> int:
-    command = ["unshare", "--user", "--", "sh", "-c", "echo; read -r _"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        try:
-            if not child.stdout or not child.stdout.readline():
-                raise OSError("unshare could not make a user namespace")
-            for name in ("uid_map", "gid_map"):
-                with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as table:
-                    table.write(f"0 {base} {count}")
-            return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
+class UserNamespace:
+    """A new one that maps ids 0..65535 to ``base`` and those that follow.  It is made beside other work, and lives until this
+    is left, or as long as somebody has joined it.
+
+    It belongs to the user ``base``, not to root, where it is a container's (:func:`owned_apart`): what is counted for each user also counts for the owner of its namespace and is
+    bounded there (inotify instances, bytes of message queues, pending signals: kernel/ucount.c).  Of namespaces that root owns, one
+    container would use up all that the others and the node's own root have.
+
+    It is made by a short-lived child: forking a threaded process to call unshare(2) in it is not safe.  The child keeps
+    CAP_SYS_ADMIN until then, so that nodes which let nobody else make user namespaces let it.
+    """
+
+    def __init__(self, base: int, *, apart: bool = True) -> None:
+        self._base = base
+        self._mapped = False
+        become = ["setpriv", f"--reuid={base}", f"--regid={base}", "--clear-groups", *KEPT] if apart else []
+        command = [*become, "unshare", "--user", "--", "sh", "-c", "echo; read -r _"]
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._child as child:
             child.kill()
+
+    def path(self) -> Path:
+        """What setns(2) takes, while this is not left.  Raises OSError when it could not be made in time."""
+        if not self._mapped:
+            self._await()
+            for name in ("uid_map", "gid_map"):
+                table = Path(f"/proc/{self._child.pid}/{name}")
+                table.write_text(f"0 {self._base} {IDS}", encoding="ascii")
+            self._mapped = True
+        return Path(f"/proc/{self._child.pid}/ns/user")
+
+    def _await(self) -> None:
+        said = self._child.stdout
+        if not said or not select.select([said], [], [], DEADLINE_S)[0] or not said.readline():
+            raise OSError("unshare could not make a user namespace")
+
+
+@contextlib.contextmanager
+def beside(base: int) -> Iterator[UserNamespace | None]:
+    """A container's; None where it cannot be owned apart: the container's runtime makes one then, which is root's."""
+    if not owned_apart():
+        yield None
+        return
+    with UserNamespace(base) as made:
+        yield made
+
+
+def userns_fd(base: int) -> int:
+    """Root's, for mounts.  Cached for the process, never closed.  Raises OSError."""
+    with _lock:
+        if base not in _cache:
+            with UserNamespace(base, apart=False) as made:
+                _cache[base] = os.open(made.path(), os.O_RDONLY | os.O_CLOEXEC)
+        return _cache[base]

@@ -22,6 +22,8 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_BYTES = 64 * 2**20
 OPEN_FILES = 65536
+TERMINALS = 128
+"""Pseudo-terminals of one container; all of a node's have 3,072 together (kernel.pty.max less its reserve)."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDS = 65536
 
@@ -41,6 +43,8 @@ class Host:
     """Where they are mounted, numbered as in the spec."""
     open_files: int
     """A process in a user namespace cannot raise its hard limit above the one it was started with."""
+    userns: Path | None = None
+    """Where the container's user namespace is found while it is made; None: the runtime makes it."""
     init: Path | None = None
     """The node's init, for containers that have one."""
     ceiling_millis: int | None = None
@@ -103,7 +107,10 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
         "linux": {
             "uidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
             "gidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "user", "cgroup")],
+            "namespaces": [
+                {"type": "user"} | ({"path": str(host.userns)} if host.userns else {}),
+                *({"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")),
+            ],
             "cgroupsPath": host.cgroup,
             "resources": resources(spec, host.cgroup_version, host.ceiling_millis),
             "sysctl": options.sysctls(spec),
@@ -157,7 +164,18 @@ def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict
     mounts = [
         entry("/proc", "proc", "proc", *safe),
         entry("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
-        entry("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        entry(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+            f"max={TERMINALS}",
+        ),
         entry("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108 -- inside the container
         entry("/dev/mqueue", "mqueue", "mqueue", *safe),
         entry("/sys", "sysfs", "sysfs", *safe, "ro"),

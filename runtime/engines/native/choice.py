@@ -20,7 +20,7 @@ from runtime.engines.native.oci import DEADLINE_S, Runtime, fault
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded, HostUnfit, RuntimeFault
 from runtime.home import Home, atomic_write
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, idmap
 from runtime.kernel.mount import MS_NODEV, mount, unmount
 
 CANDIDATES = ("runc", "crun")
@@ -69,9 +69,10 @@ def self_test(home: Home, runtime: Runtime) -> None:
     group, parent = cgroup.Cgroup(home.cgroup(TRIAL, TRIAL)), cgroup.Cgroup(f"/{home.instance}")
     first = not parent.exists()
     try:
-        _prepare(home, folder)
-        cgroup.ensure_parent(f"/{home.instance}/{TRIAL}")
-        _create(trial, folder)
+        with idmap.beside(home.uid_base) as userns:
+            _prepare(home, folder, userns.path() if userns else None)
+            cgroup.ensure_parent(f"/{home.instance}/{TRIAL}")
+            _create(trial, folder)
         group.kill()
         trial.delete(TRIAL)
     finally:
@@ -87,7 +88,7 @@ def _clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(home: Home, folder: Path) -> None:
+def _prepare(home: Home, folder: Path, userns: Path | None) -> None:
     """A bundle whose root holds a program that is never run; a mount of its own, since RUN's may forbid to execute."""
     root = folder / "root"
     root.mkdir(parents=True, mode=0o755)
@@ -104,6 +105,7 @@ def _prepare(home: Home, folder: Path) -> None:
         folder=folder,
         cgroup=home.cgroup(TRIAL, TRIAL),
         uid_base=home.uid_base,
+        userns=userns,
         cgroup_version=cgroup.version(),
         seccomp=seccomp.profile(frozenset(DEFAULT_CAPABILITIES)),
         volumes=folder,

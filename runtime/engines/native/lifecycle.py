@@ -32,7 +32,7 @@ from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.image.healthcheck import of_image
 from runtime.image.store import ImageStore
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, idmap
 from runtime.kernel.process import start_time
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
@@ -91,17 +91,18 @@ class Lifecycle:
         id = spec.id
         image = self._images.image(spec.image)
         self.records.save(id, record.moved(record.state, starting=True))
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
             undo.callback(self._undo_start, spec, record)
             failpoint("start.marked")
             progress(Step("create"))
             endpoint = self.networks.reserve(spec)
             failpoint("start.reserved")
             slot = self.networks.tenant(spec.tenant)
+            userns = held.enter_context(idmap.beside(slot.uid_base))
             root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
             self._volumes.attach(spec, slot.uid_base, root)
             failpoint("start.mounted")
-            owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base)
+            owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base, userns.path() if userns else None)
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
             self.ceilings.apply(spec.tenant)
             with (
@@ -211,7 +212,9 @@ class Lifecycle:
         except FileNotFoundError:
             return 0
 
-    def _write_bundle(self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int) -> int:
+    def _write_bundle(
+        self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int, userns: Path | None
+    ) -> int:
         """Returns the host's id of the container's user."""
         folder = self._home.bundle(spec.id)
         name = bundle.hostname(spec)
@@ -229,6 +232,7 @@ class Lifecycle:
             folder=folder,
             cgroup=self._home.cgroup(spec.tenant, spec.id),
             uid_base=uid_base,
+            userns=userns,
             volumes=self._volumes.folder(spec.id),
             cgroup_version=cgroup.version(),
             seccomp=seccomp.profile(frozenset(options.capabilities(spec))),
