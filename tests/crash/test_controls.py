@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, Limits, State, TenantLimits
+from runtime.api import Limits, State, TenantLimits
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import CONTROLS
-from runtime.home import Home
 from runtime.kernel import freezer
 from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.kernel.containers import fresh_engine, run, spec
 
 pytestmark = pytest.mark.root
 
@@ -42,16 +41,10 @@ SOURCE = Path(__file__).parents[2]
 
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    image = made.build("busybox").id
-    for name in ("victim", "steady"):
-        made.create(ContainerSpec(f"c{name}", "tenant1", name, image, command=("sleep", "100000"), limits=SMALL))
-        made.start(f"c{name}")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
+    with fresh_engine() as made:
+        for name in ("victim", "steady"):
+            run(made, spec(made, id=f"c{name}", name=name, limits=SMALL))
+        yield made
 
 
 def kernel(engine: NativeEngine, id: str) -> dict[str, str]:

@@ -19,8 +19,8 @@ import pytest
 from runtime.api import EventKind, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import POINTS
-from runtime.home import Home
 from tests.conftest import Place, oci_runtime, patience
+from tests.kernel.containers import fresh_engine
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -73,14 +73,9 @@ SOURCE = Path(__file__).parents[2]
 
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
+    with fresh_engine() as made:
+        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        yield made
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("restart")])

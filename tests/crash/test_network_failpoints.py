@@ -17,6 +17,7 @@ from runtime.home import Home
 from runtime.kernel import link
 from tests.conftest import Place
 from tests.crash.test_engine_failpoints import SOURCE, STEADY
+from tests.kernel.containers import fresh_engine
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -42,14 +43,9 @@ OF_PLACES = tuple(point for point in POINTS if point.startswith(("start.", "rele
 
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
+    with fresh_engine() as made:
+        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        yield made
 
 
 @pytest.mark.parametrize("point", [*NETWORK_POINTS, *OF_PLACES])

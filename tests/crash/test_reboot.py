@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,23 +9,11 @@ import pytest
 
 from runtime.api import ContainerSpec, EventKind, Limits, Port, RestartPolicy, State
 from runtime.engines.native.engine import NativeEngine
-from runtime.home import Home
-from tests.conftest import Place
+from tests.kernel.containers import engine
 from tests.reboot import reboot
-from tests.traces import traces
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    NativeEngine(made.home).teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
 
 
 def test_what_ran_under_a_policy_comes_back(

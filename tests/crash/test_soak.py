@@ -14,8 +14,8 @@ import pytest
 
 from runtime.api import ContainerSpec, ExecSpec, Limits, Port, State
 from runtime.engines.native.engine import NativeEngine
-from runtime.home import Home
 from tests.conftest import Place
+from tests.kernel.containers import fresh_engine, run
 from tests.traces import traces
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -111,16 +111,10 @@ def steady(engine: NativeEngine, tenant: str) -> ContainerSpec:
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
     """Two tenants have one container each, from before and beyond."""
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    for tenant in ("tenant1", "tenant2"):
-        made.create(steady(made, tenant))
-        made.start(f"csteady{tenant}")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
+    with fresh_engine() as made:
+        for tenant in ("tenant1", "tenant2"):
+            run(made, steady(made, tenant))
+        yield made
 
 
 def begin(name: str, seconds: float) -> subprocess.Popen[str]:

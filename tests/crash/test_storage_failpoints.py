@@ -14,8 +14,8 @@ import pytest
 from runtime.api import State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import FILE_POINTS, POINTS, VOLUME_POINTS
-from runtime.home import Home
 from tests.conftest import Place
+from tests.kernel.containers import fresh_engine
 from tests.traces import Traces, traces
 
 pytestmark = pytest.mark.root
@@ -65,14 +65,9 @@ ALL = (*(point for point in POINTS if point.startswith(OF_A_LIFE)), *VOLUME_POIN
 
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops"):
-        assert not getattr(left, kind), f"{kind} left behind"
+    with fresh_engine() as made:
+        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        yield made
 
 
 def life(point: str = "") -> subprocess.CompletedProcess[str]:

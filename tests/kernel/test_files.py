@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.api import CommitSpec, ContainerSpec, ExecSpec, Limits, Tmpfs, VolumeMount, VolumeSpec
+from runtime.api import CommitSpec, Limits, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, InvalidSpec, NotFound, OutOfSpace
-from runtime.home import Home
 from tests import archives
-from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.conftest import patience
+from tests.kernel.containers import engine, inside, run, spec
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
 MIB = 2**20
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops"):
-        assert not getattr(left, kind), f"{kind} left behind"
-
-
-def spec(engine: NativeEngine, **changes: object) -> ContainerSpec:
-    id = "c" + secrets.token_hex(5)
-    plain = ContainerSpec(
-        id, "tenant1", id, engine.image("busybox").id, command=("sleep", "100000"), limits=Limits(64 * MIB, 1000, 64)
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def run(engine: NativeEngine, made: ContainerSpec) -> str:
-    engine.create(made)
-    engine.start(made.id)
-    return made.id
-
-
-def inside(engine: NativeEngine, id: str, script: str) -> str:
-    session = engine.exec(id, ExecSpec(("sh", "-c", f"exec 2>&1; {script}")))
-    text = session.stdout.read().decode()
-    session.wait(patience(60))
-    session.close()
-    return text.strip()
 
 
 def out(engine: NativeEngine, id: str, path: str) -> dict[str, tarfile.TarInfo]:

@@ -20,24 +20,14 @@ from runtime.errors import Conflict, HostUnfit
 from runtime.home import Home
 from runtime.kernel import cgroup, disk, limits
 from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.kernel.containers import engine
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
 MIB = 2**20
 KIB = 2**10
 PLAIN = Limits(32 * MIB, 1000, 64)
 BUSY = ("sh", "-c", "while :; do :; done")
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,23 +31,12 @@ from console.workloads.models import Container
 from runtime.api import ContainerSpec, Counters, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
-from tests.conftest import Place
-from tests.traces import traces
+from tests.kernel.containers import engine
 
+__all__ = ["engine"]
 pytestmark = [pytest.mark.root, pytest.mark.django_db]
 SHORT = int(os.environ.get("SLIPWAY_TEST_SHORT_CONTAINERS", "600"))
 SOURCE = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,40 +21,21 @@ import pytest
 from runtime.api import ContainerSpec, ContainerStatus, ExecSpec, Limits, State, Step
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.records import Records
-from runtime.home import Home
 from runtime.kernel import keyring
-from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.conftest import patience
+from tests.kernel import containers
+from tests.kernel.containers import engine
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
-
-
 def spec(engine: NativeEngine, *command: str, **limits: int) -> ContainerSpec:
-    id = "c" + secrets.token_hex(5)
-    ceilings = replace(Limits(32 << 20, 1000, 64), **limits)
-    return ContainerSpec(id, "tenant1", id, engine.image("busybox").id, command=command, limits=ceilings)
+    return containers.spec(engine, *command, limits=replace(Limits(32 << 20, 1000, 64), **limits))
 
 
 def said(engine: NativeEngine, *command: str, **limits: int) -> str:
-    made = spec(engine, *command, **limits)
-    engine.create(made)
-    engine.start(made.id)
-    deadline = time.monotonic() + patience(20)
-    while engine.settle(made.id).state is State.RUNNING:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return "\n".join(line.text for line in engine.logs(made.id))
+    return "\n".join(containers.output(engine, spec(engine, *command, **limits)))
 
 
 def test_memory_that_runs_out_is_told(engine: NativeEngine) -> None:

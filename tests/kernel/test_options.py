@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.api import ContainerSpec, Limits, State, Tmpfs, Ulimit
+from runtime.api import Limits, State, Tmpfs, Ulimit
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec
-from runtime.home import Home
-from tests.conftest import Place, patience
-from tests.traces import traces
+from tests.conftest import patience
+from tests.kernel.containers import engine, output, spec
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):
-        assert not getattr(left, kind), f"{kind} left behind"
-
-
-def spec(engine: NativeEngine, *command: str, **changes: Any) -> ContainerSpec:
-    id = "c" + secrets.token_hex(5)
-    plain = ContainerSpec(
-        id, "tenant1", id, engine.image("busybox").id, command=command, limits=Limits(32 << 20, 1000, 64)
-    )
-    return replace(plain, **changes)
-
-
-def run(engine: NativeEngine, made: ContainerSpec) -> list[str]:
-    """What it wrote until it ended."""
-    engine.create(made)
-    engine.start(made.id)
-    deadline = time.monotonic() + patience(20)
-    while engine.settle(made.id).state is State.RUNNING:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return [line.text for line in engine.logs(made.id)]
-
-
 def said(engine: NativeEngine, script: str, **changes: Any) -> list[str]:
-    return run(engine, spec(engine, "sh", "-c", script, **changes))
+    return output(engine, spec(engine, "sh", "-c", script, **changes))
 
 
 # ------------------------------------------------------------------------------------------------ init
@@ -223,9 +189,10 @@ def test_a_read_only_root_keeps_what_programs_need(engine: NativeEngine) -> None
 
 def test_what_lies_in_memory_counts_against_the_limit(engine: NativeEngine) -> None:
     made = spec(
-        engine, "sh", "-c", "head -c 60000000 /dev/zero > /cache/x; echo lived", tmpfs=(Tmpfs("/cache", 64 << 20),)
-    )
-    run(engine, made)
+        engine, "sh", "-c", "head -c 60000000 /dev/zero > /cache/x; echo lived",
+        tmpfs=(Tmpfs("/cache", 64 << 20),), limits=Limits(32 << 20, 1000, 64),
+    )  # fmt: skip
+    output(engine, made)
     assert engine.counters([made.id]) == {}
     (final,) = engine.final_readings(made.id)
     assert final.counters.oom_kills

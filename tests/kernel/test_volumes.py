@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, ExecSpec, Limits, State, VolumeMount, VolumeSpec
+from runtime.api import Limits, State, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, LimitExceeded, OutOfSpace, RuntimeFault
-from runtime.home import Home
 from runtime.kernel import loop
 from tests import archives
-from tests.conftest import Place, patience
+from tests.conftest import patience
+from tests.kernel.containers import engine, inside, run, spec
 from tests.traces import traces
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.root
 MIB = 2**20
 FOREVER = ("sleep", "100000")
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    made.build("busybox")
-    yield made
-    made.teardown()
-    left = traces(made.home)
-    for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops"):
-        assert not getattr(left, kind), f"{kind} left behind"
-
-
-def spec(engine: NativeEngine, *command: str, **changes: object) -> ContainerSpec:
-    id = "c" + secrets.token_hex(5)
-    plain = ContainerSpec(
-        id, "tenant1", id, engine.image("busybox").id, command=command or FOREVER, limits=Limits(64 * MIB, 1000, 64)
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def run(engine: NativeEngine, made: ContainerSpec) -> str:
-    engine.create(made)
-    engine.start(made.id)
-    return made.id
-
-
-def inside(engine: NativeEngine, id: str, script: str) -> str:
-    """What a shell in the container says to it, errors included."""
-    session = engine.exec(id, ExecSpec(("sh", "-c", f"exec 2>&1; {script}")))
-    text = session.stdout.read().decode()
-    session.wait(patience(60))
-    session.close()
-    return text.strip()
 
 
 def image_with(engine: NativeEngine, tmp_path: Path, layer: bytes, name: str = "custom") -> str:

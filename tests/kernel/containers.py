@@ -1,0 +1,73 @@
+"""A real engine with an image, and the steps that tests of its containers share."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runtime.api import ContainerSpec, ExecSpec, Limits, State
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+from tests.conftest import Place, patience
+from tests.traces import traces
+
+KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
+SMALL = Limits(64 << 20, 1000, 64)
+FOREVER = ("sleep", "100000")
+
+
+@contextlib.contextmanager
+def fresh_engine() -> Iterator[NativeEngine]:
+    """With busybox, in the test's :class:`Place`.  Whatever the test left is torn down, and nothing may be left by that."""
+    made = NativeEngine(Home.from_environment())
+    made.build("busybox")
+    yield made
+    NativeEngine(made.home).teardown()  # as after a restart: what the test did to ``made`` does not count
+    left = traces(made.home)
+    for kind in KINDS:
+        assert not getattr(left, kind), f"{kind} left behind"
+
+
+@pytest.fixture
+def engine(place: Place) -> Iterator[NativeEngine]:
+    with fresh_engine() as made:
+        yield made
+
+
+def spec(engine: NativeEngine, *command: str, **changes: Any) -> ContainerSpec:
+    """Of a container of tenant1 with a name of its own, which sleeps where no command is given."""
+    id = "c" + secrets.token_hex(5)
+    plain = ContainerSpec(id, "tenant1", id, engine.image("busybox").id, command=command or FOREVER, limits=SMALL)
+    return replace(plain, **changes)
+
+
+def run(engine: NativeEngine, made: ContainerSpec) -> str:
+    """Created and started; its id."""
+    engine.create(made)
+    engine.start(made.id)
+    return made.id
+
+
+def output(engine: NativeEngine, made: ContainerSpec) -> list[str]:
+    """The lines that it wrote until it ended."""
+    run(engine, made)
+    deadline = time.monotonic() + patience(20)
+    while engine.settle(made.id).state is State.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return [line.text for line in engine.logs(made.id)]
+
+
+def inside(engine: NativeEngine, id: str, script: str) -> str:
+    """What a shell in the container says to it, errors included."""
+    session = engine.exec(id, ExecSpec(("sh", "-c", f"exec 2>&1; {script}")))
+    text = session.stdout.read().decode()
+    session.wait(patience(60))
+    session.close()
+    return text.strip()
