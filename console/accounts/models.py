@@ -62,13 +62,24 @@ class Membership(models.Model):
 
 
 class Quota(models.Model):
-    """Ceilings of a tenant over all of its containers that are not removed.  Checked and taken in one transaction."""
+    """Ceilings of a tenant over all of its containers, volumes and networks that are not removed.
+
+    Checked and taken in one transaction, under the lock on this row.  With a ceiling of bytes on disk each container, or volume, needs a
+    size of its own; null: no ceiling, and none is needed.
+    """
 
     tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True)
     containers = models.PositiveIntegerField(default=20, validators=[MinValueValidator(0)])
     memory_bytes = models.BigIntegerField(default=8 * 2**30, validators=[MinValueValidator(0)])
     cpu_millis = models.PositiveIntegerField(default=8000)
     published_ports = models.PositiveIntegerField(default=40)
+    disk_bytes = models.BigIntegerField(null=True, validators=[MinValueValidator(0)])
+    """What the containers' own disks may hold together."""
+    volumes = models.PositiveIntegerField(default=20)
+    volume_bytes = models.BigIntegerField(null=True, validators=[MinValueValidator(0)])
+    """What the volumes may hold together."""
+    networks = models.PositiveIntegerField(default=8)
+    """Beside the tenant's ``default``."""
 
     def __str__(self) -> str:
         return f"quota of {self.tenant_id}"

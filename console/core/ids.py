@@ -12,7 +12,7 @@ LENGTH = 17
 
 
 def new_id(kind: str) -> str:
-    """``kind`` is one lower-case letter: t tenant, c container, o operation, r registry, p repository, e epoch, x export."""
+    """``kind`` is one lower-case letter: t tenant, c container, o operation, r registry, p repository, e epoch, x export, v volume, n network."""
     return kind + "".join(secrets.choice(_ALPHABET) for _ in range(LENGTH - 1))
 
 
@@ -42,3 +42,11 @@ def export_id() -> str:
 
 def epoch_id() -> str:
     return new_id("e")
+
+
+def volume_id() -> str:
+    return new_id("v")
+
+
+def network_id() -> str:
+    return new_id("n")

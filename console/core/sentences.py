@@ -355,6 +355,8 @@ SENTENCES = (
     _("%(value)s is not an id."),
     _("%(reference)s is not an image reference: %(why)s."),
     _("The container is gone."),
+    _("The volume is gone."),
+    _("The network is gone."),
     _("The node has lost this container and its data."),
     _("Remove it and launch a new one."),
     _("The container is gone from the node without a trace."),

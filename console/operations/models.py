@@ -7,8 +7,8 @@
       |                  \\--lease lost--> queued (attempts + 1), or failed after MAX_ATTEMPTS
       \\---cancel---> cancelled <--its next step--- running, once somebody cancelled it
 
-A container has at most one operation that runs and one that waits for it.  A claim is one conditional UPDATE, so two workers never
-hold the same operation.  A worker renews its lease while it works;
+A container has at most one operation that runs and one that waits for it; a volume or a network at most one that is open.  A claim
+is one conditional UPDATE, so two workers never hold the same operation.  A worker renews its lease while it works;
 the sweep puts back what nobody claimed or whose lease ran out.  Every engine verb is idempotent, so doing it again is safe.
 """
 
@@ -36,6 +36,14 @@ class Operation(models.Model):
         BUILD = "build", _("Build image")
         PULL = "pull", _("Pull image")
         REMOVE_IMAGE = "remove_image", _("Remove image")
+        PAUSE = "pause", _("Pause")
+        RESUME = "resume", _("Resume")
+        UPDATE = "update", _("Change limits")
+        RENAME = "rename", _("Rename")
+        CREATE_VOLUME = "create_volume", _("Make volume")
+        REMOVE_VOLUME = "remove_volume", _("Remove volume")
+        CREATE_NETWORK = "create_network", _("Make network")
+        REMOVE_NETWORK = "remove_network", _("Remove network")
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Queued")
@@ -57,8 +65,11 @@ class Operation(models.Model):
     node = models.CharField(max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices)
     container = models.ForeignKey("workloads.Container", null=True, on_delete=models.CASCADE, related_name="operations")
+    volume = models.ForeignKey("workloads.Volume", null=True, on_delete=models.CASCADE, related_name="operations")
+    network = models.ForeignKey("workloads.Network", null=True, on_delete=models.CASCADE, related_name="operations")
     params = models.JSONField(default=dict)
-    """What the kind needs beyond the container: ``{"recipe": …}``, ``{"reference": …, "registry": …}``, ``{"signal": …}``."""
+    """What the kind needs beyond its subject: ``{"recipe": …}``, ``{"reference": …, "registry": …}``, ``{"signal": …}``,
+    ``{"name": …}`` (rename), ``{"memory_bytes": …, "cpu_millis": …, "pids": …}`` (update)."""
     request_key = models.CharField(max_length=64)
     """Made by the form; the same key again is the same operation, so a double click launches once."""
 
@@ -104,6 +115,16 @@ class Operation(models.Model):
                 fields=["container"],
                 condition=models.Q(state="queued"),
                 name="one_waiting_operation_a_container",
+            ),
+            models.UniqueConstraint(
+                fields=["volume"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_operation_a_volume",
+            ),
+            models.UniqueConstraint(
+                fields=["network"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_operation_a_network",
             ),
         ]
         indexes = [models.Index(fields=["state", "lease_until"]), models.Index(fields=["tenant", "-created_at"])]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -15,11 +16,11 @@ from django.utils import timezone
 from console.metering import services as metering
 from console.metering.collector import Collector, cgroup_version
 from console.operations import engine as engines
-from console.operations import images
+from console.operations import furnishing, images
 from console.operations.models import Operation
 from console.workloads import services as workloads
-from console.workloads.models import Container
-from runtime.api import ContainerStatus, Engine, Progress, State
+from console.workloads.models import Container, Network
+from runtime.api import DEFAULT_NETWORK, ContainerSpec, ContainerStatus, Engine, Progress, State
 from runtime.errors import NotFound, RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def _create(container: Container, engine: Engine, progress: Progress) -> None:
     if container.image_digest != image.id:
         Container.objects.filter(pk=container.pk).update(image_digest=image.id)
         container.image_digest = image.id
+    furnishing.furnish(container, engine)
     engine.create(workloads.spec(container), progress=progress)
 
 
@@ -101,7 +103,15 @@ def start(operation: Operation, engine: Engine, progress: Progress) -> None:
 def _started(operation: Operation, status: ContainerStatus, engine: Engine) -> None:
     """The truth of a start, and the first reading of its epoch."""
     workloads.observe(status, actor=operation.actor)
+    _tell_default(status, engine)
     first_reading(status.id, engine)
+
+
+def _tell_default(status: ContainerStatus, engine: Engine) -> None:
+    """Where the tenant's own network lies, which its first container has brought about."""
+    row = Network.objects.filter(tenant=status.tenant, name=DEFAULT_NETWORK, removed_at__isnull=True, subnet="").first()
+    if row is not None:
+        workloads.network_made(row, engine.networks.inspect(status.tenant, DEFAULT_NETWORK))
 
 
 def first_reading(id: str, engine: Engine) -> None:
@@ -141,6 +151,46 @@ def remove(operation: Operation, engine: Engine, progress: Progress) -> None:
     workloads.removed(container, actor=operation.actor)
 
 
+def pause(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    workloads.observe(engine.controls.pause(_container(operation).id), actor=operation.actor)
+
+
+def resume(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    workloads.observe(engine.controls.resume(_container(operation).id), actor=operation.actor)
+
+
+def update(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    """The limits that were authorised; all others stay."""
+    container, wanted = _container(operation), operation.params
+    made = _made(container, engine)
+    before = made or workloads.spec(container)
+    limits = replace(
+        before.limits,
+        memory_bytes=int(wanted["memory_bytes"]), cpu_millis=int(wanted["cpu_millis"]), pids=int(wanted["pids"]),
+    )  # fmt: skip
+    if made:
+        workloads.observe(engine.controls.update(container.id, limits), actor=operation.actor)
+    workloads.changed(replace(before, limits=limits), actor=operation.actor)
+
+
+def rename(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    container, name = _container(operation), str(operation.params["name"])
+    made = _made(container, engine)
+    if made:
+        engine.controls.rename(container.id, name)
+    workloads.changed(replace(made or workloads.spec(container), name=name), actor=operation.actor)
+
+
+def _made(container: Container, engine: Engine) -> ContainerSpec | None:
+    """None: a launch that failed has left nothing but its row."""
+    try:
+        return engine.spec(container.id)
+    except NotFound:
+        if container.epoch:
+            raise
+        return None
+
+
 def node_collector(engine: Engine) -> Collector:
     return Collector(engine, engines.home().state)
 
@@ -175,4 +225,12 @@ RUNNERS: dict[str, Runner] = {
     Operation.Kind.RESTART: restart,
     Operation.Kind.REMOVE: remove,
     Operation.Kind.BUILD: build,
+    Operation.Kind.PAUSE: pause,
+    Operation.Kind.RESUME: resume,
+    Operation.Kind.UPDATE: update,
+    Operation.Kind.RENAME: rename,
+    Operation.Kind.CREATE_VOLUME: furnishing.create_volume,
+    Operation.Kind.REMOVE_VOLUME: furnishing.remove_volume,
+    Operation.Kind.CREATE_NETWORK: furnishing.create_network,
+    Operation.Kind.REMOVE_NETWORK: furnishing.remove_network,
 }

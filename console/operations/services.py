@@ -19,7 +19,7 @@ from console.celery import app
 from console.core.errors import Invalid
 from console.core.live import announce
 from console.operations.models import Operation
-from console.workloads.models import Container
+from console.workloads.models import Container, Network, Volume
 from runtime.api import Step
 from runtime.errors import Cancelled, EngineFault, RuntimeFault
 
@@ -34,14 +34,18 @@ def submit(
     kind: Operation.Kind,
     node: str,
     container: Container | None = None,
+    volume: Volume | None = None,
+    network: Network | None = None,
     params: dict[str, Any] | None = None,
     request_key: str,
 ) -> Operation:
     """Inside the caller's transaction.  The same key again is the same operation; for another thing it is refused.
 
-    One that finds another at work on its container waits for its end.  Raises Invalid when one waits already, or does the same.
+    One that finds another at work on its container waits for its end.  Raises Invalid when one waits already, or does the same; on a
+    volume or a network when another is open.
     """
-    wanted = {"kind": kind, "node": node, "container": container, "params": params or {}}
+    subject = {"container": container, "volume": volume, "network": network}
+    wanted = {"kind": kind, "node": node, **subject, "params": params or {}}
     if container is not None and _open_on(container).filter(kind=kind).exclude(request_key=request_key).exists():
         raise Invalid("", _("This is being done already."))
     try:
@@ -57,6 +61,8 @@ def submit(
 def _existing(tenant: Tenant | None, key: str, wanted: dict[str, Any], error: IntegrityError) -> Operation:
     found = earlier(tenant, key, **wanted)
     if found is None:
+        if wanted["container"] is None:
+            raise Invalid("", _("Another operation on it is not finished yet: wait for its end.")) from error
         raise Invalid("", _("Another operation on this container is not finished yet.")) from error
     return found
 

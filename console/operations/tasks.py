@@ -18,8 +18,10 @@ from console.operations import services
 from console.operations.attendance import attended
 from console.operations.engine import current
 from console.operations.models import Operation
+from console.operations.reconciling import reconcile_rows
 from console.operations.runners import RUNNERS, settle_all_bills
 from console.workloads import services as workloads
+from console.workloads.services import belongings
 from runtime.errors import EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -68,10 +70,15 @@ def _perform(operation: Operation) -> None:
 
 @transaction.atomic
 def _fail(operation: Operation, fault: RuntimeFault) -> None:
-    """The operation, and with it the container that it was to bring up."""
+    """The operation, and with it the container that it was to bring up, or the volume or network that it was to make or remove."""
     begins = operation.kind in {Operation.Kind.LAUNCH, Operation.Kind.START}
-    if services.fail(operation, fault) and begins and operation.container is not None:
+    if not services.fail(operation, fault):
+        return
+    if begins and operation.container is not None:
         workloads.launch_failed(operation.container, fault)
+    for one in (operation.volume, operation.network):
+        if one is not None:
+            belongings.failed(one)
 
 
 @shared_task
@@ -88,11 +95,12 @@ def _sweep() -> None:
 
 @shared_task
 def reconcile() -> None:
-    """Compare rows and engine; see :func:`console.workloads.services.reconcile`."""
+    """Compare rows and engine; see :func:`console.operations.reconciling.reconcile_rows`."""
     close_old_connections()
     engine = current()
     engine.reconcile()
-    workloads.reconcile(engine.list())
+    for stranger in reconcile_rows(engine):
+        log.warning("the engine has what no row knows: %s", stranger)
     settle_all_bills(engine)
 
 

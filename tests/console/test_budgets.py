@@ -201,7 +201,7 @@ def test_launches_stop_at_100_percent_with_a_sentence_and_only_then(
     assert "100 EUR" in caught.value.message
     budgets.refuse_over(tenant, NEXT + dt.timedelta(hours=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("console.workloads.services.timezone.now", lambda: NOW)
+        patch.setattr("django.utils.timezone.now", lambda: NOW)
         with pytest.raises(Full):
             launch(tenant=tenant, actor=member, request=request, request_key="k")
         assert not Container.objects.filter(name="more").exists()

@@ -16,7 +16,7 @@ from console.operations.models import Operation
 from console.operations.tasks import run
 from console.workloads import services
 from console.workloads.models import Container
-from console.workloads.services import PortRequest
+from console.workloads.services import PortRequest, checking
 from runtime.engines.fake.engine import FakeEngine
 from tests.console.launching import BUSYBOX, act, engine, launched
 
@@ -143,13 +143,13 @@ def test_one_port_and_two_tenants_at_once_is_one_launch_and_one_sentence(
     """The second looks before the first has written, as on PostgreSQL it can: the index decides."""
     wanted = replace(BUSYBOX, ports=(PortRequest(80, 41235),))
     services.launch(tenant=tenant, actor=member, request=wanted, request_key="first")
-    look, looks = services._port_owner, []
+    look, looks = checking._port_owner, []
 
     def too_early(port: PortRequest) -> object:
         looks.append(port)
         return None if len(looks) == 1 else look(port)
 
-    monkeypatch.setattr(services, "_port_owner", too_early)
+    monkeypatch.setattr(checking, "_port_owner", too_early)
     theirs = outsider.tenants.get()
     with pytest.raises(Invalid, match="41235") as caught:
         services.launch(tenant=theirs, actor=outsider, request=wanted, request_key="second")

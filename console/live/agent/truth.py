@@ -13,6 +13,7 @@ from django.db import close_old_connections
 
 from console.live.agent.sampling import Sampling
 from console.metering.collector import seconds_to_next
+from console.operations.reconciling import reconcile_rows
 from console.operations.runners import first_reading, node_collector, settle_bills
 from console.workloads import services as workloads
 from runtime.api import ContainerStatus, Engine, State
@@ -43,11 +44,11 @@ class Truth:
         close_old_connections()
         found = self._engine.reconcile()
         settle_bills(self._engine)
-        strangers = workloads.reconcile(self._engine.list())
+        strangers = reconcile_rows(self._engine)
         log.info("adopted %d containers, settled %d, finished %d removals, swept %d leftovers",
                  len(found.adopted), len(found.settled), len(found.removed), len(found.swept))  # fmt: skip
         if strangers:
-            log.warning("the engine has %d containers that no row knows: %s", len(strangers), ", ".join(strangers))
+            log.warning("the engine has %d things that no row knows: %s", len(strangers), ", ".join(strangers))
 
     async def follow_exits(self) -> None:
         """An exit file appears the moment a container has ended; a sweep finds what a missed one would have told."""

@@ -1,4 +1,4 @@
-"""Containers and images as tenants own them: intent in the database, truth in the engine.
+"""Containers as tenants own them: intent in the database, truth in the engine.
 
 ``Container.state`` is the last state that the engine reported or that an operation put it in::
 
@@ -19,42 +19,6 @@ from django.utils.translation import gettext_lazy as _
 from console.accounts.models import Tenant
 from console.core.ids import container_id
 from console.core.models import TenantManager
-
-
-class Image(models.Model):
-    """An image of the node's store that a tenant may use; ``tenant`` null: built in, everybody's.
-
-    The store shares layers between tenants; a row is the right to use one, and is made by a successful pull or build.
-    """
-
-    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.CASCADE)
-    node = models.CharField(max_length=64)
-    reference = models.CharField(max_length=400)
-    digest = models.CharField(max_length=80)
-    """``runtime.api.Image.id``."""
-    architecture = models.CharField(max_length=32, blank=True)
-    size = models.BigIntegerField(default=0)
-    layers = models.JSONField(default=list)
-    """``[{"digest": …, "diff_id": …, "size": …, "created_by": …}]``, bottom first."""
-    config = models.JSONField(default=dict)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
-
-    objects: ClassVar[TenantManager[Self]] = TenantManager()
-
-    class Meta:
-        ordering = ["reference"]
-        constraints = [
-            models.UniqueConstraint(fields=["tenant", "node", "reference"], name="one_image_a_reference"),
-            models.UniqueConstraint(
-                fields=["node", "reference"],
-                condition=models.Q(tenant__isnull=True),
-                name="one_image_a_reference_shared",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.reference
 
 
 class Container(models.Model):
@@ -97,6 +61,21 @@ class Container(models.Model):
     restart_policy = models.CharField(max_length=16, choices=RestartPolicy.choices, default=RestartPolicy.NO)
     restart_retries = models.PositiveIntegerField(null=True)
     """With ``on-failure``; null: without end."""
+    labels = models.JSONField(default=dict)
+    """Name -> value, both texts."""
+    disk_bytes = models.BigIntegerField(null=True)
+    """What it may write into its own root; null: as much as the node's disk has."""
+    entrypoint = models.JSONField(default=list)
+    """Likewise with the next four: empty is the image's own."""
+    user = models.CharField(max_length=100, blank=True)
+    working_dir = models.CharField(max_length=1000, blank=True)
+    hostname = models.CharField(max_length=63, blank=True)
+    """Empty: its name."""
+    health_check = models.JSONField(null=True)
+    """The fields of :class:`runtime.api.HealthCheck`; null: the image's own, if it has one."""
+    read_only = models.BooleanField(default=False)
+    init = models.BooleanField(default=True)
+    """A small init is its first process."""
     wanted = models.CharField(
         max_length=8,
         choices=[("running", "running"), ("stopped", "stopped"), ("removed", "removed")],
@@ -117,8 +96,14 @@ class Container(models.Model):
     removed_at = models.DateTimeField(null=True)
     restart_at = models.DateTimeField(null=True)
     """When its restart policy starts it again; null while it does not."""
+    restarts = models.PositiveIntegerField(default=0)
+    """How often its restart policy has done that since somebody started it."""
     health = models.CharField(max_length=9, choices=Health.choices, blank=True)
     """Empty: it has no health check, or does not run."""
+    health_output = models.TextField(blank=True)
+    """What the check that made the last change of health said: the container's own words."""
+    paused = models.BooleanField(default=False)
+    """It runs, and every process of it is frozen."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
 
@@ -178,6 +163,10 @@ class ContainerEvent(models.Model):
         RESTARTED = "restarted", _("Started again by its restart policy")
         HEALTHY = "healthy", _("Became healthy")
         UNHEALTHY = "unhealthy", _("Became unhealthy")
+        PAUSED = "paused", _("Paused")
+        RESUMED = "resumed", _("Resumed")
+        UPDATED = "updated", _("Limits changed")
+        RENAMED = "renamed", _("Renamed")
 
     container = models.ForeignKey(Container, on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(auto_now_add=True)

@@ -1,0 +1,81 @@
+"""Volumes and networks of a launch: they are the tenant's, they are there or can be made, and ports have a way out."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from console.accounts.models import Tenant
+from console.core.errors import Invalid
+from console.workloads.models import Network, Volume
+from console.workloads.services.checking_options import check_with
+from console.workloads.services.requests import LaunchRequest, MountRequest
+from runtime.api import DEFAULT_NETWORK, Attachment, Limits, VolumeMount
+
+LONGEST_PATH = 1000
+
+
+def volumes_of(tenant: Tenant, request: LaunchRequest) -> dict[str, Volume]:
+    """Name -> row, of those that the request names and that are not removed."""
+    names = {one.volume for one in request.mounts}
+    return {row.name: row for row in Volume.objects.of(tenant).filter(name__in=names, removed_at__isnull=True)}
+
+
+def networks_of(tenant: Tenant, request: LaunchRequest) -> dict[str, Network]:
+    names = {one.network for one in request.networks}
+    return {row.name: row for row in Network.objects.of(tenant).filter(name__in=names, removed_at__isnull=True)}
+
+
+def _check_mounts(tenant: Tenant, request: LaunchRequest) -> None:
+    mounts = tuple(VolumeMount(one.volume, one.path, one.read_only) for one in request.mounts)
+    check_with("volumes", volumes=mounts)
+    rows = volumes_of(tenant, request)
+    for one in request.mounts:
+        if len(one.path) > LONGEST_PATH:
+            raise Invalid("volumes", _("This is too long: %(most)d characters at most.") % {"most": LONGEST_PATH})
+        _check_volume(rows.get(one.volume), one)
+    _check_sizes(request.mounts)
+
+
+def _check_volume(row: Volume | None, one: MountRequest) -> None:
+    said = {"name": one.volume}
+    if one.make:
+        if row is not None:
+            raise Invalid("volumes", _("There is a volume %(name)s already: choose it, or another name.") % said)
+        check_with("volumes", limits=Limits(disk_bytes=one.size_bytes))
+    elif row is None:
+        raise Invalid("volumes", _("There is no volume %(name)s: choose another, or make it.") % said)
+    elif row.state not in Volume.USABLE:
+        raise Invalid(
+            "volumes", _("The volume %(name)s cannot be used: it is being removed, or was never made.") % said
+        )
+
+
+def _check_sizes(mounts: tuple[MountRequest, ...]) -> None:
+    """A volume that is made and mounted twice is one volume."""
+    sizes: dict[str, int | None] = {}
+    for one in mounts:
+        if one.make and sizes.setdefault(one.volume, one.size_bytes) != one.size_bytes:
+            raise Invalid("volumes", _("The new volume %(name)s is given two sizes.") % {"name": one.volume})
+
+
+def _check_networks(tenant: Tenant, request: LaunchRequest) -> None:
+    check_with("networks", networks=tuple(Attachment(one.network, aliases=one.aliases) for one in request.networks))
+    rows = networks_of(tenant, request)
+    for one in request.networks:
+        row = rows.get(one.network)
+        said = {"name": one.network}
+        if row is None and one.network != DEFAULT_NETWORK:
+            raise Invalid("networks", _("There is no network %(name)s.") % said)
+        if row is not None and row.state not in Volume.USABLE:
+            raise Invalid(
+                "networks", _("The network %(name)s cannot be used: it is being removed, or was never made.") % said
+            )
+    if (
+        request.ports
+        and request.networks
+        and all(one.network in rows and rows[one.network].internal for one in request.networks)
+    ):
+        raise Invalid("networks", _("An internal network publishes no ports: add one that has a way out, or no port."))
+
+
+TESTS = (_check_mounts, _check_networks)

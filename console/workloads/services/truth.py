@@ -1,0 +1,201 @@
+"""What the engine says of containers, into their rows.  Idempotent; a report of an earlier start never overwrites a later one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from console.accounts.models import User
+from console.core.live import announce
+from console.metering import services as metering
+from console.operations.models import Operation
+from console.workloads import restarts
+from console.workloads.models import Attachment, Container, ContainerEvent, PublishedPort
+from console.workloads.services import networks
+from runtime.api import Connection, ContainerSpec, ContainerStatus, Port, State
+from runtime.errors import RuntimeFault
+
+
+def _when(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+@transaction.atomic
+def observe(status: ContainerStatus, *, actor: User | None = None, why: str = "") -> None:
+    """What the engine says, into the row.  Idempotent; a report of an earlier start never overwrites a later one."""
+    container = Container.objects.select_for_update().filter(pk=status.id, removed_at__isnull=True).first()
+    if container is None or status.epoch < container.epoch or status.state not in {State.RUNNING, State.EXITED}:
+        return
+    state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
+    if _as_told(container) == _tells(status, state):
+        return
+    if (
+        status.epoch == container.epoch
+        and container.state == Container.State.EXITED
+        and state == Container.State.RUNNING
+    ):
+        return  # a start that has ended by now; the report of its beginning came late
+    new_start = status.epoch > container.epoch
+    ended_before = (container.state, container.epoch) == (Container.State.EXITED, status.epoch)
+    frozen_before = container.paused and not new_start
+    health_before = "" if new_start else container.health
+    container.state = state
+    container.restart_at = _when(status.restart_at)
+    container.restarts = status.restarts
+    container.health = status.health
+    container.health_output = status.health_output
+    container.paused = status.paused
+    container.epoch = status.epoch
+    container.address = status.address
+    container.exit_code = status.exit_code
+    container.oom_killed = status.oom_killed
+    container.reason = status.reason
+    container.started_at = _when(status.started_at)
+    container.finished_at = _when(status.finished_at)
+    container.save()
+    _place(container, status.networks)
+    if state == Container.State.RUNNING:
+        _publish(container, status.ports)
+    if new_start:
+        metering.begin(status, container)
+        ContainerEvent.objects.create(container=container, kind=_start_kind(status, why), actor=actor)
+    if state == Container.State.EXITED:
+        if not ended_before:
+            _exited(container, actor)
+        restarts.waits(container, status)
+    if state == Container.State.RUNNING and container.paused != frozen_before:
+        kind = ContainerEvent.Kind.PAUSED if container.paused else ContainerEvent.Kind.RESUMED
+        ContainerEvent.objects.create(container=container, kind=kind, actor=actor)
+    restarts.health_changed(container, health_before, status)
+    announce(container.tenant_id, "container", container.id, state=container.state)
+
+
+def _as_told(row: Container) -> tuple[object, ...]:
+    return (row.state, row.epoch, row.exit_code, row.restart_at, row.restarts, row.health, row.paused)
+
+
+def _tells(status: ContainerStatus, state: Container.State) -> tuple[object, ...]:
+    at = _when(status.restart_at)
+    return (state, status.epoch, status.exit_code, at, status.restarts, status.health, status.paused)
+
+
+def _place(container: Container, connections: Iterable[Connection]) -> None:
+    """Its addresses while it runs.  One that was launched before there were rows for them has a place on ``default``."""
+    now = {one.network: one for one in connections}
+    places = list(container.attachments.select_related("network"))
+    if not places and now:
+        network = networks.default(container.tenant, container.node)
+        places = [Attachment.objects.create(container=container, network=network)]
+    for place in places:
+        told = now.get(place.network.name)
+        place.address = told.address if told else None
+        place.address6 = (told.address6 or None) if told else None
+        place.interface = told.interface if told else ""
+    Attachment.objects.bulk_update(places, ["address", "address6", "interface"])
+
+
+@transaction.atomic
+def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
+    """The name and the limits that it has by now, and an event of each that is new.  Idempotent."""
+    container = Container.objects.select_for_update().filter(pk=spec.id, removed_at__isnull=True).first()
+    if container is None:
+        return
+    limits = spec.limits
+    now = {"memory_bytes": limits.memory_bytes, "cpu_millis": limits.cpu_millis, "pids": limits.pids}
+    before = {name: getattr(container, name) for name in now}
+    if container.name != spec.name:
+        _tell_change(container, ContainerEvent.Kind.RENAMED, actor, before=container.name, after=spec.name)
+    if before != now:
+        _tell_change(container, ContainerEvent.Kind.UPDATED, actor, before=before, after=now)
+    if container.name != spec.name or before != now:
+        Container.objects.filter(pk=container.pk).update(name=spec.name, **now)
+        announce(container.tenant_id, "container", container.id, state=container.state)
+
+
+def _tell_change(container: Container, kind: ContainerEvent.Kind, actor: User | None, **data: object) -> None:
+    ContainerEvent.objects.create(container=container, kind=kind, actor=actor, data=data)
+
+
+def _start_kind(status: ContainerStatus, why: str) -> ContainerEvent.Kind:
+    if status.restarts:
+        return ContainerEvent.Kind.RESTARTED
+    return ContainerEvent.Kind.ADOPTED if why == "adopted" else ContainerEvent.Kind.STARTED
+
+
+def _publish(container: Container, ports: Iterable[Port]) -> None:
+    """A stopped container that wanted the same port learns at its next start that it is taken."""
+    for row, port in zip(container.ports.order_by("pk"), ports, strict=False):
+        if row.host_port != port.host_port:
+            same = {"protocol": row.protocol, "host_address": row.host_address, "host_port": port.host_port}
+            PublishedPort.objects.filter(**same, released_at__isnull=True).update(host_port=None)
+            PublishedPort.objects.filter(pk=row.pk).update(host_port=port.host_port)
+    if container.started_at is not None:
+        metering.hold_ports(container, container.ports.filter(host_port__isnull=False).count(), container.started_at)
+
+
+def _exited(container: Container, actor: User | None) -> None:
+    """A port that the engine chose is free again; one that the person chose stays the container's."""
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    metering.release_ports(container, container.finished_at or timezone.now())
+    kind = ContainerEvent.Kind.OOM if container.oom_killed else ContainerEvent.Kind.EXITED
+    data = {"exit_code": container.exit_code, "reason": container.reason}
+    ContainerEvent.objects.create(container=container, kind=kind, actor=actor, data=data)
+
+
+@transaction.atomic
+def launch_failed(container: Container, fault: RuntimeFault) -> None:
+    """The row stays, with the sentence, until somebody starts it again or removes it.  One that has run is left as it is."""
+    never = Container.objects.filter(
+        pk=container.pk, epoch=0, state__in=[Container.State.PENDING, Container.State.FAILED]
+    )
+    if not never.update(state=Container.State.FAILED, reason=str(fault), address=None):
+        return
+    _place(container, ())
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    data = {"code": fault.code, "message": fault.message, "hint": fault.hint}
+    ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.FAILED, data=data)
+    announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
+
+
+@transaction.atomic
+def removed(container: Container, *, actor: User | None) -> None:
+    now = timezone.now()
+    gone = Container.objects.filter(pk=container.pk, removed_at__isnull=True)
+    if gone.update(state=Container.State.REMOVED, removed_at=now, address=None, paused=False):
+        container.ports.filter(released_at__isnull=True).update(released_at=now)
+        metering.release_ports(container, now)
+        ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.REMOVED, actor=actor)
+        announce(container.tenant_id, "container", container.id, state=Container.State.REMOVED)
+
+
+def reconcile(statuses: Iterable[ContainerStatus], specs: Iterable[ContainerSpec] = ()) -> list[str]:
+    """Truth of the whole node.  Returns ids that the engine has and no row knows: they are told, never touched."""
+    found = {status.id: status for status in statuses}
+    for status in found.values():
+        observe(status, why="adopted")
+    busy = Operation.objects.filter(state__in=Operation.OPEN, container__isnull=False).values("container")
+    occupied = set(busy.values_list("container", flat=True))
+    for spec in specs:
+        if spec.id not in occupied:
+            changed(spec)
+    rows = Container.objects.filter(node=settings.NODE, state=Container.State.RUNNING).exclude(pk__in=busy)
+    for container in rows.exclude(pk__in=list(found)):
+        _lost(container)
+    return sorted(set(found) - set(Container.objects.filter(pk__in=list(found)).values_list("pk", flat=True)))
+
+
+@transaction.atomic
+def _lost(container: Container) -> None:
+    reason = "The container is gone from the node without a trace."
+    Container.objects.filter(pk=container.pk).update(
+        state=Container.State.FAILED, reason=reason, address=None, paused=False, finished_at=timezone.now()
+    )
+    _place(container, ())
+    container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    metering.release_ports(container, timezone.now())
+    ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.LOST)
+    announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
