@@ -27,9 +27,6 @@ from runtime.api.engine import (
     Capability,
     Engine,
     ExecSession,
-    Progress,
-    Step,
-    no_progress,
 )
 from runtime.api.events import Event, EventKind, Events
 from runtime.api.files import Change, CommitSpec, Files
@@ -43,6 +40,7 @@ from runtime.api.health import (
     Watched,
     never,
 )
+from runtime.api.images import ArchiveForm, HistoryRow, ImageService
 from runtime.api.networks import (
     DEFAULT_NETWORK,
     MOST_NETWORKS,
@@ -53,6 +51,7 @@ from runtime.api.networks import (
     NetworkSpec,
 )
 from runtime.api.options import Tmpfs, Ulimit
+from runtime.api.progress import Progress, Step, no_progress
 from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
 from runtime.api.spec import (
     ANY_ADDRESS,
@@ -90,6 +89,7 @@ __all__ = [
     "ID_PATTERN",
     "MOST_NETWORKS",
     "RESTART_MODES",
+    "ArchiveForm",
     "AttachSession",
     "Attachment",
     "Attachments",
@@ -115,7 +115,9 @@ __all__ = [
     "Health",
     "HealthCheck",
     "HealthState",
+    "HistoryRow",
     "Image",
+    "ImageService",
     "IsolationReport",
     "Layer",
     "LayerMount",

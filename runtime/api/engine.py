@@ -1,10 +1,9 @@
-"""The verbs: the Engine protocol, and the progress of long ones."""
+"""The verbs: the Engine protocol."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
@@ -13,7 +12,9 @@ from runtime.api.controls import Controls
 from runtime.api.events import Events
 from runtime.api.files import Files
 from runtime.api.health import Health
+from runtime.api.images import ImageService
 from runtime.api.networks import Networks
+from runtime.api.progress import Progress, no_progress
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
 from runtime.api.status import (
@@ -45,24 +46,7 @@ class Capability(enum.StrEnum):
     FILES = "files"
     ATTACH = "attach"
     NETWORKS = "networks"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Progress of a long verb.  ``done``/``total`` in the unit of the stage; total None when unknown."""
-
-    stage: Literal["resolve", "download", "verify", "unpack", "build", "create", "network", "start", "stop", "remove"]
-    done: int = 0
-    total: int | None = None
-    detail: str = ""
-
-
-Progress = Callable[[Step], None]
-"""Called from the work itself, now and then.  What it raises ends the verb like any fault: nothing half done is left."""
-
-
-def no_progress(_step: Step) -> None:
-    """For callers that show none."""
+    IMAGE_SERVICE = "image_service"
 
 
 class ExecSession(Protocol):
@@ -129,6 +113,10 @@ class Engine(Protocol):
     @property
     def networks(self) -> Networks:
         """Networks with names, beside each tenant's own."""
+
+    @property
+    def image_service(self) -> ImageService:
+        """What is done with images beyond getting and removing them."""
 
     # images ------------------------------------------------------------------------------------------
 

@@ -38,9 +38,10 @@ class EventKind(enum.StrEnum):
     """``output``: what the check said last."""
     REMOVED = "removed"
     PULLED = "pulled"
-    """Of an image, as are the next three."""
+    """Of an image, as are the next four."""
     LOADED = "loaded"
     BUILT = "built"
+    PUSHED = "pushed"
     IMAGE_REMOVED = "image_removed"
 
 

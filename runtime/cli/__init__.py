@@ -10,7 +10,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import attaching, controls, events, files, health, networks, options, placing, verbs, volumes, watching
+from runtime.cli import (
+    attaching,
+    controls,
+    events,
+    files,
+    health,
+    images,
+    networks,
+    options,
+    placing,
+    verbs,
+    volumes,
+    watching,
+)
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -77,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     files.declare(verb)
     text = "networks beside the tenant's own"
     networks.add_verbs(subparsers.add_parser("network", help=text, description=text))
-    verb("images", verbs.images, "list images")
+    images.declare(verb)
+    verb("images", images.ls, "list images")
     verb("reconcile", verbs.reconcile, "compare what should be with what is, and put it right")
     attaching.options(verb("attach", attaching.attach, "a container's own output and input", container=True))
     verb("health", health.check, "check a container's health now: exit code 0 when it is well", container=True)

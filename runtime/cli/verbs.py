@@ -6,16 +6,16 @@ import argparse
 import json
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, State, Step
+from runtime.api import ContainerSpec, ContainerStatus, Engine, ExecSpec, Image, Limits, LogLine, State
 from runtime.cli import health, placing, streams, volumes, watching
 from runtime.cli import options as written
+from runtime.cli.images import tell
 from runtime.cli.moments import moment
 from runtime.cli.table import table
 from runtime.errors import Conflict, NotFound, RuntimeFault
@@ -42,25 +42,15 @@ def all_ids(engine: Engine, texts: Sequence[str]) -> list[str]:
     return [find(engine, text).id for text in texts]
 
 
-def _tell(step: Step) -> None:
-    if sys.stderr.isatty():
-        share = f" {step.done * 100 // step.total}%" if step.total else ""
-        print(
-            f"\r\x1b[K{step.stage}{share} {step.detail}"[: shutil.get_terminal_size().columns], end="", file=sys.stderr
-        )
-        if step.stage == "start":
-            print("\r\x1b[K", end="", file=sys.stderr)
-
-
 def _image(engine: Engine, text: str) -> Image:
     if recipe(text) is not None:
-        return engine.build(text, progress=_tell)
+        return engine.build(text, progress=tell)
     if Path(text).is_file():
-        return engine.load(Path(text), progress=_tell)[0]
+        return engine.load(Path(text), progress=tell)[0]
     try:
         return engine.image(text)
     except NotFound:
-        return engine.pull(text, progress=_tell)
+        return engine.pull(text, progress=tell)
 
 
 def run(engine: Engine, options: argparse.Namespace) -> int:
@@ -97,7 +87,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
     )
     engine.create(spec)
     try:
-        status = engine.start(id, progress=_tell)
+        status = engine.start(id, progress=tell)
     except RuntimeFault:
         engine.remove(id, force=True)
         raise
@@ -224,14 +214,6 @@ def stats(engine: Engine, _options: argparse.Namespace) -> int:
         figures = (now.pids, now.net_rx_bytes, now.net_tx_bytes, now.block_read_bytes, now.block_write_bytes)
         memory = f"{(now.memory_bytes or 0) / MIB:.1f}"
         rows.append((id, cpu, memory, *("-" if value is None else str(value) for value in figures)))
-    table(rows)
-    return 0
-
-
-def images(engine: Engine, _options: argparse.Namespace) -> int:
-    rows = [("IMAGE", "ID", "LAYERS", "MiB")]
-    for image in engine.images():
-        rows += [(name, image.id[7:19], str(len(image.layers)), f"{image.size / MIB:.1f}") for name in image.references]
     table(rows)
     return 0
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from runtime.api import Credentials, Image, Progress, Step
 from runtime.errors import DeadlineExceeded, ImageCorrupt, ImageUnavailable, ImageUnsuitable, InvalidSpec
 from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, is_digest, parse_json
+from runtime.image.meter import Meter
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.registry import INDEXES, RegistryClient
 from runtime.image.room import Room, check_room, disk_full, out_of_space
 from runtime.image.store import ImageStore, architecture
 
 PARALLEL = 3
-TELL_EVERY_S = 0.1
 FRUITLESS = 3
 """Tries in a row that brought no byte before a blob is given up."""
 FRUIT = 64 << 10
@@ -40,35 +38,6 @@ CONFIG_TYPE = re.compile(r"application/vnd\.(oci\.image\.config\.v1|docker\.cont
 LAYER_TYPE = re.compile(
     r"application/vnd\.(oci\.image\.layer(\.nondistributable)?\.v1\.tar|docker\.image\.rootfs(\.foreign)?\.diff\.tar)([.+](gzip|zstd))?"
 )
-
-
-@dataclass
-class _Meter:
-    """Bytes of each blob that are here, told at most ten times a second and never fewer than before."""
-
-    progress: Progress
-    total: int
-    registry: str
-    until: float = field(default_factory=lambda: time.monotonic() + PULL_WITHIN_S)
-    here: dict[str, int] = field(default_factory=dict)
-    told: int = -1
-    told_at: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def at(self, digest: str, size: int) -> None:
-        """Raises CancelledError once the pull has failed elsewhere, DeadlineExceeded when it has taken too long."""
-        if self.stopped.is_set():
-            raise CancelledError
-        if time.monotonic() > self.until:
-            raise DeadlineExceeded("The image did not arrive within an hour.", hint="Try again: what has come is kept.")
-        with self.lock:
-            self.here[digest] = size
-            done = min(sum(self.here.values()), self.total)
-            now = time.monotonic()
-            if done > self.told and (now - self.told_at >= TELL_EVERY_S or done == self.total):
-                self.told, self.told_at = done, now
-                self.progress(Step("download", done, self.total, digest[7:19]))
 
 
 def pull(
@@ -99,7 +68,9 @@ def pull(
         sizes = {str(row["digest"]): int(row["size"]) for row in (config, *layers)}
         missing = sum(size for digest, size in sizes.items() if not store.blobs.has(digest))
         check_room(store.blobs.ingest, missing)
-        meter = _Meter(progress, sum(sizes.values()), reference.registry)
+        late = DeadlineExceeded("The image did not arrive within an hour.", hint="Try again: what has come is kept.")
+        until = time.monotonic() + PULL_WITHIN_S
+        meter = Meter(progress, "download", sum(sizes.values()), reference.registry, until, late)
         _fetch(store, client, config, meter)
         diff_ids = store.check_config(store.blobs.json(config["digest"]), len(layers))
         _fetch_layers(store, client, layers, diff_ids, meter)
@@ -189,7 +160,7 @@ def _fetch_layers(
     client: RegistryClient,
     layers: list[Mapping[str, Any]],
     diff_ids: list[str],
-    meter: _Meter,
+    meter: Meter,
 ) -> None:
     def one(layer: Mapping[str, Any], diff_id: str) -> None:
         _fetch(store, client, layer, meter)
@@ -207,7 +178,7 @@ def _fetch_layers(
             raise
 
 
-def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], meter: _Meter) -> None:
+def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], meter: Meter) -> None:
     """One blob, verified.  Raises ImageCorrupt, OutOfSpace, and what the client raises."""
     digest, size = str(row["digest"]), int(row["size"])
     part = store.blobs.part(digest, meter.registry)
@@ -233,7 +204,7 @@ def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], me
             raise (out_of_space() if disk_full(error) else error) from None
 
 
-def _persist(client: RegistryClient, digest: str, size: int, part: Path, meter: _Meter) -> None:
+def _persist(client: RegistryClient, digest: str, size: int, part: Path, meter: Meter) -> None:
     """Go on from where a broken connection left the part, for as long as each try brings something."""
     fruitless = 0
     while (have := _size(part)) < size or not part.exists():
@@ -250,7 +221,7 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _download(client: RegistryClient, digest: str, size: int, part: Path, meter: _Meter) -> None:
+def _download(client: RegistryClient, digest: str, size: int, part: Path, meter: Meter) -> None:
     with (
         client.blob(digest, _size(part)) as (begins, whole, chunks),
         part.open("r+b" if part.exists() else "wb") as file,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -16,13 +17,14 @@ from runtime.errors import ImageCorrupt, ImageDenied, ImageFault, NotFound
 from runtime.image.blobs import MANIFEST_LIMIT
 from runtime.image.reach import Reach
 from runtime.image.reference import DOCKER_HUB, Reference
-from runtime.image.transport import Transport, unavailable
+from runtime.image.transport import Content, Params, Transport, unavailable
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 DOCKER_HUB_ENDPOINT = "registry-1.docker.io"
 TOKEN_LIMIT = 1 << 20
+SMALL = 1 << 16
 SLOWEST = 1 << 10
 """Bytes a second."""
 SLOW_FOR_S = 60.0
@@ -44,7 +46,8 @@ def may_sign_in_at(registry: str, realm: str) -> bool:
 class RegistryClient:
     """For one repository.  Close it after use.  ``insecure`` allows plain HTTP; a loopback registry may always use it.
 
-    ``confined`` and ``containers``: see :mod:`runtime.image.reach`.
+    ``confined`` and ``containers``: see :mod:`runtime.image.reach`.  ``push``: it signs in for that as well, and to read the
+    repositories ``beside``, whose content may be mounted.
     """
 
     def __init__(
@@ -55,8 +58,15 @@ class RegistryClient:
         insecure: bool,
         confined: bool = False,
         containers: str = "10.89.0.0/16",
+        push: bool = False,
+        beside: Sequence[str] = (),
     ) -> None:
         self._reference = reference
+        actions = "pull,push" if push else "pull"
+        self._scopes = [
+            f"repository:{reference.repository}:{actions}",
+            *(f"repository:{name}:pull" for name in beside),
+        ]
         self._credentials = credentials
         self._registry = reference.registry
         self._host = DOCKER_HUB_ENDPOINT if self._registry == DOCKER_HUB else self._registry
@@ -85,7 +95,7 @@ class RegistryClient:
                     hint="Check the name and the tag.",
                     field="image",
                 )
-            self._check(response)
+            self.check(response)
             content = self._transport.content(response, MANIFEST_LIMIT)
         if content is None:
             raise ImageCorrupt("The image's manifest is too large.", hint="Use another image.")
@@ -102,7 +112,7 @@ class RegistryClient:
                     hint="The image must be pushed anew.",
                     registry=self._registry,
                 )
-            self._check(response)
+            self.check(response)
             begins = offset if response.status_code == httpx.codes.PARTIAL_CONTENT else 0
             said = response.headers.get("Content-Length", "")
             yield begins, begins + int(said) if said.isdigit() else None, self._chunks(response)
@@ -125,24 +135,58 @@ class RegistryClient:
 
     @contextmanager
     def _get(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        url = f"/v2/{self._reference.repository}/{path}"
-        response = self._transport.patiently(lambda: self._send(url, headers))
+        with self.asking("GET", f"/v2/{self._reference.repository}/{path}", headers) as response:
+            yield response
+
+    @contextmanager
+    def asking(
+        self, method: str, target: str, headers: Mapping[str, str], content: Callable[[], Content] | None = None
+    ) -> Iterator[httpx.Response]:
+        """``target``: a path of the registry's, or an address that it has named.  Signs in when it asks for that.
+
+        ``content`` is asked for once for each time that it is sent; with it, a failure is not tried again here.
+        Raises ImageDenied, ImageUnavailable; with ``content`` what that raises, too.
+        """
+
+        def send() -> httpx.Response:
+            return self._send(method, target, headers, content() if content else None)
+
+        again = self._transport.patiently if content is None else self._once
+        response = again(send)
         try:
-            if response.status_code == httpx.codes.UNAUTHORIZED and response.url.host == self._name:
+            if response.status_code == httpx.codes.UNAUTHORIZED and self._is_own(response.url):
                 challenge = response.headers.get("WWW-Authenticate", "")
                 response.close()
                 self._authenticate(challenge)
-                response = self._transport.patiently(lambda: self._send(url, headers))
+                response = again(send)
             yield response
+            if method != "GET":
+                with contextlib.suppress(ImageFault):  # read to its end, so that the connection serves the next
+                    self._transport.content(response, SMALL)
         finally:
             response.close()
 
-    def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
+    def _once(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        try:
+            return send()
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise unavailable(self._registry, "broke off the upload") from None
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        return url.host == self._name
+
+    def _send(self, method: str, target: str, headers: Mapping[str, str], content: Content) -> httpx.Response:
         """Tries the schemes in turn; the one that answers stays."""
-        sent = {**headers, **({"Authorization": self._authorization} if self._authorization else {})}
         for number, scheme in enumerate(self._schemes):
+            url = httpx.URL(f"{scheme}://{self._host}").join(target)
+            safe = url.scheme == "https" or (url.scheme == "http" and "http" in self._schemes)
+            if not safe or not url.host:
+                raise unavailable(self._registry, "sends us on to an address that is not safe")
+            sent = dict(headers)
+            if self._authorization and url.netloc == httpx.URL(f"{scheme}://{self._host}").netloc:
+                sent["Authorization"] = self._authorization
             try:
-                response = self._transport.get(f"{scheme}://{self._host}{url}", sent)
+                response = self._transport.request(method, str(url), sent, content=content)
             except (httpx.ConnectError, httpx.RemoteProtocolError):
                 if number + 1 == len(self._schemes):
                     raise
@@ -151,7 +195,7 @@ class RegistryClient:
             return response
         raise AssertionError("a client has at least one scheme")
 
-    def _check(self, response: httpx.Response) -> None:
+    def check(self, response: httpx.Response) -> None:
         status = response.status_code
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise self._denied()
@@ -205,12 +249,12 @@ class RegistryClient:
                     registry=self._registry,
                 )
             headers["Authorization"] = _basic(self._credentials)
-        query = {"scope": f"repository:{self._reference.repository}:pull"}
+        query: dict[str, str | list[str]] = {"scope": self._scopes}
         if "service" in parameters:
             query["service"] = parameters["service"]
         return self._ask_for_token(str(realm), query, headers)
 
-    def _ask_for_token(self, realm: str, query: dict[str, str], headers: dict[str, str]) -> str:
+    def _ask_for_token(self, realm: str, query: Params, headers: dict[str, str]) -> str:
         try:
             response = self._transport.get(realm, headers, query)
         except (httpx.HTTPError, httpx.InvalidURL):

@@ -305,7 +305,7 @@ class ImageStore:
         """Drop a reference, or an id with all its references; then what only it held.  Raises NotFound, Conflict."""
         id = self.resolve(text)
         names = [name for name, target in self.references().items() if target == id]
-        dropped = names if text == id else [name for name in names if name in _spellings(text)]
+        dropped = names if text == id else [name for name in names if name in spellings(text)]
         if len(dropped) == len(names):
             user = in_use(id)
             if user is not None:
@@ -373,5 +373,6 @@ def _another_layer() -> ImageCorrupt:
     )
 
 
-def _spellings(text: str) -> set[str]:
+def spellings(text: str) -> set[str]:
+    """What a name without a registry may mean here."""
     return {str(Reference.parse(text, registry=BUILT_IN)), str(Reference.parse(text))}

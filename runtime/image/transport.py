@@ -1,11 +1,10 @@
-"""GET from a registry and from where it sends us: each hop vetted, redirects followed, failures that may pass tried again, deadlines kept."""
+"""Requests to a registry and to where it sends us: each hop vetted, redirects followed, failures that may pass tried again, deadlines kept."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,14 @@ TIMEOUT = httpx.Timeout(30, connect=10)
 """Of a connection, and of each read."""
 ANSWER_WITHIN_S = 60.0
 """For an answer's head, and for all of a small answer."""
+SLOWEST_UPLOAD = 16 << 10
+"""Bytes a second, by which the above grows with what is sent."""
 TRIES = 3
 PAUSE_S = 0.5
 MOST_REDIRECTS = 5
+
+Params = Mapping[str, str | list[str]] | None
+Content = bytes | Iterable[bytes] | None
 
 
 def unavailable(registry: str, why: str) -> ImageUnavailable:
@@ -47,21 +51,33 @@ class Transport:
     def close(self) -> None:
         self._client.close()
 
-    def get(self, url: str, headers: Mapping[str, str], params: Mapping[str, str] | None = None) -> httpx.Response:
-        """An open response.  Authorization goes to the first host only.  Raises httpx.HTTPError, ImageDenied, ImageUnavailable."""
-        request = self._client.build_request("GET", url, headers=headers, params=params)
+    def get(self, url: str, headers: Mapping[str, str], params: Params = None) -> httpx.Response:
+        return self.request("GET", url, headers, params)
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], params: Params = None, *, content: Content = None
+    ) -> httpx.Response:
+        """An open response.  Authorization goes to the first host only.  Raises httpx.HTTPError, ImageDenied, ImageUnavailable.
+
+        What sends something is sent on nowhere: where uploads go, a registry says by ``Location``, which the next request vets.
+        ``headers`` has the length of a ``content``.
+        """
+        request = self._client.build_request(method, url, headers=headers, params=params, content=content)
+        within_s = ANSWER_WITHIN_S + int(headers.get("Content-Length", "0")) / SLOWEST_UPLOAD
         for _ in range(MOST_REDIRECTS + 1):
-            response = self._hop(request)
+            response = self._hop(request, within_s)
             following = response.next_request
             if following is None:
                 return response
             response.close()
+            if method not in {"GET", "HEAD"}:
+                raise unavailable(self._registry, "sends an upload on to another address")
             if request.url.scheme == "https" and following.url.scheme != "https":
                 raise unavailable(self._registry, "sends us on to an address that is not safe")
             request = following
         raise unavailable(self._registry, "sends us from one address to another without end")
 
-    def _hop(self, request: httpx.Request) -> httpx.Response:
+    def _hop(self, request: httpx.Request, within_s: float) -> httpx.Response:
         url = request.url
         self._reach.vet(url)
 
@@ -71,13 +87,10 @@ class Transport:
             self._reach.met(url, event, info)
 
         request.extensions = {**request.extensions, "trace": trace}
-        with self._answering():
-            return self._client.send(request, stream=True)
-
-    def _answering(self) -> AbstractContextManager[None]:
-        """A head that comes byte by byte meets each read's timeout; it does not meet this."""
+        # a head that comes byte by byte meets each read's timeout; it does not meet this
         late = partial(unavailable, self._registry, "does not answer in time")
-        return cut_after(ANSWER_WITHIN_S, self._streams, late)
+        with cut_after(within_s, self._streams, late):
+            return self._client.send(request, stream=True)
 
     def patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """Again, with pauses, while the failure looks like a passing one."""

@@ -83,7 +83,8 @@ def real_registry(folder: Path, *, private: bool = False) -> Iterator[RealRegist
 
 @dataclass(slots=True)
 class Door:
-    """Passes bytes on to the registry.  After ``cut_after`` bytes of answers to one connection it slams, ``cuts`` times."""
+    """Passes bytes on to the registry.  It slams ``cuts`` times: after ``cut_after`` bytes of answers to one connection, or where
+    ``cut_sent_after`` is set, after as many bytes of requests."""
 
     target: tuple[str, int]
     address: str = ""
@@ -91,18 +92,21 @@ class Door:
     cuts: int = 0
     passed: int = 0
     """Bytes of answers in all."""
+    sent: int = 0
+    """Bytes of requests in all."""
     slow_s: float = 0.0
-    """A pause after each piece of an answer."""
+    """A pause after each piece of an answer, and of a request."""
+    cut_sent_after: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(self.target) as registry:
-            threading.Thread(target=_forward, args=(client, registry), daemon=True).start()
+            threading.Thread(target=self._requests, args=(client, registry), daemon=True).start()
             answered = 0
             with contextlib.suppress(OSError):
                 while piece := registry.recv(1 << 14):
                     with self.lock:
-                        cut = self.cuts > 0 and answered + len(piece) > self.cut_after
+                        cut = self.cuts > 0 and not self.cut_sent_after and answered + len(piece) > self.cut_after
                         self.cuts -= cut
                         self.passed += len(piece)
                     if cut:
@@ -112,12 +116,21 @@ class Door:
                     answered += len(piece)
                     time.sleep(self.slow_s)
 
-
-def _forward(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while piece := source.recv(1 << 14):
-            target.sendall(piece)
-        target.shutdown(socket.SHUT_RDWR)
+    def _requests(self, client: socket.socket, registry: socket.socket) -> None:
+        asked = 0
+        with contextlib.suppress(OSError):
+            while piece := client.recv(1 << 14):
+                asked += len(piece)
+                with self.lock:
+                    cut = 0 < self.cut_sent_after < asked and self.cuts > 0
+                    self.cuts -= cut
+                    self.sent += len(piece)
+                if cut:
+                    client.shutdown(socket.SHUT_RDWR)
+                    break
+                registry.sendall(piece)
+                time.sleep(self.slow_s)
+            registry.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

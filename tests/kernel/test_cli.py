@@ -22,7 +22,9 @@ import pytest
 from runtime.api import ContainerSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
+from tests import archives
 from tests.conftest import Place, patience
+from tests.kernel.real_registry import real_registry
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -425,3 +427,19 @@ def test_networks_from_creation_to_removal() -> None:
     assert cli("rm", "-f", "web").returncode == 0
     assert cli("network", "prune").stdout == "cli/back\n"
     assert cli("network", "inspect", "back").returncode == 1
+
+
+def test_images_come_and_go_by_registry(tmp_path: Path) -> None:
+    archive = archives.write(tmp_path / "image.tar")
+    loaded = cli("image", "load", "--name", "mine/box:1", str(archive))
+    assert loaded.returncode == 0, loaded.stderr
+    with real_registry(tmp_path / "registry") as shop:
+        pushed = cli("image", "push", "mine/box:1", f"{shop.address}/box:2")
+        assert pushed.stdout.strip() == f"{shop.address}/box@{loaded.stdout.split()[0]}"
+        assert cli("image", "rm", "mine/box:1").returncode == 0
+        assert cli("image", "pull", f"{shop.address}/box:2").stdout == loaded.stdout.split()[0] + "\n"
+        assert f"{shop.address}/box:2" in cli("image", "ls").stdout
+        refused = cli("image", "push", "-u", "somebody", f"{shop.address}/box:2")
+        assert (refused.returncode, "SLIPWAY_REGISTRY_PASSWORD is not set." in refused.stderr) == (1, True)
+        nowhere = cli("image", "push", f"{shop.address}/box:2", "slipway.local/box")
+        assert (nowhere.returncode, "stay on this node" in nowhere.stderr) == (1, True)

@@ -48,6 +48,7 @@ from runtime.engines.fake.controls import FakeControls
 from runtime.engines.fake.execs import FakeExec
 from runtime.engines.fake.files import FakeFiles
 from runtime.engines.fake.health import FakeHealth
+from runtime.engines.fake.image_service import FakeImageService, names_in
 from runtime.engines.fake.misbehaviour import Misbehaviour
 from runtime.engines.fake.networks import FakeNetworks
 from runtime.engines.fake.restarts import FakeRestarts
@@ -86,6 +87,7 @@ class FakeEngine:
         self._controls = FakeControls(self, self._records)
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
         self.files = FakeFiles(self.home, self._records, self.misbehaviour, self.add_image)
+        self.image_service = FakeImageService(self, self._journal)
         self.networks = FakeNetworks(self.home, self._specs)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,9 @@ class FakeEngine:
         if not archive.exists():
             raise InvalidSpec("The archive is not there.", hint="Check the path.", field="archive")
         progress(Step("verify"))
+        saved = names_in(archive) if reference is None else ()
+        if saved:
+            return tuple(self.add_image(Reference.parse(name)) for name in saved)
         return (self.add_image(Reference.parse(reference or f"{BUILT_IN}/{archive.stem.lower()}")),)
 
     def image(self, reference: str) -> Image:

@@ -43,6 +43,7 @@ from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.files import NativeFiles
 from runtime.engines.native.health import NativeHealth
+from runtime.engines.native.image_service import NativeImageService
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.networks import NativeNetworks
 from runtime.engines.native.records import Record
@@ -98,6 +99,7 @@ class NativeEngine:
         self._sampler = Sampler(home)
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
+        self.image_service = NativeImageService(self.store, self._journal)
         self.health: Health = NativeHealth(home, self._lifecycle, self.exec)
         self.attachments: Attachments = NativeAttachments(home, self._lifecycle)
         self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
