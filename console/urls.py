@@ -15,6 +15,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("console.accounts.urls")),
     path("catalog/", include("console.catalog.urls")),
     path("containers/", include("console.workloads.urls")),
+    path("volumes/", include("console.workloads.volume_urls")),
+    path("networks/", include("console.workloads.network_urls")),
     path("operations/", include("console.operations.urls")),
     path("", include("console.metering.urls")),
 ]

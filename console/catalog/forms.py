@@ -10,13 +10,14 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
-from console.catalog import selectors
+from console.catalog import options, selectors
+from console.catalog.options import Options
 from console.catalog.selectors import CatalogItem
 from console.workloads.models import Container
 from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
 
 KIB, MIB = 2**10, 2**20
-FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids", "restart")
+FIELDS = ("name", "image", "command", "environment", "ports", "memory", "cpu", "pids", "restart", *options.FIELDS)
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class LaunchForm:
     retries: str = ""
     variables: list[VariableRow] = field(default_factory=list)
     ports: list[PortRow] = field(default_factory=list)
+    options: Options = field(default_factory=Options)
     errors: dict[str, str] = field(default_factory=dict)
 
     def blank(self, tenant: Tenant) -> LaunchForm:
@@ -83,6 +85,7 @@ class LaunchForm:
         self.memory = f"{container.memory_bytes / MIB:g}"
         self.cpu, self.pids = f"{container.cpu_millis / 1000:g}", f"{container.pids}"
         self.restart, self.retries = container.restart_policy, str(container.restart_retries or "")
+        self.options.like(container)
         known = {row.name: row for row in self.item.environment} if self.item else {}
         self.variables = [
             VariableRow(name, value, known[name].help if name in known else "",
@@ -101,6 +104,8 @@ class LaunchForm:
             setattr(self, name, data.get(name, "").strip())
         self.restart = data.get("restart", "no")
         self.terminal = "terminal" in data
+        if "options" in data:
+            self.options.fill(data)
         self.variables = [
             VariableRow(name.strip(), value, known.help if (known := helps.get(name)) else "",
                         bool(known and known.required), bool(known and known.secret))
@@ -133,6 +138,7 @@ class LaunchForm:
             terminal=self.terminal,
             restart=self.restart,
             restart_retries=self._retries(),
+            **self.options.request(self.errors),
         )
         self.errors = {**check(tenant, found), **self.errors}
         return None if self.errors else found
@@ -172,6 +178,11 @@ class LaunchForm:
             except ValueError:
                 self.errors["ports"] = _("Ports are whole numbers from 1 to 65535.")
         return found
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether the part for more is open: something in it was chosen, or is wrong."""
+        return not self.options.plain or any(name in self.errors for name in options.FIELDS)
 
     @property
     def policies(self) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from console.operations.models import Operation
 
 
 def operations(tenant: Tenant) -> QuerySet[Operation]:
-    return Operation.objects.of(tenant).select_related("container", "actor")
+    return Operation.objects.of(tenant).select_related("container", "volume", "network", "actor")
 
 
 def operation(user: User, id: str) -> Operation:

@@ -25,7 +25,7 @@ from console.metering.months import month_of
 from console.metering.services import prices
 from console.metering.services.prices import BookDraft, PriceDraft
 from console.operations.models import Operation
-from console.workloads.models import Container
+from console.workloads.models import Container, Network, Volume
 
 pytestmark = pytest.mark.django_db
 PEOPLE = ("stranger", "outsider", "viewer", "member", "owner", "admin")
@@ -91,6 +91,12 @@ RULES = {
     "containers/<str:id>/isolation/": Rule(OF_THE_TENANT),
     "containers/<str:id>/logs/download/": Rule(OF_THE_TENANT),
     "containers/<str:id>/<str:verb>/": Rule(OF_MEMBERS, "post"),
+    "volumes/": Rule(SIGNED_IN),
+    "volumes/create/": Rule(LAUNCHING, "post"),
+    "volumes/<str:id>/remove/": Rule(OF_MEMBERS, "post"),
+    "networks/": Rule(SIGNED_IN),
+    "networks/create/": Rule(LAUNCHING, "post"),
+    "networks/<str:id>/remove/": Rule(OF_MEMBERS, "post"),
     "operations/": Rule(SIGNED_IN),
     "operations/<str:id>/": Rule(OF_THE_TENANT),
     "operations/<str:id>/cancel/": Rule(OF_MEMBERS, "post"),
@@ -185,6 +191,8 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
     )
     registry = Registry.objects.create(tenant=tenant, host="guarded.example.org", name="guarded")
     repository = Repository.objects.create(tenant=tenant, name="guarded", title="guarded")
+    volume = Volume.objects.create(tenant=tenant, node="node", name="guarded", state="ready")
+    network = Network.objects.create(tenant=tenant, node="node", name="guarded", state="ready")
     token = MetricsToken.objects.create(tenant=tenant, name="guarded", sha256="0" * 64)
     schedule = ExportSchedule.objects.create(
         tenant=tenant, name="guarded", contents=["usage-csv"], every="day", hour=1, place="folder", location="/guarded",
@@ -198,7 +206,7 @@ def names(tenant: Tenant, member: User, settings: object, tmp_path: object) -> d
         "<str:name>": "lines.csv", "usage/exports/": schedule.pk, "admin/exports/": schedule.pk,
         "containers/": container.id, "operations/": operation.id, "catalog/registries/": registry.id,
         "catalog/repositories/": repository.id, "admin/tenants/": tenant.id, "admin/users/": str(member.pk),
-        "tokens/": str(token.pk),
+        "tokens/": str(token.pk), "volumes/": volume.id, "networks/": network.id,
         "<str:key>": f"repository:{repository.id}", "<str:field>": "name", "<slug:slug>": "busybox", "<str:verb>": "stop",
     }  # fmt: skip
 
@@ -306,11 +314,16 @@ def test_what_people_and_programs_wrote_is_text_on_every_page(
     User.objects.exclude(pk=admin.pk).update(username=NASTY)
     Container.objects.update(
         name=NASTY, image_reference=NASTY, reason=NASTY, state="failed", command=[NASTY],
-        environment={NASTY: NASTY, "PASSWORD": NASTY},
+        environment={NASTY: NASTY, "PASSWORD": NASTY}, labels={NASTY: NASTY}, health_output=NASTY, user=NASTY, hostname=NASTY,
+        working_dir=NASTY, entrypoint=[NASTY], health_check={"kind": "command", "command": [NASTY], "path": NASTY},
     )  # fmt: skip
     Operation.objects.update(state="failed", error_message=NASTY, error_hint=NASTY, detail=NASTY)
     container = Container.objects.get()
     container.events.create(kind="failed", data={"message": NASTY, "hint": NASTY, "reason": NASTY})
+    container.mounts.create(volume=Volume.objects.get(), path=NASTY)
+    container.attachments.create(network=Network.objects.get(), aliases=[NASTY])
+    Volume.objects.update(name=NASTY)
+    Network.objects.update(name=NASTY)
     Registry.objects.update(host=NASTY, name=NASTY, username=NASTY)
     Repository.objects.update(name=NASTY, title=NASTY, description=NASTY, environment=[{"name": NASTY, "help": NASTY}])
     AuditEvent.objects.create(verb="x.y", user=admin, tenant=tenant, target=NASTY, data={"name": NASTY})

@@ -24,6 +24,8 @@ PAGES = [
     "/containers/rows/",
     "/catalog/",
     "/operations/",
+    "/volumes/",
+    "/networks/",
     "/usage/",
     "/usage/records/",
     "/usage/invoices/",

@@ -16,6 +16,8 @@ PAGES = {
     "catalog": "/catalog/",
     "launch": "/catalog/launch/?item=recipe:busybox",
     "containers": "/containers/",
+    "volumes": "/volumes/",
+    "networks": "/networks/",
     "operations": "/operations/",
     "usage": "/usage/",
     "usage-year": "/usage/?range=year&by=image",

@@ -16,6 +16,7 @@ from console.core.requests import may, person, tenant_of
 from console.metering.selectors import spending
 from console.workloads import selectors as containers
 from console.workloads import services as workloads
+from runtime.api import DEFAULT_NETWORK
 
 
 @require_GET
@@ -91,8 +92,16 @@ def _launched(request: HttpRequest, key: str) -> bool:
 def _launch_page(request: HttpRequest, form: LaunchForm, key: str, status: int = 200) -> HttpResponse:
     context = {
         "form": form, "item": form.item, "request_key": key, "share": containers.share(tenant_of(request)), **_price(request, form),
+        "volumes": containers.usable_volumes(tenant_of(request)), "networks": _networks(request),
     }  # fmt: skip
     return render(request, "catalog/launch.html", context, status=status)
+
+
+def _networks(request: HttpRequest) -> list[dict[str, object]]:
+    """Those that can be chosen, ``default`` first, whether or not the tenant has it yet."""
+    found = containers.usable_networks(tenant_of(request)).exclude(name=DEFAULT_NETWORK)
+    named: list[dict[str, object]] = [{"name": one.name, "internal": one.internal} for one in found]
+    return [{"name": DEFAULT_NETWORK, "internal": False}, *named]
 
 
 def _price(request: HttpRequest, form: LaunchForm) -> dict[str, object]:

@@ -20,7 +20,7 @@ register = template.Library()
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 COLOURS = {
     "running": "green", "pending": "azure", "exited": "secondary", "failed": "red", "removed": "secondary",
-    "queued": "azure", "succeeded": "green",
+    "queued": "azure", "succeeded": "green", "ready": "green", "lost": "red", "removing": "azure", "making": "azure",
 }  # fmt: skip
 
 
@@ -86,6 +86,7 @@ def badge(state: str) -> SafeString:
     words = {
         "running": _("Running"), "pending": _("Launching"), "exited": _("Stopped"), "failed": _("Failed"),
         "removed": _("Removed"), "queued": _("Queued"), "succeeded": _("Done"), "cancelled": _("Cancelled"),
+        "ready": _("Ready"), "lost": _("Lost"), "removing": _("Being removed"), "making": _("Being made"),
     }  # fmt: skip
     return format_html(
         '<span class="state state-{}">{}</span>', COLOURS.get(state, "secondary"), words.get(state, state)

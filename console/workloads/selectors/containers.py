@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Count, Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -15,7 +15,8 @@ from console.core.errors import Missing
 from console.core.sentences import told
 from console.metering.selectors import budgets
 from console.operations.models import Operation
-from console.workloads.models import Container, ContainerEvent, Image, PublishedPort
+from console.workloads.models import Container, ContainerEvent, Image
+from console.workloads.services.quotas import held
 
 OPEN = [Operation.State.QUEUED, Operation.State.RUNNING]
 
@@ -104,16 +105,20 @@ class Share:
 
 
 def share(tenant: Tenant) -> tuple[Share, ...]:
-    limits = quota(tenant)
-    mine = Container.objects.of(tenant).filter(removed_at__isnull=True)
-    sums = mine.aggregate(memory=Sum("memory_bytes"), cpu=Sum("cpu_millis"), number=Count("pk"))
-    ports = PublishedPort.objects.filter(container__in=mine, released_at__isnull=True).count()
-    return (
-        Share(_("Containers"), sums["number"], limits.containers, "count"),
-        Share(_("Memory"), sums["memory"] or 0, limits.memory_bytes, "bytes"),
-        Share(_("vCPU"), sums["cpu"] or 0, limits.cpu_millis, "millis"),
-        Share(_("Published ports"), ports, limits.published_ports, "count"),
-    )
+    limits, has = quota(tenant), held(tenant)
+    found = [
+        Share(_("Containers"), has.containers, limits.containers, "count"),
+        Share(_("Memory"), has.memory_bytes, limits.memory_bytes, "bytes"),
+        Share(_("vCPU"), has.cpu_millis, limits.cpu_millis, "millis"),
+        Share(_("Published ports"), has.published_ports, limits.published_ports, "count"),
+        Share(_("Volumes"), has.volumes, limits.volumes, "count"),
+        Share(_("Networks"), has.networks, limits.networks, "count"),
+    ]
+    if limits.disk_bytes is not None:
+        found.append(Share(_("Disks of containers"), has.disk_bytes, limits.disk_bytes, "bytes"))
+    if limits.volume_bytes is not None:
+        found.append(Share(_("Room in volumes"), has.volume_bytes, limits.volume_bytes, "bytes"))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
