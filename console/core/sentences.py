@@ -486,6 +486,8 @@ SENTENCES = (
     _("A container has the volume."),
     _("A folder has more than %(number)s names."),
     _("A volume cannot be at the root, nor in /proc, /sys or /dev."),
+    _("The path leads into /proc, /sys or /dev by a link of the image or of a volume."),
+    _("The path leads through links without end."),
     _("Check it."),
     _("Choose another path."),
     _("Copy parts of it."),

@@ -22,7 +22,18 @@ from typing import Any
 
 from runtime.api import ContainerSpec, EventKind, FinalReading, HealthCheck, Image, Progress, State, Step
 from runtime.engines import restarting
-from runtime.engines.native import bundle, choice, oci, options, passwd, program, retelling, seccomp, supervisor
+from runtime.engines.native import (
+    bundle,
+    choice,
+    mount_places,
+    oci,
+    options,
+    passwd,
+    program,
+    retelling,
+    seccomp,
+    supervisor,
+)
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records, boot_id
@@ -217,6 +228,7 @@ class Lifecycle:
     ) -> int:
         """Returns the host's id of the container's user."""
         folder = self._home.bundle(spec.id)
+        mount_places.check(root, spec, self._volumes.folder(spec.id))
         name = bundle.hostname(spec)
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
         texts = {
