@@ -203,23 +203,44 @@ def moves_expected() -> Iterator[None]:
 
     The first move after a quiet moment waits for a grace period of RCU (8 ms; ``cgroup_threadgroup_rwsem`` in
     kernel/cgroup/cgroup.c), those within 10 ms of another do not.  Moving this process to where it is
-    takes the same lock and changes nothing; so it is done again and again, beside other work.
+    takes the same lock and changes nothing; so it is done again and again, beside other work.  One thread does it for
+    all who expect moves at once: many of them would wait for each other's, and take half of a processor.
     """
-    done = threading.Event()
-    thread = threading.Thread(target=_move_nowhere, args=(done,), name="cgroup-moves")
-    thread.start()
+    _moves.expect()
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        _moves.forget()
 
 
-def _move_nowhere(done: threading.Event) -> None:
+class _Moves:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._expecting = 0
+        self._over = threading.Event()
+
+    def expect(self) -> None:
+        with self._lock:
+            if not self._expecting:
+                self._over = threading.Event()
+                threading.Thread(target=_move_nowhere, args=(self._over,), name="cgroup-moves").start()
+            self._expecting += 1
+
+    def forget(self) -> None:
+        with self._lock:
+            self._expecting -= 1
+            if not self._expecting:
+                self._over.set()
+
+
+_moves = _Moves()
+
+
+def _move_nowhere(over: threading.Event) -> None:
     with contextlib.suppress(OSError), (_own_folder() / "cgroup.procs").open("wb", buffering=0) as procs:
         while True:
             procs.write(str(os.getpid()).encode())
-            if done.wait(MOVES_EXPECTED_EVERY_S):
+            if over.wait(MOVES_EXPECTED_EVERY_S):
                 return
 
 

@@ -1,4 +1,4 @@
-"""Links, addresses and routes by netlink.  Each function opens a socket of its own (0.6 ms), so all are thread-safe."""
+"""Links, addresses and routes by netlink.  Each function opens a socket of its own, so all are thread-safe."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from runtime.kernel import rtnetlink
 from runtime.kernel.namespaces import inside_network
+from runtime.kernel.rtnetlink import Message, Netlink
 
 INTERFACE = "eth0"
 IFA_F_NODAD = 0x02
@@ -35,36 +34,28 @@ def ensure_bridge(name: str, address: str, prefix: int, mac: str, address6: str 
 
     Without a MAC of its own a bridge takes its members' lowest, and with each that comes or goes the others may lose their gateway.
     """
-    with IPRoute() as netlink:
-        _once(netlink.link, "add", ifname=name, kind="bridge", address=mac)
+    with Netlink() as netlink:
+        _once(netlink, rtnetlink.new_link(name, "bridge", mac=mac))
         index = socket.if_nametoindex(name)
-        netlink.link("set", index=index, address=mac)
+        netlink.send(rtnetlink.set_link(index, mac=mac))
         if address6:
             _static_ipv6(name)
         else:
             # A bridge forwards every member's frames; IPv6 on it would give tenants a way to the node past our rules.
             _without_ipv6(name)
         Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1", encoding="ascii")
-        _once(netlink.addr, "add", index=index, address=address, prefixlen=prefix)
+        _once(netlink, rtnetlink.new_address(index, address, prefix))
         if address6:
-            _once(
-                netlink.addr,
-                "add",
-                index=index,
-                family=socket.AF_INET6,
-                address=address6,
-                prefixlen=prefix6,
-                flags=IFA_F_NODAD,
-            )
-        netlink.link("set", index=index, state="up")
+            _once(netlink, rtnetlink.new_address(index, address6, prefix6, IFA_F_NODAD))
+        netlink.send(rtnetlink.set_link(index, up=True))
 
 
-def _once(verb: Callable[..., object], *words: str, **fields: object) -> None:
+def _once(netlink: Netlink, message: Message) -> None:
     """What is there already is no error."""
     try:
-        verb(*words, **fields)
-    except NetlinkError as error:
-        if error.code != errno.EEXIST:
+        netlink.send(message)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
             raise
 
 
@@ -91,22 +82,18 @@ def _without_ipv6(name: str) -> None:
 
 def add_veth(name: str, bridge: str, pid: int, mac: str, inside: str = INTERFACE) -> None:
     """A pair: ``name`` on the bridge, ``inside`` in the network namespace of ``pid``.  Exists already: made anew."""
-    with IPRoute() as netlink:
-        pair = {
-            "ifname": name,
-            "kind": "veth",
-            "master": socket.if_nametoindex(bridge),
-            "peer": {"ifname": inside, "net_ns_pid": pid, "address": mac},
-        }
+    peer = rtnetlink.veth_peer(inside, mac, pid)
+    pair = rtnetlink.new_link(name, "veth", master=socket.if_nametoindex(bridge), data=peer)
+    with Netlink() as netlink:
         try:
-            netlink.link("add", **pair)
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
+            netlink.send(pair)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
                 raise
             remove(name)
-            netlink.link("add", **pair)
+            netlink.send(pair)
         _without_ipv6(name)
-        netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        netlink.send(rtnetlink.set_link(socket.if_nametoindex(name), up=True))
     _allow_hairpin(name)
 
 
@@ -117,8 +104,8 @@ def _allow_hairpin(name: str) -> None:
 
 def join_bridge(name: str, bridge: str) -> None:
     """Put an interface that has lost its bridge on one."""
-    with IPRoute() as netlink:
-        netlink.link("set", index=socket.if_nametoindex(name), master=socket.if_nametoindex(bridge))
+    with Netlink() as netlink:
+        netlink.send(rtnetlink.set_link(socket.if_nametoindex(name), master=socket.if_nametoindex(bridge)))
     _allow_hairpin(name)
 
 
@@ -143,38 +130,39 @@ class Inside:
 def configure_inside(netns: Path, interfaces: Sequence[Inside]) -> None:
     """Addresses, default routes and loopback in the namespace that is pinned at ``netns``."""
     with inside_network(netns):
-        netlink = IPRoute()
+        netlink = Netlink()
         indexes = [socket.if_nametoindex(one.interface) for one in interfaces]
         for one in interfaces:
             if one.address6:
                 _static_ipv6(one.interface)
+    wanted = [message for one, index in zip(interfaces, indexes, strict=True) for message in _settings(one, index)]
     with netlink:
-        netlink.link("set", index=LOOPBACK, state="up")
-        for one, index in zip(interfaces, indexes, strict=True):
-            netlink.addr("add", index=index, address=one.address, prefixlen=one.prefix)
-            netlink.link("set", index=index, state="up")
-            if one.address6:
-                netlink.addr(
-                    "add", index=index, family=socket.AF_INET6, address=one.address6, prefixlen=one.prefix6, flags=IFA_F_NODAD
-                )  # fmt: skip
-            if one.gateway:
-                netlink.route("add", dst="default", gateway=one.gateway, oif=index)
-            if one.gateway6:
-                netlink.route("add", family=socket.AF_INET6, dst="default", gateway=one.gateway6, oif=index)
+        netlink.send(rtnetlink.set_link(LOOPBACK, up=True), *wanted)
+
+
+def _settings(one: Inside, index: int) -> Iterator[Message]:
+    yield rtnetlink.new_address(index, one.address, one.prefix)
+    yield rtnetlink.set_link(index, up=True)
+    if one.address6:
+        yield rtnetlink.new_address(index, one.address6, one.prefix6, IFA_F_NODAD)
+    for gateway in filter(None, (one.gateway, one.gateway6)):
+        yield rtnetlink.default_route(gateway, index)
 
 
 def remove(name: str) -> bool:
     """False: there was none."""
     if not exists(name):
         return False
-    with IPRoute() as netlink:
+    with Netlink() as netlink:
         try:
-            netlink.link("del", index=socket.if_nametoindex(name))
-        except NetlinkError as error:
-            if error.code != errno.ENODEV:
-                raise
+            index = socket.if_nametoindex(name)
         except OSError:
             return False  # it went by itself
+        try:
+            netlink.send(rtnetlink.delete_link(index))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import random
 import socket
 from dataclasses import replace
@@ -59,7 +60,7 @@ def take_address(home: Home, segment: Segment, container: str, fixed: str | None
     if fixed is not None:
         return _fixed(claims, fixed, container, f"networks[{index}].address")
     taken = {*claims.names(), segment.gateway}
-    for address in list(ipaddress.ip_network(segment.subnet).hosts())[1:]:
+    for address in itertools.islice(ipaddress.ip_network(segment.subnet).hosts(), 1, None):
         if str(address) not in taken and claims.take(str(address), container):
             return str(address)
     raise LimitExceeded(

@@ -13,7 +13,7 @@ from runtime.api import ContainerSpec
 from runtime.errors import NotFound
 from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
-from runtime.kernel import conntrack, link, namespaces, shaping
+from runtime.kernel import link, namespaces
 from runtime.kernel.nft import NftablesFault
 from runtime.network import addresses, endpoint, firewall, placement
 from runtime.network.claims import Claims
@@ -209,9 +209,12 @@ class TenantNetworks:
     @staticmethod
     def _forget_flows(made: Endpoint) -> None:
         """A stream of datagrams keeps the way that its first one took, to the node itself or to a container that is gone."""
-        for port in made.ports:
-            if port.protocol == "udp" and port.host_port:
-                conntrack.forget_udp(port.host_port)
+        ports = [port.host_port for port in made.ports if port.protocol == "udp" and port.host_port]
+        if ports:
+            from runtime.kernel import conntrack  # few need it, and its library takes long to load
+
+            for port in ports:
+                conntrack.forget_udp(port)
 
     def attach(self, made: Endpoint, pid: int) -> None:
         """Give the process's network namespace its interfaces.  The namespace is pinned first: its counters outlive it."""
@@ -225,6 +228,10 @@ class TenantNetworks:
 
     def _limit(self, made: Endpoint) -> None:
         """What a container receives, its host's ends send."""
+        if made.rx_bps is None and made.tx_bps is None:
+            return
+        from runtime.kernel import shaping  # as conntrack
+
         interfaces = [place.interface for place in made.places]
         received, sent = self._home.shapers(made.container)
         if made.rx_bps is not None:
@@ -237,6 +244,8 @@ class TenantNetworks:
         made = self.endpoint(container)
         if made is None or (made.rx_bps, made.tx_bps) == (rx_bps, tx_bps):
             return
+        from runtime.kernel import shaping
+
         changed = replace(made, rx_bps=rx_bps, tx_bps=tx_bps)
         endpoint.save(self._home, changed)
         shaping.free([place.interface for place in changed.places])
@@ -262,9 +271,8 @@ class TenantNetworks:
         """Take away everything of a container, in whatever state it was left."""
         made = self.endpoint(container)
         if made is not None:
-            if firewall.present(self._home):
-                firewall.expel(self._home, made)
-                self._forget_flows(made)
+            firewall.expel(self._home, made)
+            self._forget_flows(made)
             self.names.untell(made, self._bridges_of(made.tenant))
         if not namespaces.unpin_network(self._home.netns(container)):
             # else the kernel removes them with their namespace, and nobody waits

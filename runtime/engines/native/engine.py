@@ -343,7 +343,8 @@ class NativeEngine:
             if not self._records.exists(id):
                 return
             spec, record = self._settled(id)
-            if record.state is State.RUNNING:
+            runs = record.state is State.RUNNING
+            if runs:
                 if not force:
                     raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
                 self._end(spec, record, signal.SIGKILL, KILL_DEADLINE_S)
@@ -351,7 +352,7 @@ class NativeEngine:
             progress(Step("remove"))
             self._records.save_end(id, record.moved(State.REMOVING))
             failpoint("remove.marked")
-            self._removal.finish(spec, again=record.state is State.REMOVING)
+            self._removal.finish(spec, again=record.state is State.REMOVING, settled=runs)
         self._records.reserve.fill()
         if spec.image not in self.store.references().values():
             self.store.gc()  # the container was all that kept it

@@ -29,6 +29,8 @@ START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
 KILL_S = 2.0
 POLL_S = 0.002
+LONGEST_POLL_S = 3600.0
+"""The kernel takes milliseconds in an int; a person's terminal may stay for longer than that has."""
 
 
 class NativeExec:
@@ -65,10 +67,15 @@ class NativeExec:
             return False
 
     def wait(self, timeout_s: float) -> int:
-        try:
-            return self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise DeadlineExceeded(f"The command did not end within {timeout_s:g} seconds.") from None
+        """By pidfd: ``Popen.wait`` with a timeout looks, sleeps, and sleeps longer, up to 50 ms."""
+        deadline = time.monotonic() + timeout_s
+        while (code := self.poll()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DeadlineExceeded(f"The command did not end within {timeout_s:g} seconds.")
+            with contextlib.suppress(ProcessLookupError), Process(self._child.pid) as process:
+                process.wait(min(left, LONGEST_POLL_S))
+        return code
 
     def close(self) -> None:
         self._hang_up()

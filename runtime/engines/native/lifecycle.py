@@ -137,7 +137,7 @@ class Lifecycle:
             self.networks.attach(endpoint, pid)
             failpoint("start.attached")
             progress(Step("start"))
-            self.runtime.start(id)
+            self.runtime.start(id, pid)
             failpoint("start.started")
             running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
             self.records.save(id, running)
@@ -381,7 +381,10 @@ class Lifecycle:
         group = cgroup.Cgroup(self._home.cgroup(tenant, id))
         if group.populated():
             group.kill()
-        self.runtime.delete(id)
+        pid, _ = supervisor.created(self._home, id)
+        if group.populated() or (pid is not None and start_time(pid) is not None):
+            self.runtime.delete(id)  # which refuses what still runs, and says why
+        self.runtime.forget(id)
         failpoint("release.deleted")
         group.remove()
         self.networks.detach(id)

@@ -27,9 +27,13 @@ class Removal:
         """The names that a tenant's containers have."""
         return Claims(self._home.state / "names" / tenant)
 
-    def finish(self, spec: ContainerSpec, *, again: bool) -> None:
-        """The caller holds the lock and has marked the container; its process is gone.  ``again``: somebody had begun it."""
-        self._lifecycle.abandon(spec.id, spec.tenant)
+    def finish(self, spec: ContainerSpec, *, again: bool, settled: bool = False) -> None:
+        """The caller holds the lock and has marked the container; its process is gone.  ``again``: somebody had begun it.
+
+        ``settled``: just now, under the same lock, so the kernel has nothing of it any more.
+        """
+        if not settled:
+            self._lifecycle.abandon(spec.id, spec.tenant)
         journal = self._lifecycle.journal
         if not again or not journal.told(spec.id, EventKind.REMOVED):
             journal.tell(EventKind.REMOVED, spec.id, tenant=spec.tenant, name=spec.name)
