@@ -92,6 +92,13 @@ BENCH: tuple[Package, ...] = (
         program="dockerd",
         unit="docker.service docker.socket containerd.service",
     ),
+    Package(
+        "podman",
+        "the other peer",
+        program="podman",
+        unit="podman.service podman.socket podman-auto-update.timer podman-restart.service",
+    ),
+    Package("netavark", "its networks", file="/usr/lib/podman/netavark"),
 )
 BENCH_SPLIT: tuple[Package, ...] = (
     Package("docker-cli", "its command line, a package of its own since Debian 13", "docker"),

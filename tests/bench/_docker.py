@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.kernel.cgroup import Cgroup
+from tests.bench._api import Api
 
 CLIENT = "/usr/bin/docker"
 READY_WITHIN_S = 30.0
@@ -33,6 +34,7 @@ class Docker:
         self.folder = Path(tempfile.mkdtemp(prefix="slipway-bench-docker-", dir="/var/tmp"))
         self.parent = f"/slipwaybench{secrets.token_hex(3)}"
         self.socket = f"unix://{self.folder}/docker.sock"
+        self.api = Api(f"{self.folder}/docker.sock", parent=self.parent)
         self._log = (self.folder / "dockerd.log").open("wb")
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
@@ -110,10 +112,10 @@ class Docker:
         group = Cgroup(self.parent)
         group.kill()
         group.remove()
-        _remove_folder(self.folder)
+        remove_folder(self.folder)
 
 
-def _remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """The mounts' last users may be ending still: the kernel refuses for a moment."""
     for _ in range(50):
         shutil.rmtree(folder, ignore_errors=True)

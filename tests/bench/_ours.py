@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.api import ContainerSpec, Engine, Image, Limits
 from runtime.engines import open_engine
 from runtime.home import Home
+from tests.blocks import free_block
 
 EACH = 200
 """Containers of a tenant, whose network is a /24."""
@@ -24,7 +25,7 @@ def engine() -> Iterator[tuple[Engine, Home]]:
     home = Home(
         root=root / "home",
         instance=f"b{secrets.token_hex(4)}",
-        subnets=f"10.{random.randint(90, 250)}.0.0/16",
+        subnets=free_block(),
         uid_base=0x60000000 + random.randrange(0x1000) * 65536,
     )
     opened = open_engine("native", home)

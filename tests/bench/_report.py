@@ -8,12 +8,13 @@ import os
 import platform
 import signal
 import statistics
+import string
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-NOTE_WIDTH = 52
+NOTE_WIDTH = 58
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,22 @@ class Report:
     def as_json(self) -> dict[str, object]:
         return {"bench": self.bench, "machine": machine(), "rows": [row.as_json() for row in self.rows]}
 
+    def _letters(self) -> dict[str, str]:
+        """Each peer's name and its mark in the table."""
+        names = dict.fromkeys(row.peer_name for row in self.rows if row.peer_name)
+        return dict(zip(names, string.ascii_lowercase, strict=False))
+
     def table(self) -> str:
         known = machine()
         lines = [f"{self.bench}: {', '.join(f'{name} {value}' for name, value in known.items())}", ""]
-        lines.append(f"{'row':<{NOTE_WIDTH}}{'unit':>8}{'ours':>10}{'peer':>10}{'ratio':>8}{'goal':>8}  ok")
+        lines.append(f"{'row':<{NOTE_WIDTH}}{'unit':>8}{'ours':>10}{'peer':>10}   {'ratio':>8}{'goal':>8}  ok")
+        letters = self._letters()
         for row in self.rows:
             verdict = {None: "", True: "yes", False: "NO"}[row.ok]
-            figures = f"{_shown(row.ours):>10}{_shown(row.peer):>10}{_shown(row.ratio):>8}{_shown(row.goal):>8}"
+            peer = f"{_shown(row.peer):>10} {letters.get(row.peer_name, ''):<2}"
+            figures = f"{_shown(row.ours):>10}{peer}{_shown(row.ratio):>8}{_shown(row.goal):>8}"
             lines.append(f"{row.row:<{NOTE_WIDTH}}{row.unit:>8}{figures}  {verdict}")
-        names = sorted({row.peer_name for row in self.rows if row.peer_name})
-        return "\n".join([*lines, "", *(f"peer: {name}" for name in names)])
+        return "\n".join([*lines, "", *(f"peer {letter}: {name}" for name, letter in letters.items())])
 
 
 def _shown(value: float | None) -> str:
@@ -94,6 +101,29 @@ def compare(
         Row(f"{name}, p50 of {len(ours)}", unit, statistics.median(ours), statistics.median(peer), peer_name, goal),
         Row(f"{name}, p99 of {len(ours)}", unit, percentile(ours, 99), percentile(peer, 99), peer_name),
     ]
+
+
+def beside(
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    peers: Mapping[str, Sequence[float]],
+    goals: Sequence[float],
+    *,
+    spread: float | None = None,
+) -> list[Row]:
+    """Ours beside several: medians judged by a goal each, and p99, which no peer's is to be below.
+
+    ``spread``: the largest that our own p99 may be, in medians.
+    """
+    rows = []
+    for (peer, theirs), goal in zip(peers.items(), goals, strict=True):
+        p50, p99 = compare(name, unit, ours, theirs, peer_name=peer, goal=goal)
+        rows += [p50, replace(p99, goal=1.0)]
+    if spread is not None:
+        value = percentile(ours, 99) / statistics.median(ours)
+        rows.append(Row(f"{name}, p99 of {len(ours)} in medians", "x", value, goal=spread, absolute=True))
+    return rows
 
 
 def note(text: str) -> None:
