@@ -1,0 +1,112 @@
+"""Whether processes that work for long stay as large as they are: memory and descriptors, looked at each second, judged at the end.
+
+Two judgements, and both must find growth.  The trend is the slope of a least-squares line through all looks after the warm-up.  The
+quarters are the medians of its first and its last.  A line alone is bent by one late step, quarters alone by noise.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+EVERY_S = 1.0
+WARM_UP = 0.2
+"""The share of the time in which a process takes what it needs."""
+MEMORY_BYTES, MEMORY_SHARE = 2 * 2**20, 0.04
+"""More than both of these, over the whole time, is growth: malloc's arenas fill and empty by about a mebibyte."""
+DESCRIPTORS = 8
+"""Each of eight threads may be amid something else than a while ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    at: float
+    """Seconds, monotonic."""
+    memory: int
+    """Bytes: resident and its own, without what it maps of files (proc(5), statm: resident - shared)."""
+    descriptors: int
+
+
+@dataclass(slots=True)
+class Watched:
+    pids: Sequence[int]
+    looks: dict[int, list[Look]] = field(default_factory=dict)
+    _last: float = 0.0
+
+    def look(self) -> None:
+        """At most once a second; a process that has ended is left out."""
+        now = time.monotonic()
+        if now - self._last < EVERY_S:
+            return
+        self._last = now
+        for pid in self.pids:
+            try:
+                _, resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[:3])
+                descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if resident:  # a zombie has none
+                self.looks.setdefault(pid, []).append(Look(now, (resident - shared) * PAGE, descriptors))
+
+    def growing_memory(self) -> list[str]:
+        """A sentence for each process that grows; empty when none does."""
+        found = []
+        for pid, looks in self.looks.items():
+            change = _changed(looks, [one.memory for one in looks])
+            if change is not None:
+                allowed = max(MEMORY_BYTES, MEMORY_SHARE * change.first)
+                if change.trend > allowed and change.last - change.first > allowed:
+                    found.append(
+                        f"the memory of {pid} grows: {change.first} -> {change.last}, trend {change.trend:+.0f}"
+                    )
+        return found
+
+    def growing_descriptors(self) -> list[str]:
+        found = []
+        for pid, looks in self.looks.items():
+            change = _changed(looks, [one.descriptors for one in looks])
+            if change is not None and change.trend > DESCRIPTORS and change.last - change.first > DESCRIPTORS:
+                found.append(f"{pid} keeps descriptors: {change.first:g} -> {change.last:g}")
+        return found
+
+    def report(self) -> str:
+        """First and last quarter, and the trend over the whole time, of each process."""
+        lines = []
+        for pid, looks in self.looks.items():
+            memory = _changed(looks, [one.memory for one in looks])
+            descriptors = _changed(looks, [one.descriptors for one in looks])
+            if memory and descriptors:
+                lines.append(
+                    f"process {pid}: memory {memory.first / 2**20:.1f} -> {memory.last / 2**20:.1f} MiB, trend"
+                    f" {memory.trend / 2**20:+.2f} MiB; descriptors {descriptors.first:g} -> {descriptors.last:g},"
+                    f" {len(looks)} looks"
+                )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    first: float
+    """The median of the first quarter after the warm-up."""
+    last: float
+    trend: float
+    """The line's rise over all of that time."""
+
+
+def _changed(looks: Sequence[Look], values: Sequence[float]) -> _Change | None:
+    """None: fewer than eight looks after the warm-up tell nothing."""
+    if not looks:
+        return None
+    begin = looks[0].at + WARM_UP * (looks[-1].at - looks[0].at)
+    points = [(look.at, value) for look, value in zip(looks, values, strict=True) if look.at >= begin]
+    if len(points) < 8:
+        return None
+    quarter = len(points) // 4
+    first, last = (statistics.median(value for _, value in part) for part in (points[:quarter], points[-quarter:]))
+    slope, _ = statistics.linear_regression(*zip(*points, strict=True))
+    return _Change(first, last, slope * (points[-1][0] - points[0][0]))

@@ -1,0 +1,51 @@
+"""The judgement of a soak: growth is found, noise and a late step within bounds are not."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.steadiness import Look, Watched
+
+MIB = 2**20
+SECONDS = 600
+
+
+def watched(memory: list[float], descriptors: list[int] | None = None) -> Watched:
+    found = descriptors or [20] * len(memory)
+    looks = [Look(float(at), int(one), fds) for at, (one, fds) in enumerate(zip(memory, found, strict=True))]
+    return Watched([1], {1: looks})
+
+
+@pytest.mark.parametrize("a_minute", [0.5, 2])
+def test_what_grows_is_told(a_minute: float) -> None:
+    chance = random.Random(7)
+    memory = [(60 + at * a_minute / 60 + chance.uniform(-0.5, 0.5)) * MIB for at in range(SECONDS)]
+    (said,) = watched(memory).growing_memory()
+    assert "the memory of 1 grows" in said
+
+
+def test_noise_is_no_growth() -> None:
+    chance = random.Random(7)
+    assert not watched([(60 + chance.uniform(-3, 3)) * MIB for _ in range(SECONDS)]).growing_memory()
+
+
+def test_what_a_process_takes_at_its_start_is_no_growth() -> None:
+    assert not watched([(30 + min(at, 60) / 2) * MIB for at in range(SECONDS)]).growing_memory()
+
+
+def test_descriptors_that_are_kept_are_told() -> None:
+    assert watched([60 * MIB] * SECONDS, [20 + at // 20 for at in range(SECONDS)]).growing_descriptors()
+    assert not watched([60 * MIB] * SECONDS, [20 + at % 8 for at in range(SECONDS)]).growing_descriptors()
+
+
+def test_a_real_process_is_looked_at() -> None:
+    found = Watched([os.getpid(), 2**22 + 1])
+    found.look()
+    found.look()  # within the second: nothing
+    ((pid, looks),) = found.looks.items()
+    assert (pid, len(looks)) == (os.getpid(), 1)
+    assert looks[0].memory > MIB
+    assert looks[0].descriptors >= 3
