@@ -20,7 +20,10 @@ from console.core.errors import Invalid, Missing, NotAllowed
 from console.core.live import access_changed
 
 MOST_OF_A_USERNAME = 64
-MOST_OF_A_QUOTA = {"containers": 10**6, "memory_bytes": 2**50, "cpu_millis": 10**9, "published_ports": 65535}
+MOST_OF_A_QUOTA = {
+    "containers": 10**6, "memory_bytes": 2**50, "cpu_millis": 10**9, "published_ports": 65535,
+    "volumes": 10**6, "networks": 10**5, "disk_bytes": 2**60, "volume_bytes": 2**60,
+}  # fmt: skip
 
 
 def require(user: User, tenant: Tenant, role: Role) -> None:
@@ -234,18 +237,13 @@ def _keep_an_owner(membership: Membership) -> None:
 
 
 @transaction.atomic
-def set_quota(
-    *, actor: User, tenant: Tenant, containers: int, memory_bytes: int, cpu_millis: int, published_ports: int
-) -> Quota:
+def set_quota(*, actor: User, tenant: Tenant, **wanted: int | None) -> Quota:
+    """``wanted``: fields of the quota; those that are not given stay.  None, of bytes on disk: no ceiling.  Raises Missing, Invalid."""
     require_admin(actor)
-    wanted = {
-        "containers": containers,
-        "memory_bytes": memory_bytes,
-        "cpu_millis": cpu_millis,
-        "published_ports": published_ports,
-    }
     for field, value in wanted.items():
-        if not 0 <= value <= MOST_OF_A_QUOTA[field]:
+        if value is None and not Quota._meta.get_field(field).null:  # noqa: SLF001 -- Django documents _meta
+            raise Invalid(field, _("Write a whole number."))
+        if value is not None and not 0 <= value <= MOST_OF_A_QUOTA[field]:
             raise Invalid(field, _quota_bounds(field))
     quota, _created = Quota.objects.update_or_create(tenant=tenant, defaults=wanted)
     audit("tenant.quota", actor=actor, tenant=tenant, target=tenant.id, **wanted)
@@ -254,7 +252,8 @@ def set_quota(
 
 def _quota_bounds(field: str) -> str:
     most = MOST_OF_A_QUOTA[field]
-    shown = {"memory_bytes": f"{most // 2**30} GiB", "cpu_millis": f"{most // 1000} vCPU"}.get(field, str(most))
+    shown = f"{most // 2**30} GiB" if field.endswith("_bytes") else str(most)
+    shown = f"{most // 1000} vCPU" if field == "cpu_millis" else shown
     return _("Choose from 0 to %(most)s.") % {"most": shown}
 
 

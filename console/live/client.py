@@ -91,6 +91,12 @@ def isolation(user: User, container: Container) -> dict[str, Any]:
     return dict(answer["report"])
 
 
+def top(user: User, container: Container) -> list[dict[str, Any]]:
+    """The fields of :class:`runtime.api.ProcessRow`, with ``cpu_s``.  Authorised and refused likewise."""
+    answer: dict[str, Any] = async_to_sync(ask)("top", container.id, user.pk)
+    return [{**row, "cpu_s": row["cpu_ns"] / 1e9} for row in answer["processes"]]
+
+
 def counters(tenant: Tenant) -> dict[str, dict[str, Any]]:
     """Container's id -> the fields of :class:`runtime.api.Counters`, read now, of all that the tenant runs.
 

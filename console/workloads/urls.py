@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.workloads.views import containers
+from console.workloads.views import changes, containers, processes
 
 app_name = "workloads"
 urlpatterns = [
@@ -13,6 +13,9 @@ urlpatterns = [
     path("<str:id>/configuration/", containers.configuration, name="configuration"),
     path("<str:id>/events/", containers.events, name="events"),
     path("<str:id>/isolation/", containers.isolation, name="isolation"),
+    path("<str:id>/processes/", processes.processes, name="processes"),
+    path("<str:id>/limits/", changes.limits, name="limits"),
+    path("<str:id>/rename/", changes.rename, name="rename"),
     path("<str:id>/cost/", containers.cost, name="cost"),
     path("<str:id>/logs/download/", containers.download_logs, name="download-logs"),
     path("<str:id>/<str:verb>/", containers.act, name="act"),

@@ -90,6 +90,9 @@ RULES = {
     "containers/<str:id>/events/": Rule(OF_THE_TENANT),
     "containers/<str:id>/isolation/": Rule(OF_THE_TENANT),
     "containers/<str:id>/logs/download/": Rule(OF_THE_TENANT),
+    "containers/<str:id>/processes/": Rule(OF_MEMBERS),
+    "containers/<str:id>/limits/": Rule(OF_MEMBERS, "post"),
+    "containers/<str:id>/rename/": Rule(OF_MEMBERS, "post"),
     "containers/<str:id>/<str:verb>/": Rule(OF_MEMBERS, "post"),
     "volumes/": Rule(SIGNED_IN),
     "volumes/create/": Rule(LAUNCHING, "post"),
@@ -150,6 +153,7 @@ AGENT = {
     "history": Role.VIEWER,
     "logs": Role.VIEWER,
     "isolation": Role.VIEWER,
+    "top": Role.MEMBER,
     "exec": Role.MEMBER,
     "counters": None,
     "query": Role.VIEWER,
@@ -331,7 +335,9 @@ def test_what_people_and_programs_wrote_is_text_on_every_page(
     client = Client()
     client.force_login(admin)
     pages = [filled(door, names) for door, rule in RULES.items() if rule.method == "get" and "export" not in door]
-    pages += [f"/containers/{container.id}/?tab={tab}" for tab in ("configuration", "events", "logs", "terminal")]
+    pages += [
+        f"/containers/{container.id}/?tab={tab}" for tab in ("configuration", "change", "events", "logs", "terminal")
+    ]
     pages += ["/audit/?all", f"/catalog/launch/?item={names['<str:key>']}"]
     shown = 0
     for path in pages:

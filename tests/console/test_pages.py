@@ -51,7 +51,9 @@ PARTS = [
     "",
     "?tab=logs",
     "?tab=terminal",
+    "?tab=processes",
     "?tab=configuration",
+    "?tab=change",
     "?tab=events",
     "?tab=isolation",
     "status/",
@@ -109,7 +111,7 @@ def test_values_of_variables_are_not_a_viewers(member: User, viewer: User, conta
         assert value not in hidden
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "kill", "remove"])
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "kill", "pause", "resume", "remove"])
 def test_deeds_are_refused_to_outsiders_and_viewers(
     outsider: User, viewer: User, container: Container, verb: str
 ) -> None:

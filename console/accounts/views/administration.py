@@ -16,7 +16,12 @@ from console.core.errors import Invalid
 from console.core.requests import person
 
 GIB = 2**30
-QUOTA_FIELDS = {"memory_bytes": "memory_gib", "cpu_millis": "cpu"}
+QUOTA_FIELDS = {
+    "memory_bytes": "memory_gib",
+    "cpu_millis": "cpu",
+    "disk_bytes": "disk_gib",
+    "volume_bytes": "volume_gib",
+}
 """What the form calls otherwise than the quota, for it has other units."""
 
 
@@ -52,7 +57,9 @@ def quota(request: HttpRequest, id: str) -> HttpResponse:
         services.set_quota(
             actor=actor, tenant=tenant, containers=_whole(request, "containers"),
             memory_bytes=_scaled(request, "memory_gib", GIB), cpu_millis=_scaled(request, "cpu", 1000),
-            published_ports=_whole(request, "published_ports"),
+            published_ports=_whole(request, "published_ports"), volumes=_whole(request, "volumes"),
+            networks=_whole(request, "networks"), disk_bytes=_or_none(request, "disk_gib"),
+            volume_bytes=_or_none(request, "volume_gib"),
         )  # fmt: skip
     except Invalid as refused:
         refused.field = QUOTA_FIELDS.get(refused.field, refused.field)
@@ -66,6 +73,11 @@ def _whole(request: HttpRequest, field: str) -> int:
         return int(request.POST.get(field, ""))
     except ValueError:
         raise Invalid(field, _("Write a whole number.")) from None
+
+
+def _or_none(request: HttpRequest, field: str) -> int | None:
+    """GiB; empty: no ceiling."""
+    return _scaled(request, field, GIB) if request.POST.get(field, "").strip() else None
 
 
 def _scaled(request: HttpRequest, field: str, unit: int) -> int:

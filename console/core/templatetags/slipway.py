@@ -86,7 +86,7 @@ def badge(state: str) -> SafeString:
     words = {
         "running": _("Running"), "pending": _("Launching"), "exited": _("Stopped"), "failed": _("Failed"),
         "removed": _("Removed"), "queued": _("Queued"), "succeeded": _("Done"), "cancelled": _("Cancelled"),
-        "ready": _("Ready"), "lost": _("Lost"), "removing": _("Being removed"), "making": _("Being made"),
+        "paused": _("Paused"), "ready": _("Ready"), "lost": _("Lost"), "removing": _("Being removed"), "making": _("Being made"),
     }  # fmt: skip
     return format_html(
         '<span class="state state-{}">{}</span>', COLOURS.get(state, "secondary"), words.get(state, state)
@@ -133,6 +133,12 @@ def secret_name(name: str) -> bool:
 @register.filter
 def gib(value: int) -> str:
     return _plain(value / 2**30)
+
+
+@register.filter
+def gib_or_none(value: int | None) -> str:
+    """Empty where there is no ceiling."""
+    return "" if value is None else gib(value)
 
 
 @register.filter

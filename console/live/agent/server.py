@@ -34,6 +34,8 @@ from runtime.errors import RuntimeFault
 
 log = logging.getLogger(__name__)
 REQUEST_S = 5.0
+MOST_PROCESSES = 2000
+"""Told of one container."""
 PEER = struct.Struct("3i")
 WEB_USER = "slipway"
 Verb = Callable[[Ticket, dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -50,6 +52,7 @@ class Server:
             "ping": self._ping,
             "history": self._send_history,
             "isolation": self._isolation,
+            "top": self._top,
             "counters": self._counters,
             "query": self._query,
             "logs": self._logs,
@@ -122,6 +125,12 @@ class Server:
     ) -> None:
         report = await sync_to_async(self._engine.isolation, thread_sensitive=False)(ticket.container)
         await answer(writer, report=asdict(report) | {"cgroup_limits": dict(report.cgroup_limits)})
+
+    async def _top(
+        self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        rows = await sync_to_async(self._engine.controls.top, thread_sensitive=False)(ticket.container)
+        await answer(writer, processes=[asdict(row) for row in rows[:MOST_PROCESSES]])
 
     async def _counters(
         self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -22,9 +22,12 @@ from console.live import client
 from console.metering.selectors import spending
 from console.workloads import selectors, services
 from console.workloads.models import Container
+from console.workloads.services.spec import health_check
 
-TABS = ("overview", "logs", "terminal", "configuration", "events", "isolation")
+OF_MEMBERS = ("processes", "change")
+"""Tabs that viewers have not, nor anybody of what was removed."""
 PAGE, MOST_ROWS = 100, 1000
+MIB = 2**20
 
 
 def _listing(request: HttpRequest) -> dict[str, object]:
@@ -74,23 +77,48 @@ def _page(request: HttpRequest, id: str) -> dict[str, Any]:
 
 @require_GET
 def status(request: HttpRequest, id: str) -> HttpResponse:
-    return render(request, "workloads/_status.html", _page(request, id))
+    return render(request, "workloads/_status.html", {**_page(request, id), "alone": True})
 
 
 @require_GET
 def page(request: HttpRequest, id: str) -> HttpResponse:
+    return render(request, "workloads/container.html", page_of(request, id, request.GET.get("tab", "overview")))
+
+
+def page_of(request: HttpRequest, id: str, tab: str) -> dict[str, Any]:
+    """What the page shows under a tab; one that there is not, or not for this person, is the overview."""
     context = _page(request, id)
-    tab = request.GET.get("tab", "overview")
-    context["tab"] = tab if tab in TABS else "overview"
-    context["tabs"] = [
-        ("overview", _("Overview")), ("logs", _("Logs")), ("terminal", _("Terminal")),
-        ("configuration", _("Configuration")), ("events", _("Events")), ("isolation", _("Isolation")),
-    ]  # fmt: skip
+    container = context["container"]
+    labels = {
+        "overview": _("Overview"), "logs": _("Logs"), "terminal": _("Terminal"), "processes": _("Processes"),
+        "configuration": _("Configuration"), "change": _("Change"), "events": _("Events"), "isolation": _("Isolation"),
+    }  # fmt: skip
+    if not context["may_operate"] or container.removed_at:
+        labels = {key: label for key, label in labels.items() if key not in OF_MEMBERS}
+    context["tab"] = tab if tab in labels else "overview"
+    context["tabs"] = list(labels.items())
     if context["tab"] == "configuration":
-        context["image"] = selectors.image(context["container"])
+        context |= _configuration(container)
+    if context["tab"] == "change":
+        context["typed"] = _typed(container)
     if context["tab"] == "events":
-        context["events"] = selectors.events(context["container"])[:200]
-    return render(request, "workloads/container.html", context)
+        context["events"] = selectors.events(container)[:200]
+    return context
+
+
+def _typed(container: Container) -> dict[str, str]:
+    """As the forms show what is."""
+    return {
+        "memory": f"{container.memory_bytes / MIB:g}", "cpu": f"{container.cpu_millis / 1000:g}", "pids": f"{container.pids}",
+        "name": container.name,
+    }  # fmt: skip
+
+
+def _configuration(container: Container) -> dict[str, Any]:
+    return {
+        "image": selectors.image(container), "places": selectors.places(container), "check": health_check(container),
+        "mounts": container.mounts.select_related("volume"),
+    }  # fmt: skip
 
 
 @require_GET
@@ -104,7 +132,7 @@ def events(request: HttpRequest, id: str) -> HttpResponse:
 @require_GET
 def configuration(request: HttpRequest, id: str) -> HttpResponse:
     context = _page(request, id)
-    return render(request, "workloads/_configuration.html", {**context, "image": selectors.image(context["container"])})
+    return render(request, "workloads/_configuration.html", {**context, **_configuration(context["container"])})
 
 
 @require_GET

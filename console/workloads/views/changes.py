@@ -1,0 +1,77 @@
+"""What is changed of a container that is there: its limits and its name.  The forms are on its page, under the tab ``change``."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from console.accounts.models import Role
+from console.accounts.services import require
+from console.core.errors import Full, Invalid
+from console.core.requests import person
+from console.workloads import selectors, services
+from console.workloads.services import LimitsRequest
+from console.workloads.views import containers
+
+KIB = 2**10
+
+
+@require_POST
+def limits(request: HttpRequest, id: str) -> HttpResponse:
+    container, actor = selectors.container(person(request).user, id), person(request).user
+    require(actor, container.tenant, Role.MEMBER)
+    try:
+        asked = LimitsRequest(
+            memory_bytes=round(_number(request, "memory", _("Write a number of MiB.")) * KIB) * KIB,
+            cpu_millis=round(_number(request, "cpu", _("Write a number of vCPU, such as 0.5.")) * 1000),
+            pids=round(_number(request, "pids", _("Write a whole number."))),
+        )
+        services.update_limits(container=container, actor=actor, limits=asked, request_key=_key(request, "limits"))
+    except (Invalid, Full) as refused:
+        return _again(request, id, refused, "limits")
+    return redirect("workloads:container", id=id)
+
+
+@require_POST
+def rename(request: HttpRequest, id: str) -> HttpResponse:
+    container, actor = selectors.container(person(request).user, id), person(request).user
+    try:
+        services.rename(
+            container=container, actor=actor, name=request.POST.get("name", "").strip(),
+            request_key=_key(request, "rename"),
+        )  # fmt: skip
+    except Invalid as refused:
+        return _again(request, id, refused, "rename")
+    return redirect("workloads:container", id=id)
+
+
+def _number(request: HttpRequest, field: str, problem: str) -> float:
+    try:
+        value = float(request.POST.get(field, ""))
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**40:
+        raise Invalid(field, problem)
+    return value
+
+
+def _key(request: HttpRequest, what: str) -> str:
+    return f"{what}-{request.POST.get('request_key') or uuid.uuid4().hex}"[:64]
+
+
+def _again(request: HttpRequest, id: str, refused: Invalid | Full, form: str) -> HttpResponse:
+    """The page with the form as it was typed, and the sentence beside its field."""
+    context = containers.page_of(request, id, "change")
+    errors = {refused.field or form: refused.message}
+    key = request.POST.get("request_key") or context["request_key"]
+    typed = {**context["typed"], **request.POST.dict()}
+    return render(
+        request,
+        "workloads/container.html",
+        {**context, "errors": errors, "typed": typed, "request_key": key},
+        status=422,
+    )

@@ -1,0 +1,127 @@
+"""A volume's and a container's life in the browser: made, launched with, paused, changed, renamed, removed; over the real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Person, Visit
+from tests.e2e.test_pages import axe
+
+SOON = 60_000
+
+
+def _axe_finds_nothing(page: Page) -> None:
+    page.evaluate(axe())
+    result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    assert [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in result["violations"]] == []
+
+
+def _confirmed(page: Page) -> None:
+    page.locator("#confirm [data-confirm-yes]").click()
+
+
+def _make(person: Person) -> None:
+    """A volume and a network, on their pages, which show them without being loaded anew."""
+    page = person.go("/volumes/")
+    page.get_by_label("Name").fill("e2e-data")
+    page.get_by_label("Size").fill("32")
+    page.get_by_role("button", name="Make it").click()
+    row = page.get_by_role("row").filter(has_text="e2e-data")
+    expect(row).to_contain_text("Ready", timeout=SOON)
+    expect(row).to_contain_text("of 32 MiB")
+    page = person.go("/networks/")
+    page.get_by_label("Name").fill("e2e-back")
+    page.get_by_label("Internal").check()
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("row").filter(has_text="e2e-back")).to_contain_text("Ready", timeout=SOON)
+
+
+def _launch(person: Person) -> str:
+    """With the volume and the network, and a check that asks a file of the volume."""
+    page = person.go("/catalog/launch/?item=recipe:busybox")
+    page.locator("[name=name]").fill("e2e-store")
+    page.locator("[name=command]").fill("sh -c 'touch /data/ready; exec sleep 100000'")
+    page.locator(".more-options summary").click()
+    page.get_by_role("button", name="Add a volume").click()
+    page.get_by_label("Volume", exact=True).select_option("e2e-data")
+    expect(page.get_by_label("Name of the new volume")).to_be_hidden()
+    page.get_by_label("Path in the container").fill("data")
+    page.get_by_label("Path in the container").press("Tab")
+    expect(page.locator("#volumes-problem")).to_contain_text("not absolute")
+    page.get_by_label("Path in the container").fill("/data")
+    page.get_by_label("Path in the container").press("Tab")
+    expect(page.locator("#volumes-problem")).to_be_empty()
+    page.get_by_label("e2e-back", exact=False).first.check()
+    page.get_by_label("Kind").select_option("command")
+    expect(page.get_by_label("Port", exact=True)).to_be_hidden()
+    page.locator("#health-command").fill("test -e /data/ready")
+    page.locator("#health-interval").fill("1")
+    page.get_by_role("button", name="Add a label").click()
+    page.get_by_label("Label", exact=True).fill("team")
+    page.locator("[name=label_value]").fill("web")
+    _axe_finds_nothing(page)
+    page.get_by_role("button", name="Launch", exact=True).click()
+    expect(page.locator("#status")).to_have_attribute("data-state", "running", timeout=SOON)
+    expect(page.locator("[data-health]")).to_have_attribute("data-health", "healthy", timeout=SOON)
+    return person.container("e2e-store")
+
+
+def test_a_volume_and_a_container_with_a_check(visit: Visit) -> None:
+    person = visit("demo")
+    _make(person)
+    id = _launch(person)
+    page = person.page
+    engine = person.stack.engine
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#status")).to_contain_text("Paused", timeout=SOON)
+    assert engine.inspect(id).paused
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#status")).not_to_contain_text("Paused", timeout=SOON)
+
+    person.go(f"/containers/{id}/?tab=configuration")
+    expect(page.locator("main")).to_contain_text("e2e-store.e2e-back.slipway.internal")
+    expect(page.locator("main")).to_contain_text("/data")
+    person.go(f"/containers/{id}/?tab=processes")
+    expect(page.locator("main")).to_contain_text("sleep 100000", timeout=SOON)
+
+    person.go(f"/containers/{id}/?tab=change")
+    _axe_finds_nothing(page)
+    page.get_by_label("Memory").fill("96")
+    page.get_by_role("button", name="Change limits").click()
+    expect(page.locator("[data-chart=memory]")).to_contain_text("of 96 MiB", timeout=SOON)
+    assert engine.spec(id).limits.memory_bytes == 96 << 20
+    person.go(f"/containers/{id}/?tab=change")
+    page.get_by_label("New name").fill("e2e-renamed")
+    page.get_by_role("button", name="Rename").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("e2e-renamed", timeout=SOON)
+
+    volume = person.go("/volumes/").get_by_role("row").filter(has_text="e2e-data")
+    expect(volume).to_contain_text("e2e-renamed")
+    expect(volume.get_by_role("button")).to_have_count(0)
+    person.go(f"/containers/{id}/").get_by_role("button", name="Remove").click()
+    _confirmed(page)
+    expect(page).to_have_url(person.stack.url + "containers/")
+    for path, name in (("/volumes/", "e2e-data"), ("/networks/", "e2e-back")):
+        row = person.go(path).get_by_role("row").filter(has_text=name)
+        row.get_by_role("button", name=f"Remove {name}").click(timeout=SOON)
+        _confirmed(page)
+        expect(row).to_have_count(0, timeout=SOON)
+    assert engine.volumes.list() == ()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_unfolded_form_fits(visit: Visit, pictures: Path, width: int, scheme: str) -> None:
+    page = visit("demo", viewport={"width": width, "height": 1600}, color_scheme=scheme).go(
+        "/catalog/launch/?item=recipe:busybox"
+    )
+    page.locator(".more-options summary").click()
+    page.get_by_role("button", name="Add a volume").click()
+    page.get_by_label("Kind").select_option("http")
+    page.get_by_role("button", name="Add a label").click()
+    _axe_finds_nothing(page)
+    assert not page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth")
+    page.screenshot(path=pictures / f"launch-more-{width}-{scheme}.png", full_page=True)
