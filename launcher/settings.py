@@ -21,6 +21,8 @@ LONGEST_HOME = 107 - len("/redis/redis.sock")
 SOURCE = Path(__file__).resolve().parents[1]
 INTERNAL = frozenset({"SLIPWAY_AGENT_SOCKET", "SLIPWAY_FAILPOINT"})
 """For tests: handed to the children as they are, and no setting for a person."""
+COMMAND_LINE = frozenset({"SLIPWAY_REGISTRY_PASSWORD"})
+"""What ``python -m runtime`` alone reads: no setting, and nobody else's to see."""
 INHERITED = re.compile(
     r"LANG|LC_\w+|TZ|TERM|NO_COLOR|(http|https|no|all)_proxy|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|npm_config_\w+"
     r"|DJANGO_SUPERUSER_\w+",
@@ -416,7 +418,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Setting
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A misspelt variable would be ignored in silence, and its default used."""
-    known = {option.env for option in OPTIONS} | INTERNAL
+    known = {option.env for option in OPTIONS} | INTERNAL | COMMAND_LINE
     for name in sorted(environ):
         if name.startswith("SLIPWAY_") and not name.startswith("SLIPWAY_TEST_") and name not in known:
             raise Refusal(f"{name} is not a setting of Slipway.", "`./slipway --help` lists them all.", exit_code=2)

@@ -123,7 +123,7 @@ def test_the_page_on_configuration_is_the_table() -> None:
 def test_every_variable_that_the_code_reads_is_in_the_table() -> None:
     import re
 
-    known = {option.env for option in OPTIONS} | module.INTERNAL
+    known = {option.env for option in OPTIONS} | module.INTERNAL | module.COMMAND_LINE
     read = set()
     for folder in ("console", "runtime"):
         for path in (ROOT / folder).rglob("*.py"):
