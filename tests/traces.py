@@ -88,7 +88,8 @@ def _interfaces(home: Home, containers: tuple[str, ...]) -> set[str]:
 
 def _firewall(table: str) -> set[str]:
     found = set()
-    for family in ("inet", "bridge", "ip", "netdev"):
+    tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+    for family in re.findall(rf"^table (\w+) {table}$", tables, re.MULTILINE):
         listed = subprocess.run(["nft", "list", "table", family, table], check=False, capture_output=True, text=True)
         lines = re.sub(r"counter packets \d+ bytes \d+", "counter", listed.stdout)
         found |= {

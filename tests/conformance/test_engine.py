@@ -17,6 +17,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
+from tests.prepared import busybox
 from tests.traces import traces
 
 Make = Callable[..., ContainerSpec]
@@ -27,7 +28,7 @@ FOREVER = ("sleep", "100000")
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
     made = open_engine(request.param, home)
-    made.build("busybox")
+    busybox(made)
     before = traces(home)
     yield made
     made.teardown()

@@ -16,6 +16,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
+from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
 MIB = 2**20
@@ -27,7 +28,7 @@ LARGE = replace(SMALL, memory_bytes=64 * MIB, cpu_millis=1000, pids=64)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
     made = open_engine(request.param, home)
-    made.build("busybox")
+    busybox(made)
     assert Capability.CONTROLS in made.capabilities
     yield made
     made.teardown()

@@ -14,6 +14,7 @@ from runtime.api import ContainerSpec, Engine, Limits, State, Tmpfs, Ulimit
 from runtime.engines import open_engine
 from runtime.errors import InvalidSpec, LimitExceeded, RuntimeFault
 from runtime.home import Home
+from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.root
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
     made = open_engine(request.param, home)
-    made.build("busybox")
+    busybox(made)
     yield made
     made.teardown()
 

@@ -13,6 +13,7 @@ from runtime.api import Capability, ContainerSpec, Engine, Limits, State
 from runtime.engines import open_engine
 from runtime.home import Home
 from tests.conftest import patience
+from tests.prepared import busybox
 
 ROUNDING_NS = 1000
 BUSY = ("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; true")
@@ -22,7 +23,7 @@ BUSY = ("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; true")
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
     made = open_engine(request.param, home)
-    made.build("busybox")
+    busybox(made)
     yield made
     made.teardown()
 
@@ -66,7 +67,7 @@ def test_what_ended_containers_used_is_in_their_tenants_total(engine: Engine) ->
 def test_what_was_counted_outlives_the_end_of_the_node(tmp_path: Path) -> None:
     home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
     engine = open_engine("native", home)
-    engine.build("busybox")
+    busybox(engine)
     used = lived(engine, "tenant1")
     engine.teardown()
     again = open_engine("native", home)

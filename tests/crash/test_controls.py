@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +12,7 @@ from runtime.api import Limits, State, TenantLimits
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import CONTROLS
 from runtime.kernel import freezer
+from tests import programs
 from tests.conftest import Place, patience
 from tests.kernel.containers import fresh_engine, run, spec
 
@@ -36,7 +33,6 @@ controls.limit_tenant("tenant1", TenantLimits())
 print("done")
 """
 SMALL, LARGE = Limits(32 << 20, 500, 32), Limits(64 << 20, 1000, 64)
-SOURCE = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -51,21 +47,10 @@ def kernel(engine: NativeEngine, id: str) -> dict[str, str]:
     return dict(engine.isolation(id).cgroup_limits)
 
 
-def do(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", VERBS],
-        env={**os.environ, **environment},
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=SOURCE,
-    )
-
-
 @pytest.mark.parametrize("point", CONTROLS)
 def test_a_kill_in_a_control_leaves_all_or_nothing(engine: NativeEngine, point: str) -> None:
     steady, of_steady = engine.inspect("csteady"), kernel(engine, "csteady")
-    died = do(SLIPWAY_FAILPOINT=point)
+    died = programs.run(VERBS, point)
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
     found = again.reconcile()
@@ -82,7 +67,7 @@ def test_a_kill_in_a_control_leaves_all_or_nothing(engine: NativeEngine, point: 
     again.create(replace(again.spec("csteady"), id="cother", name=free.pop()))
     again.remove("cother")
     assert not list(again.home.state.glob("ceilings/*")), "the first ceiling was not promised yet"
-    whole = do()
+    whole = programs.run(VERBS)
     assert whole.stdout == "done\n", whole.stderr
     assert (again.inspect("cvictim").name, again.spec("cvictim").limits) == ("renamed", LARGE)
     assert not again.inspect("cvictim").paused

@@ -19,6 +19,7 @@ import pytest
 from runtime.api import EventKind, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import POINTS
+from tests import programs
 from tests.conftest import Place, oci_runtime, patience
 from tests.kernel.containers import fresh_engine
 from tests.traces import traces
@@ -74,29 +75,21 @@ SOURCE = Path(__file__).parents[2]
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
     with fresh_engine() as made:
-        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        programs.lived(STEADY)
         yield made
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("restart")])
 def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> None:
     steady = engine.inspect("csteady")
-    environment = {**os.environ, "SLIPWAY_FAILPOINT": point}
-    died = subprocess.run(
-        [sys.executable, "-c", LIFE],
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=SOURCE,
-    )
+    died = programs.run(LIFE, point)
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
     again.reconcile()
     for status in again.list():
         assert status.state in {State.CREATED, State.RUNNING, State.EXITED}
     assert again.inspect("csteady") == steady, "a running container was disturbed"
-    whole = subprocess.run([sys.executable, "-c", LIFE], check=False, capture_output=True, text=True, cwd=SOURCE)
+    whole = programs.run(LIFE)
     assert whole.stdout == "lived\n", whole.stderr
     assert [status.id for status in again.list()] == ["csteady"]
     lives = 2 if point.startswith(ENDED) else 1
@@ -109,10 +102,8 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("restart", "start"))])
 def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, point: str) -> None:
-    subprocess.run([sys.executable, "-c", FALLEN], check=True, cwd=SOURCE)
-    died = subprocess.run(
-        [sys.executable, "-c", PICKED_UP], env={**os.environ, "SLIPWAY_FAILPOINT": point}, check=False, cwd=SOURCE
-    )
+    programs.lived(FALLEN)
+    died = programs.run(PICKED_UP, point)
     assert died.returncode == -signal.SIGKILL
     found = NativeEngine(engine.home).reconcile()
     assert "cvictim" in {*found.restarted, *found.adopted}
@@ -156,9 +147,7 @@ def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_
     "point", [point for point in POINTS if point.startswith(("settle", "release")) and point != "settle.saved"]
 )
 def test_how_it_ended_survives_a_crash_in_the_end(engine: NativeEngine, point: str) -> None:
-    died = subprocess.run(
-        [sys.executable, "-c", HUNGRY], env={**os.environ, "SLIPWAY_FAILPOINT": point}, check=False, cwd=SOURCE
-    )
+    died = programs.run(HUNGRY, point)
     assert died.returncode == -signal.SIGKILL
     if point != "settle.saved":  # by then its status tells how it ended
         assert engine.final_readings("cvictim") == (), "a reading that its settle may still need is nobody's to forget"
@@ -172,9 +161,7 @@ def test_how_it_ended_survives_a_crash_in_the_end(engine: NativeEngine, point: s
 
 
 def test_a_program_that_ends_before_its_start_is_recorded_is_not_run_again(engine: NativeEngine) -> None:
-    died = subprocess.run(
-        [sys.executable, "-c", BRIEF], env={**os.environ, "SLIPWAY_FAILPOINT": "start.started"}, check=False, cwd=SOURCE
-    )
+    died = programs.run(BRIEF, "start.started")
     assert died.returncode == -signal.SIGKILL
     deadline = time.monotonic() + patience(10)
     while not (engine.home.exits / "cvictim").exists():

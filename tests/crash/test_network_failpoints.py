@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +12,9 @@ from runtime.engines.native.failpoint import NETWORK_POINTS, POINTS
 from runtime.errors import NotFound
 from runtime.home import Home
 from runtime.kernel import link
+from tests import programs
 from tests.conftest import Place
-from tests.crash.test_engine_failpoints import SOURCE, STEADY
+from tests.crash.test_engine_failpoints import STEADY
 from tests.kernel.containers import fresh_engine
 from tests.traces import traces
 
@@ -44,21 +42,14 @@ OF_PLACES = tuple(point for point in POINTS if point.startswith(("start.", "rele
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
     with fresh_engine() as made:
-        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        programs.lived(STEADY)
         yield made
 
 
 @pytest.mark.parametrize("point", [*NETWORK_POINTS, *OF_PLACES])
 def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> None:
     steady, before = engine.inspect("csteady"), traces(engine.home)
-    died = subprocess.run(
-        [sys.executable, "-c", LIFE],
-        env={**os.environ, "SLIPWAY_FAILPOINT": point},
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=SOURCE,
-    )
+    died = programs.run(LIFE, point)
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
     again.reconcile()
@@ -67,7 +58,7 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
         again.networks.inspect("tenant1", "back")
     except NotFound:
         nothing_left(engine.home)
-    whole = subprocess.run([sys.executable, "-c", LIFE], check=False, capture_output=True, text=True, cwd=SOURCE)
+    whole = programs.run(LIFE)
     assert whole.stdout == "lived\n", whole.stderr
     nothing_left(engine.home)
     new = traces(engine.home).new_since(before)

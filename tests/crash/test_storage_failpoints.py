@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from runtime.api import State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import FILE_POINTS, POINTS, VOLUME_POINTS
+from tests import programs
 from tests.conftest import Place
 from tests.kernel.containers import fresh_engine
 from tests.traces import Traces, traces
 
 pytestmark = pytest.mark.root
-SOURCE = Path(__file__).parents[2]
 LIFE = """
 import io, os, tarfile
 from runtime.api import CommitSpec, ContainerSpec, Limits, VolumeMount, VolumeSpec
@@ -66,15 +62,8 @@ ALL = (*(point for point in POINTS if point.startswith(OF_A_LIFE)), *VOLUME_POIN
 @pytest.fixture
 def engine(place: Place) -> Iterator[NativeEngine]:
     with fresh_engine() as made:
-        subprocess.run([sys.executable, "-c", STEADY], check=True, cwd=SOURCE)
+        programs.lived(STEADY)
         yield made
-
-
-def life(point: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SLIPWAY_FAILPOINT": point}
-    return subprocess.run(
-        [sys.executable, "-c", LIFE], env=environment, check=False, capture_output=True, text=True, cwd=SOURCE
-    )
 
 
 def kernel(found: Traces) -> tuple[frozenset[str], ...]:
@@ -85,7 +74,7 @@ def kernel(found: Traces) -> tuple[frozenset[str], ...]:
 def test_a_kill_at_any_point_of_storage_is_made_whole(engine: NativeEngine, point: str) -> None:
     before = traces(engine.home)
     steady = engine.inspect("csteady")
-    died = life(point)
+    died = programs.run(LIFE, point)
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
     again.reconcile()
@@ -93,7 +82,7 @@ def test_a_kill_at_any_point_of_storage_is_made_whole(engine: NativeEngine, poin
     if running == ["csteady"]:
         assert kernel(traces(engine.home)) == kernel(before), "left in the kernel by a container that does not run"
     assert again.inspect("csteady") == steady, "a running container was disturbed"
-    whole = life()
+    whole = programs.run(LIFE)
     assert whole.stdout == "lived\n", whole.stderr
     left = traces(engine.home).new_since(before)
     files = [name for name in left.pop("files", []) if "/final/" not in name and "/names/" not in name]

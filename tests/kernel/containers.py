@@ -15,6 +15,7 @@ from runtime.api import ContainerSpec, ExecSpec, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
 from tests.conftest import Place, patience
+from tests.prepared import busybox
 from tests.traces import traces
 
 KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
@@ -26,7 +27,7 @@ FOREVER = ("sleep", "100000")
 def fresh_engine() -> Iterator[NativeEngine]:
     """With busybox, in the test's :class:`Place`.  Whatever the test left is torn down, and nothing may be left by that."""
     made = NativeEngine(Home.from_environment())
-    made.build("busybox")
+    busybox(made)
     yield made
     NativeEngine(made.home).teardown()  # as after a restart: what the test did to ``made`` does not count
     left = traces(made.home)

@@ -25,6 +25,7 @@ from runtime.home import Home
 from tests import archives
 from tests.conftest import Place, patience
 from tests.kernel.real_registry import real_registry
+from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -203,7 +204,7 @@ def test_a_wrong_option_is_a_sentence(words: list[str], said: str) -> None:
 
 def test_a_name_that_two_tenants_use_is_nobodys_to_remove() -> None:
     engine = NativeEngine(Home.from_environment())
-    image = engine.build("busybox").id
+    image = busybox(engine).id
     for tenant in ("tenant1", "tenant2"):
         engine.create(ContainerSpec(f"c{tenant}", tenant, "web", image, command=("true",)))
     done = cli("rm", "web")

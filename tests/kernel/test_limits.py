@@ -21,6 +21,7 @@ from runtime.home import Home
 from runtime.kernel import cgroup, disk, limits
 from tests.conftest import Place, patience
 from tests.kernel.containers import engine
+from tests.prepared import busybox
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -227,7 +228,7 @@ def weighed(place: Place, tmp_path: Path) -> Iterator[NativeEngine]:
         (queue / "iosched/low_latency").write_text("0")  # else bfq favours what has just begun
         subprocess.run(["mount", device, str(place.home)], check=True)
         engine = NativeEngine(Home.from_environment())
-        engine.build("busybox")
+        busybox(engine)
         yield engine
         engine.teardown()
     finally:

@@ -24,6 +24,7 @@ from runtime.kernel import cgroup
 from runtime.kernel.mount import mount, unmount
 from tests.conftest import Place, patience
 from tests.kernel.test_native_engine import engine, spec
+from tests.prepared import busybox
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -162,7 +163,7 @@ def small(place: Place) -> Iterator[Callable[[Path, str], None]]:
 def test_a_disk_that_turned_read_only(place: Place, small: Callable[[Path, str], None]) -> None:
     small(place.home, "size=64m,mode=755")
     made = NativeEngine(Home.from_environment())
-    made.build("busybox")
+    busybox(made)
     id = running(made)
     other = replace(spec(made, "sleep", "1000"))
     # over what is open already, as a supervisor's log is
@@ -188,7 +189,7 @@ def test_a_full_run(place: Place, small: Callable[[Path, str], None]) -> None:
     home = Home.from_environment()
     small(home.run, "size=2m,mode=755")
     made = NativeEngine(home)
-    made.build("busybox")
+    busybox(made)
     id = running(made)
     filler = home.run / "filler"
     with contextlib.suppress(OSError), filler.open("wb") as file:

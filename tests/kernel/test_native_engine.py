@@ -25,6 +25,7 @@ from runtime.kernel import keyring
 from tests.conftest import patience
 from tests.kernel import containers
 from tests.kernel.containers import engine
+from tests.prepared import busybox
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -205,7 +206,7 @@ def test_two_instances_do_not_see_each_other(engine: NativeEngine, tmp_path: Pat
         subnets=f"10.{(int(block[1]) + 1) % 200 + 20}.0.0/16",
     )
     other = NativeEngine(other_home)
-    other.build("busybox")
+    busybox(other)
     mine, theirs = spec(engine, "sleep", "100"), spec(other, "sleep", "100")
     for one, made in ((engine, mine), (other, theirs)):
         one.create(made)
