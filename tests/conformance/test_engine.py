@@ -17,6 +17,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
+from tests.marks import records_only, refused_early
 from tests.prepared import busybox
 from tests.traces import traces
 
@@ -110,6 +111,7 @@ def test_removing_what_runs_wants_force(engine: Engine, make: Make) -> None:
     engine.remove(id, force=True)
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("changes", "kind", "field"),
     [
@@ -169,6 +171,7 @@ def test_a_port_that_another_program_has(engine: Engine, make: Make) -> None:
             engine.start(spec.id)
 
 
+@records_only
 def test_a_name_belongs_to_one_container_of_a_tenant(engine: Engine, make: Make) -> None:
     engine.create(make(name="web"))
     with pytest.raises(Conflict) as caught:
@@ -177,6 +180,7 @@ def test_a_name_belongs_to_one_container_of_a_tenant(engine: Engine, make: Make)
     engine.create(make(name="web", tenant="tenant2"))
 
 
+@records_only
 def test_an_id_with_another_spec(engine: Engine, make: Make) -> None:
     spec = make()
     engine.create(spec)

@@ -16,6 +16,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
+from tests.marks import records_only, refused_early
 from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
@@ -120,6 +121,7 @@ def test_any_signal_is_sent(engine: Engine, id: str, name: str) -> None:
     assert (engine.controls.wait(id, patience(10)).exit_code or 0) > 128
 
 
+@refused_early
 @pytest.mark.parametrize("name", ["0", "65", "32", "", "NONE", "RTMIN+99", "TERM+1", "-9"])
 def test_what_is_no_signal_is_refused(engine: Engine, id: str, name: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
@@ -156,6 +158,7 @@ def test_limits_of_what_is_stopped_hold_from_its_start(engine: Engine, make: Cal
     assert (engine.spec(made).limits, status.limits_at_start, status.sizes) == (wanted, wanted, ())
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("changes", "kind", "field"),
     [
@@ -186,6 +189,7 @@ def test_limits_that_cannot_be_change_nothing(
 # ------------------------------------------------------------------------------------------------ name, wait, top
 
 
+@records_only
 def test_a_name_is_changed_and_the_old_one_is_free(engine: Engine, id: str, make: Callable[[str], str]) -> None:
     assert engine.controls.rename(id, "shop").name == "shop"
     assert engine.controls.rename(id, "shop").name == "shop"
@@ -231,6 +235,7 @@ def test_a_tenants_ceilings_are_remembered_and_taken_away(engine: Engine, id: st
     assert engine.controls.tenant_limits("tenant1") == TenantLimits()
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("limits", "field"),
     [

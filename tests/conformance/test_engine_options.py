@@ -14,6 +14,7 @@ from runtime.api import ContainerSpec, Engine, Limits, State, Tmpfs, Ulimit
 from runtime.engines import open_engine
 from runtime.errors import InvalidSpec, LimitExceeded, RuntimeFault
 from runtime.home import Home
+from tests.marks import refused_early
 from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
@@ -36,6 +37,7 @@ def spec(engine: Engine, **changes: Any) -> ContainerSpec:
     return replace(plain, **changes)
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("changes", "kind", "field"),
     [

@@ -12,6 +12,7 @@ from runtime.api import Engine, Event, EventKind
 from runtime.telemetry.journal import Journal
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
+from tests.marks import records_only
 
 __all__ = ["engine", "make"]
 
@@ -65,6 +66,7 @@ def test_what_is_done_to_a_running_container_is_told(engine: Engine, make: Make)
     assert (told[-1].name, told[-1].data["before"]) == ("other", id)
 
 
+@records_only
 def test_what_is_asked_for_is_a_part_of_the_stream(engine: Engine, make: Make) -> None:
     first, other = make(), make(tenant="tenant2")
     engine.create(first)
@@ -78,6 +80,7 @@ def test_what_is_asked_for_is_a_part_of_the_stream(engine: Engine, make: Make) -
     assert last in list(engine.events.read(since=last.at, until=last.at))
 
 
+@records_only
 def test_who_follows_gets_what_comes(engine: Engine, make: Make) -> None:
     spec, got = make(), list[Event]()
     enough = threading.Event()
@@ -96,10 +99,12 @@ def test_who_follows_gets_what_comes(engine: Engine, make: Make) -> None:
     assert [event.kind for event in got] == ["created", "started"]
 
 
+@records_only
 def test_following_ends_in_time(engine: Engine) -> None:
     assert list(engine.events.read(after=engine.events.last(), until=time.time() + 0.3, follow=True)) == []
 
 
+@records_only
 def test_another_engine_over_the_same_home_reads_the_same(engine: Engine, make: Make) -> None:
     spec = make()
     engine.create(spec)

@@ -11,6 +11,7 @@ from runtime.api import CommitSpec, Engine
 from runtime.errors import Conflict, InvalidSpec, NotFound
 from tests import archives
 from tests.conformance.test_engine import Make, engine, make, run
+from tests.marks import refused_early
 
 __all__ = ["engine", "make"]
 ROWS = (
@@ -51,6 +52,7 @@ def test_what_was_copied_in_comes_out(engine: Engine, make: Make, running: bool)
     assert sorted(added) == ["/tmp/d", "/tmp/d/f", "/tmp/d/h", "/tmp/d/l"]
 
 
+@refused_early
 def test_what_is_not_there_is_told(engine: Engine, make: Make) -> None:
     id = run(engine, make())
     with pytest.raises(NotFound) as caught:
@@ -66,6 +68,7 @@ def test_what_is_not_there_is_told(engine: Engine, make: Make) -> None:
         engine.files.commit("cnone", CommitSpec("test/x"))
 
 
+@refused_early
 @pytest.mark.parametrize("path", ["relative", "", "/tmp/../etc", "/a\0b", "/" + "x" * 5000])
 def test_a_bad_path_names_its_field(engine: Engine, make: Make, path: str) -> None:
     id = run(engine, make())
@@ -76,6 +79,7 @@ def test_a_bad_path_names_its_field(engine: Engine, make: Make, path: str) -> No
         engine.files.copy_in(id, path, io.BytesIO(archives.entries(*ROWS)))
 
 
+@refused_early
 @pytest.mark.parametrize("name", ["../up", "/absolute", "a/../../up"])
 def test_an_archive_that_leads_out_is_refused(engine: Engine, make: Make, name: str) -> None:
     id = run(engine, make())
@@ -100,6 +104,7 @@ def test_a_commit_is_an_image_by_its_name(engine: Engine, make: Make) -> None:
     assert engine.inspect(other).image == image.id
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("spec", "field"),
     [

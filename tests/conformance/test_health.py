@@ -8,6 +8,7 @@ from runtime.api import Engine, EventKind, HealthCheck, State
 from runtime.errors import Conflict, InvalidSpec
 from tests.conformance.test_engine import Make, engine, make, run
 from tests.conformance.test_restarts import keeping, until
+from tests.marks import refused_early
 
 __all__ = ["engine", "make"]
 WELL = HealthCheck("command", ("true",), interval_s=1)
@@ -46,6 +47,7 @@ def test_a_verdict_is_of_one_start(engine: Engine, make: Make) -> None:
     assert engine.inspect(id).health == "starting"
 
 
+@refused_early
 def test_what_has_no_check_has_no_health(engine: Engine, make: Make) -> None:
     for spec in (make(), make(health=HealthCheck("none"))):
         id = run(engine, spec)
@@ -63,6 +65,7 @@ def test_what_is_paused_is_not_asked(engine: Engine, make: Make) -> None:
     assert set(engine.health.watched()) == {id}
 
 
+@refused_early
 def test_what_does_not_run_is_not_asked(engine: Engine, make: Make) -> None:
     spec = make(health=WELL)
     engine.create(spec)
@@ -70,6 +73,7 @@ def test_what_does_not_run_is_not_asked(engine: Engine, make: Make) -> None:
         engine.health.probe(spec.id)
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("check", "field"),
     [

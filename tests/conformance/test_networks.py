@@ -11,6 +11,7 @@ import pytest
 from runtime.api import Attachment, Capability, Engine, Limits, NetworkSpec, Port, State
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from tests.conformance.test_engine import Make, engine, make, run
+from tests.marks import records_only, refused_early
 
 __all__ = ["engine", "make"]
 
@@ -22,6 +23,7 @@ def on(*networks: str | Attachment, **changes: object) -> dict[str, object]:
     return {"networks": places, **changes}
 
 
+@records_only
 def test_a_network_is_there_until_it_is_removed(engine: Engine) -> None:
     assert Capability.NETWORKS in engine.capabilities
     made = engine.networks.create(BACK)
@@ -35,6 +37,7 @@ def test_a_network_is_there_until_it_is_removed(engine: Engine) -> None:
     assert engine.networks.list() == ()
 
 
+@records_only
 def test_a_name_is_a_tenants_own_and_has_one_specification(engine: Engine) -> None:
     one = engine.networks.create(BACK)
     other = engine.networks.create(replace(BACK, tenant="tenant2"))
@@ -46,6 +49,7 @@ def test_a_name_is_a_tenants_own_and_has_one_specification(engine: Engine) -> No
     assert [network.tenant for network in engine.networks.list("tenant2")] == ["tenant2"]
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -73,6 +77,7 @@ def test_a_bad_network_names_its_field(engine: Engine, changes: dict[str, object
     assert engine.networks.list() == ()
 
 
+@records_only
 def test_no_two_networks_meet(engine: Engine, make: Make) -> None:
     engine.create(make())
     home = engine.home  # type: ignore[attr-defined]
@@ -90,6 +95,7 @@ def test_no_two_networks_meet(engine: Engine, make: Make) -> None:
     assert own.subnet not in {first, chosen}
 
 
+@records_only
 def test_ipv6_is_a_subnet_of_its_own(engine: Engine) -> None:
     one = engine.networks.create(replace(BACK, ipv6=True))
     other = engine.networks.create(replace(BACK, name="other", ipv6=True))
@@ -134,6 +140,7 @@ def test_a_fixed_address_is_ones_own(engine: Engine, make: Make) -> None:
     assert engine.start(second.id).address == address
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("place", "field"),
     [
@@ -152,6 +159,7 @@ def test_a_bad_place_names_its_field(engine: Engine, make: Make, place: Attachme
     assert engine.list() == ()
 
 
+@refused_early
 def test_the_gateways_address_is_nobodys_to_fix(engine: Engine, make: Make) -> None:
     back = engine.networks.create(replace(BACK, ipv6=True))
     for place in (Attachment("back", back.gateway), Attachment("back", address6=back.gateway6)):
@@ -159,6 +167,7 @@ def test_the_gateways_address_is_nobodys_to_fix(engine: Engine, make: Make) -> N
             engine.create(make(**on(place)))
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -185,6 +194,7 @@ def test_what_a_network_cannot_do_is_refused_before_anything_is_made(
     assert engine.list() == ()
 
 
+@records_only
 def test_another_tenants_network_is_not_there(engine: Engine, make: Make) -> None:
     engine.networks.create(BACK)
     with pytest.raises(NotFound) as caught:
@@ -206,6 +216,7 @@ def test_a_network_with_containers_stays(engine: Engine, make: Make) -> None:
     assert engine.networks.prune("tenant1") == ("tenant1/back",)
 
 
+@records_only
 def test_a_tenants_own_network_stays(engine: Engine, make: Make) -> None:
     with pytest.raises(NotFound):
         engine.networks.inspect("tenant1", "default")
@@ -244,6 +255,7 @@ def test_bandwidth_changes_also_while_it_runs(engine: Engine, make: Make) -> Non
     assert caught.value.field == "limits.net_tx_bps"
 
 
+@records_only
 def test_many_networks_at_once(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda n: engine.networks.create(NetworkSpec("tenant1", f"n{n}", ipv6=True)), range(8)))

@@ -14,6 +14,7 @@ from runtime.errors import InvalidSpec
 from runtime.keeper import Keeper
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
+from tests.marks import refused_early
 
 __all__ = ["engine", "make"]
 ALWAYS = RestartPolicy("always")
@@ -125,6 +126,7 @@ def test_who_keeps_tells_what_it_started(engine: Engine, make: Make) -> None:
     assert [(status.id, status.epoch) for status in seen] == [(id, 2)]
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("policy", "field"),
     [

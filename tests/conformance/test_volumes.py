@@ -9,6 +9,7 @@ import pytest
 from runtime.api import Engine, Limits, State, VolumeMount, VolumeSpec
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from tests.conformance.test_engine import Make, engine, make, run
+from tests.marks import records_only, refused_early
 
 __all__ = ["engine", "make"]
 MIB = 2**20
@@ -29,6 +30,7 @@ def test_a_volumes_life(engine: Engine) -> None:
         engine.volumes.inspect("tenant1", "data")
 
 
+@records_only
 def test_a_name_belongs_to_one_of_a_tenant(engine: Engine) -> None:
     engine.volumes.create(VolumeSpec("tenant1", "data"))
     with pytest.raises(Conflict) as caught:
@@ -36,6 +38,7 @@ def test_a_name_belongs_to_one_of_a_tenant(engine: Engine) -> None:
     assert caught.value.field == "name"
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("spec", "kind", "field"),
     [
@@ -58,6 +61,7 @@ def test_a_bad_volume_names_its_field(engine: Engine, spec: VolumeSpec, kind: ty
                 verb(spec.tenant, spec.name)
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("mounts", "kind", "field"),
     [
@@ -97,6 +101,7 @@ def test_one_that_a_container_has_is_kept(engine: Engine, make: Make) -> None:
     assert engine.volumes.list() == ()
 
 
+@records_only
 def test_a_spec_is_told_with_its_volumes_and_its_disk(engine: Engine, make: Make) -> None:
     engine.volumes.create(VolumeSpec("tenant1", "data"))
     spec = make(volumes=(VolumeMount("data", "/v", read_only=True),), limits=Limits(disk_bytes=32 * MIB))
@@ -107,6 +112,7 @@ def test_a_spec_is_told_with_its_volumes_and_its_disk(engine: Engine, make: Make
         engine.create(replace(spec, volumes=()))
 
 
+@refused_early
 @pytest.mark.parametrize(("size", "kind"), [(1, InvalidSpec), (1 << 60, LimitExceeded)])
 def test_a_disk_that_cannot_be_is_refused(engine: Engine, make: Make, size: int, kind: type[Exception]) -> None:
     with pytest.raises(kind) as caught:

@@ -16,6 +16,7 @@ from tests import programs
 from tests.conftest import Place
 from tests.crash.test_engine_failpoints import STEADY
 from tests.kernel.containers import fresh_engine
+from tests.marks import crashed_elsewhere
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -46,7 +47,9 @@ def engine(place: Place) -> Iterator[NativeEngine]:
         yield made
 
 
-@pytest.mark.parametrize("point", [*NETWORK_POINTS, *OF_PLACES])
+@pytest.mark.parametrize(
+    "point", [*NETWORK_POINTS, *(pytest.param(point, marks=crashed_elsewhere) for point in OF_PLACES)]
+)
 def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> None:
     steady, before = engine.inspect("csteady"), traces(engine.home)
     died = programs.run(LIFE, point)

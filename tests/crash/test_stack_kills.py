@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from runtime.api import State
+from tests.marks import of_the_console
 from tests.stack import Session, Stack, stack
 from tests.traces import traces
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200), of_the_console]
 
 LAUNCHES = 6
 CONVERGED_WITHIN_S = 240.0

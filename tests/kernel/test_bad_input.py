@@ -36,9 +36,10 @@ from runtime.errors import (
 from runtime.home import Home
 from tests.conftest import Place
 from tests.kernel.bad_registry import Registry, busybox, layer, registry
+from tests.marks import refused_early
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, refused_early]
 
 
 @pytest.fixture

@@ -25,9 +25,10 @@ from runtime.home import Home
 from tests import archives
 from tests.conftest import Place, patience
 from tests.kernel.real_registry import real_registry
+from tests.marks import said_only
 from tests.prepared import busybox
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, said_only]
 ROOT = Path(__file__).parents[2]
 
 

@@ -19,6 +19,7 @@ from runtime.errors import Conflict, InvalidSpec, NotFound, OutOfSpace
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
+from tests.marks import refused_early
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -101,6 +102,7 @@ def test_a_volume_is_part_of_what_is_copied(engine: NativeEngine, container: tup
     assert look("cat /v/file; stat -c ' %u' /v/file") == "through 3"
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -230,6 +232,7 @@ def test_a_copy_that_fills_the_containers_disk_is_told_so(engine: NativeEngine) 
     assert "container's disk" in caught.value.message
 
 
+@refused_early
 @pytest.mark.parametrize(
     "archive", [b"", b"no tar at all" * 100, archives.entries(archives.file("f", b"x" * 5000))[:2000]]
 )
@@ -307,6 +310,7 @@ def test_a_commit_is_the_container_as_an_image_and_the_same_each_time(engine: Na
     assert len(again.layers) == len(running.layers) + 1
 
 
+@refused_early
 def test_a_commit_does_not_take_the_name_of_a_built_in_image(engine: NativeEngine) -> None:
     made = spec(engine)
     engine.create(made)

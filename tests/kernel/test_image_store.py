@@ -23,10 +23,11 @@ from runtime.image.recipe import find
 from tests import archives
 from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, LAYER, MANIFEST, Registry, busybox, digest, layer, registry
+from tests.marks import files_only
 from tests.traces import traces
 from tests.unit.test_tree import deep
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from runtime.errors import Conflict, NotFound
 from runtime.home import Home
 from tests.conftest import Place
 from tests.kernel.bad_registry import Registry, busybox, layer, registry
+from tests.marks import records_only
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, records_only]
 
 
 @pytest.fixture

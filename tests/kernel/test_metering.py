@@ -32,9 +32,10 @@ from runtime.api import ContainerSpec, Counters, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
 from tests.kernel.containers import engine
+from tests.marks import of_the_console
 
 __all__ = ["engine"]
-pytestmark = [pytest.mark.root, pytest.mark.django_db]
+pytestmark = [pytest.mark.root, pytest.mark.django_db, of_the_console]
 SHORT = int(os.environ.get("SLIPWAY_TEST_SHORT_CONTAINERS", "600"))
 SOURCE = Path(__file__).parents[2]
 

@@ -23,9 +23,10 @@ from runtime.home import Home
 from tests import archives
 from tests.conftest import Place, patience
 from tests.kernel.real_registry import LOGIN, RealRegistry, door, real_registry
+from tests.marks import files_only
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

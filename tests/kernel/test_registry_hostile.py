@@ -28,9 +28,10 @@ from runtime.image.registry import may_sign_in_at
 from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, Registry, digest, layer
 from tests.kernel.bad_registry import registry as honest_registry
+from tests.marks import files_only
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 LOGIN = Credentials("somebody", "secret-password")
 Answer = tuple[int, Mapping[str, str], bytes]
 

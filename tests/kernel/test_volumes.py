@@ -18,6 +18,7 @@ from runtime.kernel import loop
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
+from tests.marks import refused_early
 from tests.traces import traces
 
 __all__ = ["engine"]
@@ -128,6 +129,7 @@ def _gone(engine: NativeEngine) -> bool:
     return True
 
 
+@refused_early
 def test_a_disk_larger_than_the_nodes_is_refused(engine: NativeEngine) -> None:
     with pytest.raises(LimitExceeded) as caught:
         engine.create(spec(engine, limits=Limits(disk_bytes=1 << 60)))

@@ -23,8 +23,11 @@ PACKAGES = (
     "systemd-sysv", "linux-image-cloud-amd64", "python3", "iproute2", "nftables", "runc", "crun", "conmon", "tini",
     "golang-github-containers-common", "busybox-static", "dnsmasq-base", "procps", "e2fsprogs", "kmod", "apparmor",
 )  # fmt: skip
-LEFT_OUT = ("celery-types", "django-stubs", "grimp", "import-linter", "mypy", "playwright", "ruff")
-"""Of the development packages: linters and the browser, which no test in the machine asks for."""
+PYTHON_PACKAGES = frozenset({
+    "anyio", "certifi", "h11", "httpcore", "httpx", "idna", "iniconfig", "packaging", "pluggy", "pygments", "pyroute2", "pytest",
+    "pytest-timeout", "typing-extensions", "zstandard",
+})  # fmt: skip
+"""What the runtime and its tests import, of those that the development environment has."""
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MIRROR = "http://deb.debian.org/debian"
@@ -88,7 +91,22 @@ def _make(release: str, made: Image) -> None:
     for name, pattern in (("kernel", "vmlinuz-*"), ("initrd", "initrd.img-*")):
         (found,) = (root / "boot").glob(pattern)
         shutil.move(found, building / name)
-    _run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(building / "disk"), f"{DISK_BYTES // 1024}k"])
+    for folder in ("etc", "var"):  # nothing is to be brought up to date at a start (systemd-update-done)
+        (root / folder / ".updated").touch()
+    _run(
+        [
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-d",
+            str(root),
+            str(building / "disk"),
+            f"{DISK_BYTES // 1024}k",
+        ]
+    )
     shutil.rmtree(root)
     building.rename(made.folder)
 
@@ -118,9 +136,11 @@ def _python(root: Path) -> None:
     version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     blocks = re.split(r"\n(?=[A-Za-z0-9])", LOCK.read_text(encoding="utf-8"))
     wanted = root / "requirements.txt"
-    wanted.write_text("\n".join(block for block in blocks if not block.startswith(LEFT_OUT)), encoding="utf-8")
+    wanted.write_text(
+        "\n".join(block for block in blocks if block.partition("==")[0] in PYTHON_PACKAGES), encoding="utf-8"
+    )
     _run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes", "--no-deps",
+        [sys.executable, "-m", "pip", "install", "--quiet", "--compile", "--disable-pip-version-check", "--no-input", "--require-hashes", "--no-deps",
          "--target", str(root / "opt/python"), "--python-version", version, "--implementation", "cp", "--only-binary", ":all:",
          "-r", str(wanted)],
     )  # fmt: skip
