@@ -127,6 +127,7 @@ def _development(
         "SLIPWAY_VENV": str(venv),
         "SLIPWAY_NODE_MODULES": str(modules),
         "SLIPWAY_TEST_VM_FOLDER": str(home / "vm"),
+        "SLIPWAY_TEST_FOCUS_FOLDER": str(home / "focus"),
         "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(settings.source),

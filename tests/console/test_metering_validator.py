@@ -1,16 +1,13 @@
 """The FinOps Foundation's own validator on our files.
 
-It needs Python 3.12 or newer, which Debian 12 has not: without one the test is skipped and says so.  It is read as it must be: it ends
-well even when rules fail, one pair of its rules contradicts itself, product rules run only where ChargeClass is set, and an
-allowed value passes when any row has it, so it is run on the file, on a copy with ChargeClass set, and on files of one row.
+It is read as it must be: it ends well even when rules fail, one pair of its rules contradicts itself, product rules run only where
+ChargeClass is set, and an allowed value passes when any row has it, so it is run on the file, on a copy with ChargeClass set, and on
+files of one row.
 """
 
 from __future__ import annotations
 
 import csv
-import os
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +18,11 @@ from console.accounts.models import Tenant
 from console.metering.exports.focus import csv_chunks
 from console.metering.services import credits, periods
 from console.workloads.models import Container
+from tests.console import focus_validator
+from tests.console.focus_validator import Validator
 from tests.console.test_metering_bills import CPU, MEMORY, NEXT, OUT, period, published, use
 
 pytestmark = pytest.mark.slow
-PACKAGES = ("focus-validator==2.2.1", "pyarrow<22")
 CONTRADICTION = {"InvoiceId-C-004-C"}
 """Null until invoiced and never null, says the model."""
 OF_CORRECTIONS = {"ChargeClass-C-000-M", "ChargeClass-C-005-C"}
@@ -35,41 +33,18 @@ CRITERIA = ",".join(
 )  # fmt: skip
 
 
-def newer_python() -> str | None:
-    """One that runs and is 3.12 or 3.13: pyarrow below 22 has no wheels for later ones."""
-    for name in (os.environ.get("SLIPWAY_TEST_PYTHON", ""), "python3.12", "python3.13", "python3"):
-        found = shutil.which(name) if name else None
-        check = "import sys, ensurepip; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))"
-        if found and subprocess.run([found, "-c", check], check=False, capture_output=True).returncode == 0:
-            return found
-    return None
-
-
 @pytest.fixture(scope="session")
-def validator() -> Path:
-    """Its folder of packages, in an environment of its own that lasts from run to run."""
-    python = newer_python()
-    if python is None:
-        pytest.skip("no Python 3.12 or 3.13 here; name one in SLIPWAY_TEST_PYTHON")
-    home = Path("/var/tmp/slipway-focus-validator-2.2.1")
-    if not (home / "whole").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([python, "-m", "venv", home], check=True)
-        subprocess.run([home / "bin/pip", "-q", "install", *PACKAGES], check=True)
-        (home / "whole").touch()
-    (packages,) = (home / "lib").glob("python3.*/site-packages")
-    return packages
+def validator() -> Validator:
+    return focus_validator.validator()
 
 
-def failures(validator: Path, data: Path) -> set[str]:
+def failures(validator: Validator, data: Path) -> set[str]:
     report = data.with_suffix(".xml")
-    command = [
-        validator.parents[2] / "bin/focus-validator", "--data-file", data, "--validate-version", "1.2", "--block-download",
-        "--focus-dataset", "CostAndUsage", "--applicability-criteria", CRITERIA, "--output-type", "unittest",
-        "--output-destination", report,
-    ]  # fmt: skip
-    ran = subprocess.run(command, check=False, cwd=validator, capture_output=True, text=True)
-    assert report.exists(), ran.stdout + ran.stderr
+    said = validator.run(
+        data, report, "--validate-version", "1.2", "--block-download", "--focus-dataset", "CostAndUsage",
+        "--applicability-criteria", CRITERIA,
+    )  # fmt: skip
+    assert report.exists(), said
     cases = list(ET.parse(report).getroot().iter("testcase"))
     assert len(cases) > 200, "it ran its rules"
     return {str(failure.get("name")) for case in cases for failure in case.iter("failure")}
@@ -98,7 +73,7 @@ def rows(tenant: Tenant) -> list[dict[str, str]]:
 @pytest.mark.django_db
 @pytest.mark.timeout(900)
 def test_the_official_validator_finds_nothing_but_its_own_contradiction(
-    validator: Path, rows: list[dict[str, str]], tmp_path: Path
+    validator: Validator, rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
     assert failures(validator, written(tmp_path / "all.csv", rows)) <= CONTRADICTION
     classed = [{**row, "ChargeClass": "Correction"} for row in rows]
@@ -111,7 +86,7 @@ def test_the_official_validator_finds_nothing_but_its_own_contradiction(
 @pytest.mark.django_db
 @pytest.mark.timeout(900)
 def test_the_official_validator_would_find_a_wrong_file(
-    validator: Path, rows: list[dict[str, str]], tmp_path: Path
+    validator: Validator, rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
     wrong = [{**row, "ChargeCategory": "Rent", "BillingCurrency": ""} for row in rows]
     found = failures(validator, written(tmp_path / "wrong.csv", wrong))

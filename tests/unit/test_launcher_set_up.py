@@ -271,7 +271,7 @@ def test_code_under_a_closed_folder_is_copied_to_where_it_can_be_read(
 
 
 def test_the_lock_files_name_no_host_and_no_path() -> None:
-    for name in ("base", "dev", "node"):
+    for name in ("base", "dev", "node", "focus-validator", "focus-validator-itself"):
         text = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8")
         assert "://" not in text
         assert "--hash=sha256:" in text

@@ -112,13 +112,17 @@ def _make(release: str, made: Image) -> None:
 
 
 def _system(release: str, root: Path) -> None:
-    rows = "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources(release))
     excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     _run(
         ["mmdebstrap", "--quiet", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}", *excluded,
          "--aptopt=Apt::Install-Recommends false", release, str(root), "-"],
-        rows,
+        sources(release),
     )  # fmt: skip
+
+
+def sources(release: str) -> str:
+    """As apt's list of sources has them."""
+    return "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources(release))
 
 
 def _sources(release: str) -> list[str]:
