@@ -49,6 +49,12 @@ RUN: tuple[Package, ...] = (
         file="/usr/share/containers/seccomp.json",
     ),
     Package(
+        "apparmor",
+        "loads the profile that containers run under, where the kernel has AppArmor",
+        program="apparmor_parser",
+        unit="apparmor.service",
+    ),
+    Package(
         "redis-server", "messages between the console's processes", program="redis-server", unit="redis-server.service"
     ),
     Package("e2fsprogs", "makes the disks of volumes and containers that have a size", program="mkfs.ext4"),

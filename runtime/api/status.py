@@ -190,6 +190,15 @@ class IsolationReport:
     seccomp: bool
     no_new_privileges: bool
     apparmor: str = ""
+    """Profile and mode of its first process, as ``slipway-1a2b3c4d (enforce)``; empty: none."""
+    apparmor_missing: str = ""
+    """Why there is none: a sentence."""
+    seccomp_mode: int = 0
+    """As seccomp(2) counts: 0 off, 1 strict, 2 a filter."""
+    masked: tuple[str, ...] = ()
+    """Paths of the kernel's file systems that something empty lies on."""
+    read_only: tuple[str, ...] = ()
+    """Paths of the kernel's file systems that cannot be written to."""
     address: str = ""
     interface: str = ""
     """The host's end of the veth pair."""

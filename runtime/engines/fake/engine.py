@@ -421,6 +421,10 @@ class FakeEngine:
             capabilities=("CAP_CHOWN",),
             seccomp=True,
             no_new_privileges=True,
+            seccomp_mode=2,
+            apparmor_missing="The node's kernel has no AppArmor.",
+            masked=("/proc/keys",),
+            read_only=("/proc/sys",),
             address=record.address or "",
             interface=self.home.veth(id),
         )

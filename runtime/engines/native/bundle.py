@@ -49,6 +49,8 @@ class Host:
     """The node's init, for containers that have one."""
     ceiling_millis: int | None = None
     """The tenant's."""
+    apparmor: str = ""
+    """A profile that the kernel knows; empty: none."""
 
 
 def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
@@ -100,6 +102,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
             "capabilities": capabilities(identity.uid, options.capabilities(spec)),
             "noNewPrivileges": True,
             "rlimits": options.rlimits(spec, host.open_files),
+            **({"apparmorProfile": host.apparmor} if host.apparmor else {}),
         },
         "root": {"path": str(host.root), "readonly": spec.read_only},
         "hostname": hostname(spec),

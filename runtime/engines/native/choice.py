@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime.api import ContainerSpec
 from runtime.api.options import DEFAULT_CAPABILITIES
-from runtime.engines.native import bundle, seccomp
+from runtime.engines.native import apparmor, bundle, seccomp
 from runtime.engines.native.oci import DEADLINE_S, Runtime, fault
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded, HostUnfit, RuntimeFault
@@ -110,6 +110,7 @@ def _prepare(home: Home, folder: Path, userns: Path | None) -> None:
         seccomp=seccomp.profile(frozenset(DEFAULT_CAPABILITIES)),
         volumes=folder,
         open_files=1024,
+        apparmor=apparmor.profile()[0],
     )
     spec = ContainerSpec(id=TRIAL, tenant=TRIAL, name=TRIAL, image="", command=("/program",), init=False)
     configuration = bundle.configuration(spec, {}, Identity(0, 0), host)

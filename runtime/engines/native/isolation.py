@@ -6,7 +6,9 @@ import functools
 from pathlib import Path
 
 from runtime.api import ContainerSpec, Image, IsolationReport, LayerMount, NamespaceIds
+from runtime.engines.native import apparmor
 from runtime.home import Home
+from runtime.kernel import apparmor as kernel_apparmor
 from runtime.kernel import cgroup, namespaces
 from runtime.storage.snapshot import Snapshots, disk_usage
 
@@ -19,7 +21,11 @@ CAPABILITY_NAMES = (
 )  # fmt: skip
 """By bit, linux/capability.h."""
 
-SECCOMP_FILTER = "2"
+SECCOMP_FILTER = 2
+COVERS = frozenset({"tmpfs", "devtmpfs"})
+"""What a path is masked with: an empty folder, or the null device."""
+UNCONFINED = "unconfined"
+UNKNOWN = "The container was started when the node had no such profile."
 
 
 def capabilities(mask: int) -> tuple[str, ...]:
@@ -43,11 +49,19 @@ def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((row[0], row[1], row[2]) for row in numbers)
 
 
-def _apparmor(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/attr/apparmor/current").read_text(encoding="ascii").strip("\0\n ")
-    except OSError:
-        return ""
+def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Masked and read-only ones below /proc and /sys (proc(5), mountinfo): point, its options, and the file system's kind."""
+    masked, read_only = [], []
+    for row in Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        words = row.split(" ")
+        point, options, kind = words[4], words[5].split(","), words[words.index("-") + 1]
+        if not point.startswith(("/proc", "/sys")):
+            continue
+        if kind in COVERS and not point.startswith("/sys/fs/cgroup"):
+            masked.append(point)
+        elif "ro" in options:
+            read_only.append(point)
+    return tuple(sorted(masked)), tuple(sorted(read_only))
 
 
 def report(
@@ -55,6 +69,9 @@ def report(
 ) -> IsolationReport:
     """Raises ProcessLookupError or FileNotFoundError when the process ends meanwhile."""
     status = _status(pid)
+    seccomp = int(status.get("Seccomp", "0"))
+    masked, read_only = _paths(pid)
+    confined = kernel_apparmor.current(pid) if kernel_apparmor.enabled() else ""
     inside, outside = namespaces.inodes(pid), namespaces.inodes()
     group = cgroup.Cgroup(home.cgroup(spec.tenant, spec.id))
     upper = Snapshots(home).upper_size(spec.id)
@@ -69,9 +86,13 @@ def report(
         cgroup_limits=group.limits(),
         layers=tuple(layers),
         capabilities=capabilities(int(status["CapBnd"], 16)),
-        seccomp=status.get("Seccomp") == SECCOMP_FILTER,
+        seccomp=seccomp == SECCOMP_FILTER,
+        seccomp_mode=seccomp,
         no_new_privileges=status.get("NoNewPrivs") == "1",
-        apparmor=_apparmor(pid),
+        apparmor=confined,
+        apparmor_missing="" if confined not in {"", UNCONFINED} else apparmor.profile()[1] or UNKNOWN,
+        masked=masked,
+        read_only=read_only,
         address=address,
         interface=home.veth(spec.id),
     )

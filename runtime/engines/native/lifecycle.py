@@ -23,6 +23,7 @@ from typing import Any
 from runtime.api import ContainerSpec, EventKind, FinalReading, HealthCheck, Image, Progress, State, Step
 from runtime.engines import restarting
 from runtime.engines.native import (
+    apparmor,
     bundle,
     choice,
     mount_places,
@@ -251,6 +252,7 @@ class Lifecycle:
             open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
             init=program.init() if spec.init else None,
             ceiling_millis=self.ceilings.of(spec.tenant).cpu_millis,
+            apparmor=apparmor.profile()[0],
         )
         identity = passwd.resolve(root, user)
         configuration = bundle.configuration(spec, image.config, identity, host)
