@@ -13,8 +13,11 @@ from runtime.errors import Cancelled, InvalidSpec, NotFound
 from tests import archives
 from tests.conformance.test_engine import engine, make
 from tests.kernel.upload_registry import Shelf, shelf
+from tests.marks import files_only
 
 __all__ = ["engine", "make"]
+
+pytestmark = files_only
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from runtime.home import Home
 from tests import archives
 from tests.blocks import free_block
 from tests.conftest import Place, patience
+from tests.prepared import busybox
 from tests.traces import traces
 
 MIB = 2**20
@@ -28,10 +30,17 @@ KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with each of :data:`SOURCES`, compiled to need nothing of an image."""
+    """A folder with each of :data:`SOURCES`: brought along, or compiled here."""
+    brought = os.environ.get("SLIPWAY_TEST_ATTACKS")
+    if brought:
+        return Path(brought)
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc: the attacks that need a program of their own cannot be made")
-    folder = tmp_path_factory.mktemp("attacks")
+    return compiled(tmp_path_factory.mktemp("attacks"))
+
+
+def compiled(folder: Path) -> Path:
+    """To need nothing of an image."""
     for source in SOURCES.glob("*.c"):
         command = ["gcc", "-O1", "-Wall", "-Werror", "-static", "-o", str(folder / source.stem), str(source)]
         subprocess.run(command, check=True, timeout=patience(60))
@@ -102,7 +111,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeEngine]:
         for name, value in chosen.environment().items():
             patch.setenv(name, value)
         made = NativeEngine(Home.from_environment())
-        made.build("busybox")
+        busybox(made)
         yield made
         made.teardown()
     left = traces(made.home)

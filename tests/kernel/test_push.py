@@ -21,9 +21,10 @@ from runtime.image import upload
 from tests import archives
 from tests.conftest import Place, patience
 from tests.kernel.real_registry import LOGIN, RealRegistry, door, real_registry
+from tests.marks import files_only
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 

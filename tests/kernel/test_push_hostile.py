@@ -24,8 +24,9 @@ from runtime.image import reach, transport, upload
 from tests import archives
 from tests.conftest import Place
 from tests.kernel.upload_registry import Answer, Shelf, shelf
+from tests.marks import files_only
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 LOGIN = Credentials("somebody", "secret-password")
 
 

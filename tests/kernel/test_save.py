@@ -23,9 +23,10 @@ from runtime.home import Home
 from tests import archives
 from tests.conftest import Place, patience
 from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, MANIFEST, Registry, digest, layer, registry
+from tests.marks import files_only
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 FORMS: tuple[ArchiveForm, ...] = ("oci", "docker")
 
 

@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tests.kernel.scene import compiled
 from tests.vm.image import SOURCE, Image, image
 from tests.vm.machine import boot
 from tests.vm.queue import Queue
@@ -109,16 +110,20 @@ def _not_sent(_: object, names: list[str]) -> set[str]:
 
 
 def send(folder: Path, runs: Mapping[str, Sequence[str]]) -> None:
-    """The tree as ``source``, with what the guest reads: the files of each run, and the environment."""
+    """The tree as ``source``, with what the guest reads: the files of each run, the environment, and programs, since it has no compiler."""
     tree = folder / "tree"
     files = {runtime: dict.fromkeys(test.partition("::")[0] for test in tests) for runtime, tests in runs.items()}
     rows = "".join(f"{runtime} {shlex.join(paths)}\n" for runtime, paths in files.items())
     (tree / "runs").write_text(rows, encoding="utf-8")
-    (tree / "environment").write_text(
-        f"export SLIPWAY_TEST_SLOWNESS={SLOWNESS} TEST_DEADLINE_S={TEST_DEADLINE_S}\n", encoding="utf-8"
-    )
+    environment = {"SLIPWAY_TEST_SLOWNESS": SLOWNESS, "TEST_DEADLINE_S": TEST_DEADLINE_S}
+    (tree / "attacks").mkdir()
+    if shutil.which("gcc"):
+        compiled(tree / "attacks")
+        environment["SLIPWAY_TEST_ATTACKS"] = "/slipway/attacks"
+    rows = "".join(f"export {name}={value}\n" for name, value in environment.items())
+    (tree / "environment").write_text(rows, encoding="utf-8")
     with tarfile.open(folder / "source", "w") as archive:
-        for name in (*SENT, "runs", "environment"):
+        for name in (*SENT, "runs", "environment", "attacks"):
             archive.add(tree / name, name, filter=_roots)
 
 
