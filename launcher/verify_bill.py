@@ -471,6 +471,7 @@ def check_sums(bundle: Bundle) -> Iterator[str]:
 def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str]:
     name = f"focus-{version}.csv"
     total, lines = Decimal(0), iter(bundle.streams["lines"])
+    labels = {one["id"]: one.get("labels", {}) for one in bundle.streams["resources"]}
     with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
         for number, row in enumerate(csv.DictReader(handle), 2):
             total = EXACT.add(total, Decimal(row["BilledCost"]))
@@ -481,6 +482,8 @@ def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str
             for column, of_line in pairs.items():
                 if line is None or Decimal(row[column]) != Decimal(line[of_line]):
                     yield f"{name}: row {number}: {column} is {row[column]}, and by lines.jsonl {line and line[of_line]}"
+            if line is not None and json.loads(row["Tags"] or "{}") != labels.get(line["resource"]):
+                yield f"{name}: row {number}: Tags are {row['Tags']}, and by resources.jsonl {labels.get(line['resource'])}"
     if total != payable:
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
 

@@ -44,7 +44,8 @@ def resources(period: Period) -> Iterator[str]:
     for one in found.order_by("pk").iterator(chunk_size=AT_ONCE):
         yield line(
             {"id": one.pk, "tenant": one.tenant_id, "tenant_slug": one.tenant_slug, "tenant_name": one.tenant_name,
-             "kind": one.kind, "identity": one.identity, "name": one.name, "image": one.image, "node": one.node}
+             "kind": one.kind, "identity": one.identity, "name": one.name, "image": one.image, "node": one.node,
+             **({"labels": one.labels} if one.labels else {})}
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ UNITS: Mapping[Meter, Mapping[str, int]] = {
     Meter.MEMORY_LIMIT: _GIB_SECONDS,
     Meter.MEMORY_USED: _GIB_SECONDS,
     Meter.VOLUME_SIZE: _GIB_SECONDS,
+    Meter.DISK_SIZE: _GIB_SECONDS,
     Meter.BLOCK_READ: _SIZES,
     Meter.BLOCK_WRITE: _SIZES,
     Meter.NET_RX: _SIZES,
@@ -33,7 +34,7 @@ UNITS: Mapping[Meter, Mapping[str, int]] = {
 
 SHOWN: Mapping[Meter, tuple[str, int]] = {
     **dict.fromkeys((Meter.CPU, Meter.CPU_LIMIT), ("vCPU·s", 10**9)),
-    **dict.fromkeys((Meter.MEMORY_LIMIT, Meter.MEMORY_USED, Meter.VOLUME_SIZE), ("GiB·s", 2**20 * US)),
+    **dict.fromkeys((Meter.MEMORY_LIMIT, Meter.MEMORY_USED, Meter.VOLUME_SIZE, Meter.DISK_SIZE), ("GiB·s", 2**20 * US)),
     **dict.fromkeys((Meter.BLOCK_READ, Meter.BLOCK_WRITE, Meter.NET_RX, Meter.NET_TX), ("GB", 10**9)),
     Meter.PUBLISHED_PORT: ("port·s", US),
 }

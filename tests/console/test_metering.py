@@ -22,7 +22,7 @@ from console.workloads.models import Container
 from runtime.api import ContainerStatus, Counters, FinalReading, Limits, State
 
 START = dt.datetime(2026, 11, 23, 20, 59, 50, tzinfo=dt.UTC)
-OF_CONTAINERS = set(Meter.values) - {Meter.PUBLISHED_PORT, Meter.VOLUME_SIZE}
+OF_CONTAINERS = set(Meter.values) - {Meter.PUBLISHED_PORT, Meter.VOLUME_SIZE, Meter.DISK_SIZE}
 MOMENTS = st.datetimes(dt.datetime(2026, 1, 1), dt.datetime(2026, 12, 31), timezones=st.just(dt.UTC))
 
 

@@ -55,7 +55,7 @@ def meter(key: str) -> str:
         "cpu": _("CPU used"), "cpu_limit": _("CPU reserved"), "memory_used": _("Memory used"),
         "memory_limit": _("Memory reserved"), "block_read": _("Block read"), "block_write": _("Block written"),
         "net_rx": _("Network received"), "net_tx": _("Network sent"), "published_port": _("Published ports"),
-        "volume_size": _("Volumes"),
+        "volume_size": _("Volumes"), "disk_size": _("Disks"),
     }.get(key, key)  # fmt: skip
 
 

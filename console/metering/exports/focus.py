@@ -55,6 +55,7 @@ SERVICES: Mapping[str, Service] = {
     Meter.BLOCK_READ: STORAGE,
     Meter.BLOCK_WRITE: STORAGE,
     Meter.VOLUME_SIZE: STORAGE,
+    Meter.DISK_SIZE: STORAGE,
     Meter.NET_RX: NETWORK,
     Meter.NET_TX: NETWORK,
     Meter.PUBLISHED_PORT: NETWORK,
@@ -71,6 +72,7 @@ METERS: Mapping[str, str] = {
     Meter.NET_TX: "Bytes sent",
     Meter.PUBLISHED_PORT: "Published ports held",
     Meter.VOLUME_SIZE: "Volume size held",
+    Meter.DISK_SIZE: "Disk size held",
 }
 
 
@@ -166,7 +168,7 @@ def _usage(line: RatedLine, names: Mapping[int, str]) -> Row:
         "SkuPriceDetails": None if tier is None else json.dumps({"x_Tier": list_tier}),
         "SubAccountName": resource.tenant_name,
         "BillingAccountName": resource.tenant_name,
-        "Tags": "{}",
+        "Tags": json.dumps(resource.labels, sort_keys=True),
         "x_Image": resource.image or None,
         "x_PriceBook": names.get(line.book_id or 0),
         "x_Quality": line.quality,

@@ -26,6 +26,7 @@ class Meter(models.TextChoices):
     CPU_LIMIT = "cpu_limit", "vCPU limit over time (milli-vCPU-microseconds)"
     PUBLISHED_PORT = "published_port", "published ports over time (port-microseconds)"
     VOLUME_SIZE = "volume_size", "volume size over time (KiB-microseconds)"
+    DISK_SIZE = "disk_size", "disk limit of a container over time (KiB-microseconds)"
 
 
 class Quality(models.TextChoices):
@@ -38,7 +39,7 @@ class Quality(models.TextChoices):
 
 
 class Resource(models.Model):
-    """What was metered, as it was called then.  Never changed: a rename is another row, so earlier records keep their name."""
+    """What was metered, as it was called then.  Never changed: a new name or label is another row, so earlier records keep theirs."""
 
     class Kind(models.TextChoices):
         CONTAINER = "container", "container"
@@ -56,6 +57,8 @@ class Resource(models.Model):
     name = models.CharField(max_length=120)
     image = models.CharField(max_length=400, blank=True)
     node = models.CharField(max_length=64)
+    labels = models.JSONField(default=dict)
+    """A container's, name -> value, both texts: the tags of its bill."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
 

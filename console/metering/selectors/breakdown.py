@@ -31,13 +31,16 @@ from console.metering.models import (
     UsageRecord,
 )
 from console.metering.months import month_of
-from console.metering.selectors.tails import tails
+from console.metering.selectors import labels
+from console.metering.selectors.labels import Label
+from console.metering.selectors.tails import Tail, tails
 from console.metering.spans import DAY, Span, day_of
 from console.metering.splitting import HOUR
 from console.metering.sums import LIMB, rest, whole
 from console.metering.units import SHOWN, in_units
 
-By = Literal["container", "image", "meter", "tenant"]
+By = Literal["container", "image", "meter", "tenant", "label"]
+"""``container``: also volumes, which are metered by themselves."""
 Step = Literal["hour", "day", "month"]
 COST = "cost"
 NANO = 10**9
@@ -58,6 +61,10 @@ class Asked:
     """``cost``, or a meter."""
     of_meter: str = ""
     """For cost: of this meter alone."""
+    label: str = ""
+    """By label: its name."""
+    only: Label | None = None
+    """Of what has this label."""
 
 
 @dataclass(slots=True)
@@ -180,6 +187,9 @@ def _keys(asked: Asked, groups: set[str]) -> dict[str, str]:
     column = {"container": "identity", "image": "image"}.get(asked.by)
     if asked.by == "tenant" and asked.what == COST and asked.step == "hour":
         column = "tenant_id"  # a line's tenant is its resource's
+    if asked.by == "label":
+        known = labels.values(asked.tenant, asked.label)
+        return {group: known.get(group, "") for group in groups}
     if column is None:
         return {}
     found = _of(asked, Resource.objects.all())
@@ -194,6 +204,7 @@ def _grouped(
     found: QuerySet[Any], asked: Asked, at: str, *, series: bool, **sums: Sum
 ) -> QuerySet[Any, tuple[Any, ...]]:
     """Rows of the group, the moment where it is a series, and the sums."""
+    found = labels.only(found, asked.tenant, asked.only)
     group = {"meter": "meter", "tenant": "tenant_id"}.get(asked.by, "resource_id")
     if group == "tenant_id" and found.model is RatedLine:
         group = "resource_id"
@@ -267,7 +278,13 @@ def _halved(
 def _tails(asked: Asked, span: Span) -> Sums:
     """What runs has used since its last record."""
     for tail in tails(asked.tenant, span.start, span.end):
-        key = {"container": tail.container_id, "image": tail.image, "tenant": tail.tenant_id, "meter": asked.what}[
-            asked.by
-        ]
-        yield tail.window, key, tail.quantities.get(asked.what, 0)
+        if asked.only is None or tail.labels.get(asked.only.name, "") == asked.only.value:
+            yield tail.window, _key(asked, tail), tail.quantities.get(asked.what, 0)
+
+
+def _key(asked: Asked, tail: Tail) -> str:
+    of_tail = {
+        "container": tail.container_id, "image": tail.image, "tenant": tail.tenant_id, "meter": asked.what,
+        "label": tail.labels.get(asked.label, ""),
+    }  # fmt: skip
+    return of_tail[asked.by]

@@ -9,6 +9,8 @@ from django.db.models import Count, Q, QuerySet
 
 from console.accounts.models import Tenant
 from console.metering.models import Meter, Reading, UsageRecord
+from console.metering.selectors import labels
+from console.metering.selectors.labels import Label
 from console.metering.sizes import METERS
 from console.metering.spans import Span
 from console.metering.sums import LIMB, rest, whole
@@ -25,6 +27,7 @@ class Wanted:
     container: str = ""
     image: str = ""
     quality: str = ""
+    label: Label | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Page:
 
 def records(wanted: Wanted) -> QuerySet[UsageRecord]:
     found = UsageRecord.objects.filter(window__gte=wanted.span.start, window__lt=wanted.span.end)
+    found = labels.only(found, wanted.tenant, wanted.label)
     if wanted.tenant is not None:
         found = found.filter(tenant=wanted.tenant)
     if wanted.container:  # by the lives of it, which have an index

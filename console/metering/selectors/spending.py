@@ -114,18 +114,27 @@ def of_container(container: Container, now: dt.datetime) -> ContainerCost | None
     hourly = None
     if container.state == Container.State.RUNNING:
         ports = container.ports.filter(released_at__isnull=True, host_port__isnull=False).count()
-        held = reserved(container.memory_bytes, container.cpu_millis, ports)
+        held = reserved(container.memory_bytes, container.cpu_millis, ports, disk_bytes=container.disk_bytes or 0)
         hourly, _ = _priced(prices, now, _times(held, 3600), _reached(period))
     return ContainerCost(prices.currency, start, so_far, total(so_far, before), hourly)
 
 
-def price(tenant: Tenant, now: dt.datetime, *, memory_bytes: int, cpu_millis: int, ports: int) -> Price | None:
-    """None: nothing has a price.  CPU that is charged by use is taken as used up to the limit."""
+def price(
+    tenant: Tenant,
+    now: dt.datetime,
+    *,
+    memory_bytes: int,
+    cpu_millis: int,
+    ports: int,
+    disk_bytes: int = 0,
+    volume_bytes: int = 0,
+) -> Price | None:
+    """None: nothing has a price.  ``volume_bytes``: of the volumes that the launch makes.  CPU that is charged by use is taken as used up to the limit."""
     prices = Prices(tenant.pk)
     if not prices.currency:
         return None
     period = Period.objects.of(tenant).filter(starts_at=month_of(now)[0]).select_related("run").first()
-    held = reserved(memory_bytes, cpu_millis, ports)
+    held = reserved(memory_bytes, cpu_millis, ports, disk_bytes=disk_bytes, volume_bytes=volume_bytes)
     reached = _reached(period)
     hour, _ = _priced(prices, now, _times(held, 3600), reached)
     month, _ = _priced(prices, now, _times(held, 3600 * MONTH_HOURS), reached)
@@ -133,11 +142,14 @@ def price(tenant: Tenant, now: dt.datetime, *, memory_bytes: int, cpu_millis: in
     return Price(prices.currency, hour, month, on_top)
 
 
-def reserved(memory_bytes: int, cpu_millis: int, ports: int) -> Quantities:
+def reserved(
+    memory_bytes: int, cpu_millis: int, ports: int, *, disk_bytes: int = 0, volume_bytes: int = 0
+) -> Quantities:
     """What a second of running takes at most, on each meter that follows from what was asked for."""
     return {
         Meter.CPU: cpu_millis * US, Meter.CPU_LIMIT: cpu_millis * US, Meter.MEMORY_LIMIT: memory_bytes // 1024 * US,
         Meter.MEMORY_USED: memory_bytes // 1024 * US, Meter.PUBLISHED_PORT: ports * US,
+        Meter.DISK_SIZE: disk_bytes // 1024 * US, Meter.VOLUME_SIZE: volume_bytes // 1024 * US,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from console.accounts.models import Tenant
@@ -20,6 +20,8 @@ class Tail:
     tenant_id: str
     container_id: str
     image: str
+    labels: Mapping[str, str]
+    """As they are now, for they are not in a record yet; likewise the image."""
     window: dt.datetime
     """The UTC hour; a tail lies in one, for a look past the hour stores a reading."""
     quantities: dict[str, int]
@@ -42,6 +44,7 @@ def tails(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> Iterat
                 epoch.tenant_id,
                 epoch.container_id,
                 epoch.container.image_reference,
+                epoch.container.labels,
                 window,
                 _quantities(epoch),
             )

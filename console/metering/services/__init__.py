@@ -5,17 +5,30 @@ from __future__ import annotations
 from console.metering.services.allocations import charge as charge_allocations
 from console.metering.services.allocations import hold, release
 from console.metering.services.epochs import begin, close_lost, ingest_final, read, take
-from console.metering.services.ports import hold_ports, release_ports
+from console.metering.services.holdings import (
+    hold_disk,
+    hold_ports,
+    hold_volume,
+    release_disk,
+    release_ports,
+    release_volume,
+    renamed,
+)
 
 __all__ = [
     "begin",
     "charge_allocations",
     "close_lost",
     "hold",
+    "hold_disk",
     "hold_ports",
+    "hold_volume",
     "ingest_final",
     "read",
     "release",
+    "release_disk",
     "release_ports",
+    "release_volume",
+    "renamed",
     "take",
 ]

@@ -1,19 +1,31 @@
-"""What is metered, as it is called now; a new name makes a new row."""
+"""What is metered, as it is called and labelled now; a new name or label makes a new row."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from console.accounts.models import Tenant
 from console.metering.models import Resource
 from console.workloads.models import Container
 
+NONE: Mapping[str, str] = {}
 
-def described(tenant: Tenant, kind: Resource.Kind, identity: str, name: str, node: str, *, image: str = "") -> Resource:
-    """Not stored yet; its id follows from what it says."""
-    said = [tenant.pk, tenant.slug, tenant.name, str(kind), identity, name, image, node]
+
+def described(
+    tenant: Tenant,
+    kind: Resource.Kind,
+    identity: str,
+    name: str,
+    node: str,
+    *,
+    image: str = "",
+    labels: Mapping[str, str] = NONE,
+) -> Resource:
+    """Not stored yet; its id follows from what it says, as it did before there were labels where it has none."""
+    said: list[object] = [tenant.pk, tenant.slug, tenant.name, str(kind), identity, name, image, node]
+    said += [sorted(labels.items())] if labels else []
     return Resource(
         id=hashlib.sha256(json.dumps(said).encode()).hexdigest(),
         tenant=tenant,
@@ -24,6 +36,7 @@ def described(tenant: Tenant, kind: Resource.Kind, identity: str, name: str, nod
         name=name,
         image=image,
         node=node,
+        labels=dict(sorted(labels.items())),
     )
 
 
@@ -31,7 +44,7 @@ def of_container(container: Container) -> Resource:
     """Not stored yet.  ``container.tenant`` should have been fetched with it."""
     return described(
         container.tenant, Resource.Kind.CONTAINER, container.pk, container.name, container.node,
-        image=container.image_reference,
+        image=container.image_reference, labels=container.labels,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The usage explorer: what was used or spent, by container, image, meter and tenant, from a day's hours to a year's months."""
+"""The usage explorer: what was used or spent, by container, image, meter, label and tenant, from a day's hours to a year's months."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from console.core.templatetags.metering import meter as meter_name
 from console.core.templatetags.metering import money
 from console.metering.models import Meter
 from console.metering.months import month_of
+from console.metering.selectors import labels
 from console.metering.selectors.breakdown import COST, KEYS, TOP, Asked, Breakdown, By, Part, Step, after, breakdown
 from console.metering.selectors.idle import idle
+from console.metering.selectors.labels import Label
 from console.metering.selectors.prices import Prices
 from console.metering.spans import DAY, Span, day_of, moment
 from console.metering.splitting import HOUR, hour_of
 from console.metering.views.scope import Scope, scope
-from console.workloads.models import Container
+from console.workloads.models import Container, Volume
 
 MONTHS = 12
 ROWS = 50
+MOST_LABELS = 8
+"""Of which there is a button; by another one asks in the address."""
+BY_LABEL = "label:"
 LABELS: dict[Step, str] = {"hour": "%H:00", "day": "%m-%d", "month": "%Y-%m"}
 
 
@@ -72,7 +77,10 @@ class Row:
 
 @require_GET
 def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
-    """``?range=day|week|month|year&by=…&what=cost|<meter>&to=…``; what makes no sense is as if it were not there."""
+    """``?range=day|week|month|year&by=…&what=cost|<meter>&to=…&with=name=value``; what makes no sense is as if it were not there.
+
+    ``by`` is one of :data:`KEYS`, or ``label:name``; ``with`` is a label that the rest is left out without.
+    """
     whose, now = scope(request, everybody=everybody), timezone.now()
     chosen = _range(request.GET.get("range", ""), request.GET.get("to", ""), now)
     prices = Prices(whose.tenant.pk if whose.tenant else "")
@@ -83,13 +91,14 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
         _row(number, part, asked, found, names, whose, prices.currency)
         for number, part in enumerate(found.parts[:ROWS], 1)
     ]
-    query = {"range": chosen.name, "by": asked.by, "what": asked.what}
+    query = {"range": chosen.name, "by": _by(asked), "what": asked.what, "with": str(asked.only or "")}
+    known = labels.names(whose.tenant)
     days = Span(day_of(chosen.span.start), day_of(chosen.span.end - HOUR) + DAY)
     context = {
         "scope": whose, "asked": asked, "range": chosen, "rows": rows, "left": len(found.parts) - len(rows),
         "total": _shown(found.total, found, prices.currency), "before": _shown(found.before, found, prices.currency),
         "change": _change(found.total, found.before), "chart": _chart(found, rows, chosen.step, prices.currency),
-        "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query, whose, everybody=everybody),
+        "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query, whose, known, everybody=everybody), "by": _by(asked), "labels": known,
         "earlier": whose.url("usage", **query, to=f"{chosen.span.start:%Y-%m-%dT%H:00}"),
         "later": whose.url("usage", **query, to=_to(chosen, now)) if chosen.span.end <= now else "",
         "currency": prices.currency, "idle": idle(whose.tenant, days),
@@ -109,15 +118,26 @@ def _asked(request: HttpRequest, whose: Scope, chosen: Range, *, priced: bool) -
     if what not in {COST, *Meter.values}:
         what = COST if priced else str(Meter.CPU)
     by: By = next((one for one in KEYS if one == request.GET.get("by")), "container")
+    label, only = "", Label.told(request.GET.get("with", ""))
+    if request.GET.get("by", "").startswith(BY_LABEL):
+        by, label = "label", request.GET["by"].removeprefix(BY_LABEL)
     if (by == "meter" and what != COST) or (by == "tenant" and whose.tenant is not None):
         by = "container"
-    return Asked(whose.tenant, chosen.span, chosen.step, by, what)
+    return Asked(whose.tenant, chosen.span, chosen.step, by, what, label=label, only=only)
+
+
+def _by(asked: Asked) -> str:
+    return f"{BY_LABEL}{asked.label}" if asked.by == "label" else asked.by
 
 
 def _names(asked: Asked, found: Breakdown) -> dict[str, str]:
     keys = [part.key for part in found.parts[:ROWS]]
     if asked.by == "container":
-        return dict(Container.objects.filter(pk__in=keys).values_list("pk", "name"))
+        return {
+            pk: name
+            for model in (Container, Volume)
+            for pk, name in model.objects.filter(pk__in=keys).values_list("pk", "name")
+        }
     if asked.by == "tenant":
         return dict(Tenant.objects.filter(pk__in=keys).values_list("pk", "name"))
     return {key: meter_name(key) for key in keys} if asked.by == "meter" else {}
@@ -126,10 +146,10 @@ def _names(asked: Asked, found: Breakdown) -> dict[str, str]:
 def _row(
     number: int, part: Part, asked: Asked, found: Breakdown, names: dict[str, str], whose: Scope, currency: str
 ) -> Row:
-    of_part = {str(asked.by): part.key}
-    links = {"container": "workloads:container"}
+    of_part = {"with": f"{asked.label}={part.key}"} if asked.by == "label" else {str(asked.by): part.key}
+    link = "workloads:container" if asked.by == "container" and part.key.startswith("c") else ""
     return Row(
-        part.key, min(number, TOP + 1), names.get(part.key) or part.key or _("none"), links.get(asked.by, ""),
+        part.key, min(number, TOP + 1), names.get(part.key) or part.key or _("none"), link,
         _shown(part.total, found, currency), _shown(part.before, found, currency), _change(part.total, part.before),
         part.total * 100 // found.total if found.total > 0 else 0, _records(asked, whose, asked.span, **of_part),
     )  # fmt: skip
@@ -137,7 +157,8 @@ def _row(
 
 def _records(asked: Asked, whose: Scope, span: Span, **more: str) -> str:
     meter = "" if asked.what == COST else asked.what
-    query = {"from": f"{span.start:%Y-%m-%dT%H:00}", "to": f"{span.end:%Y-%m-%dT%H:00}", "meter": meter, **more}
+    edges = {"from": f"{span.start:%Y-%m-%dT%H:00}", "to": f"{span.end:%Y-%m-%dT%H:00}"}
+    query = {**edges, "meter": meter, "with": str(asked.only or ""), **more}
     return whose.url("records", **query)
 
 
@@ -177,7 +198,9 @@ def _chart(found: Breakdown, rows: list[Row], step: Step, currency: str) -> dict
     }
 
 
-def _choices(query: dict[str, str], whose: Scope, *, everybody: bool) -> dict[str, list[tuple[str, str, str]]]:
+def _choices(
+    query: dict[str, str], whose: Scope, known: list[str], *, everybody: bool
+) -> dict[str, list[tuple[str, str, str]]]:
     """Of each control: value, what it is called, and where it leads."""
 
     def links(name: str, named: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -189,5 +212,6 @@ def _choices(query: dict[str, str], whose: Scope, *, everybody: bool) -> dict[st
         keys["meter"] = _("Meter")
     if everybody and whose.tenant is None:
         keys["tenant"] = _("Tenant")
+    keys |= {f"{BY_LABEL}{name}": name for name in known[:MOST_LABELS]}
     return {"range": links("range", ranges), "by": links("by", keys),
             "what": links("what", {COST: _("Cost"), **{str(one): meter_name(one) for one in Meter}})}  # fmt: skip

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 
 from console.metering.models import Meter, Quality
 from console.metering.selectors import records
+from console.metering.selectors.labels import Label
 from console.metering.selectors.records import Wanted
 from console.metering.spans import span
 from console.metering.views.scope import scope
@@ -21,15 +22,18 @@ SIZE = 100
 
 @require_GET
 def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
-    """``?from=&to=&meter=&container=&image=&quality=``, each optional; ``after`` is the page behind that record."""
+    """``?from=&to=&meter=&container=&image=&quality=&with=``, each optional; ``with`` is a label as ``name=value``, and ``after`` is the
+    page behind that record.
+    """
     whose, asked = scope(request, everybody=everybody), request.GET
     known = {"meter": set(Meter.values), "quality": set(Quality.values)}
     chosen = {name: asked.get(name, "") for name in ("meter", "container", "image", "quality")}
     chosen |= {name: chosen[name] if chosen[name] in values else "" for name, values in known.items()}
     of = span(asked.get("from", ""), asked.get("to", ""), timezone.now(), usual=dt.timedelta(days=1))
-    wanted = Wanted(whose.tenant, of, **chosen)
+    label = Label.told(asked.get("with", ""))
+    wanted = Wanted(whose.tenant, of, **chosen, label=label)
     found = records.page(wanted, size=SIZE, after=asked.get("after", ""))
-    query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen}
+    query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen, "with": str(label or "")}
     context = {
         "scope": whose,
         "query": query,

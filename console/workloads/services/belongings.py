@@ -16,6 +16,7 @@ from console.accounts.models import Role, User
 from console.accounts.services import audit, require
 from console.core.errors import Invalid
 from console.core.live import announce
+from console.metering import services as metering
 from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Network, Volume
@@ -34,6 +35,14 @@ def kind(one: Volume | Network | type[Volume | Network]) -> str:
 def told(one: Volume | Network, state: str) -> None:
     """To open pages."""
     announce(one.tenant_id, kind(one), one.id, state=state)
+
+
+def became(one: Volume | Network, state: str) -> None:
+    """Told, and billed: a volume's size is held from when the node has it to when it has it no more."""
+    told(one, state)
+    if isinstance(one, Volume):
+        bill = metering.hold_volume if state == State.READY else metering.release_volume
+        bill(one, timezone.now())
 
 
 def remove(
@@ -70,7 +79,7 @@ def made(one: Volume | Network, seen: Mapping[str, Any]) -> None:
     unknown = Q(state__in=[State.PENDING, State.FAILED, State.LOST]) | Q(state=State.READY, made_at__isnull=True)
     fresh = type(one).objects.filter(unknown, pk=one.pk)
     if fresh.update(state=State.READY, made_at=timezone.now(), **seen):
-        told(one, State.READY)
+        became(one, State.READY)
 
 
 @transaction.atomic
@@ -88,7 +97,7 @@ def gone(one: Volume | Network) -> None:
     """Removed."""
     there = type(one).objects.filter(pk=one.pk, removed_at__isnull=True)
     if there.update(state=State.REMOVED, removed_at=timezone.now()):
-        told(one, State.REMOVED)
+        became(one, State.REMOVED)
 
 
 Found = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -116,11 +125,11 @@ def _compare(row: Volume | Network, seen: Mapping[str, Any] | None) -> None:
     if seen is not None:
         changed = row.state != State.READY or any(getattr(row, name) != value for name, value in seen.items())
         if same.update(state=State.READY, made_at=row.made_at or timezone.now(), **seen) and changed:
-            told(row, State.READY)
+            became(row, State.READY)
     elif row.state == State.REMOVING:
         gone(row)
     elif row.state == State.READY and not _stays(row) and same.update(state=State.LOST):
-        told(row, State.LOST)
+        became(row, State.LOST)
 
 
 def _stays(row: Volume | Network) -> bool:

@@ -57,6 +57,7 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     container.started_at = _when(status.started_at)
     container.finished_at = _when(status.finished_at)
     container.save()
+    metering.hold_disk(container, dt.datetime.fromtimestamp(status.created_at, dt.UTC))
     _place(container, status.networks)
     if state == Container.State.RUNNING:
         _publish(container, status.ports)
@@ -113,6 +114,8 @@ def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
         _tell_change(container, ContainerEvent.Kind.UPDATED, actor, before=before, after=now)
     if container.name != spec.name or before != now:
         Container.objects.filter(pk=container.pk).update(name=spec.name, **now)
+        container.name = spec.name
+        metering.renamed(container, timezone.now())
         announce(container.tenant_id, "container", container.id, state=container.state)
 
 
@@ -168,6 +171,7 @@ def removed(container: Container, *, actor: User | None) -> None:
     if gone.update(state=Container.State.REMOVED, removed_at=now, address=None, paused=False):
         container.ports.filter(released_at__isnull=True).update(released_at=now)
         metering.release_ports(container, now)
+        metering.release_disk(container, now)
         ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.REMOVED, actor=actor)
         announce(container.tenant_id, "container", container.id, state=Container.State.REMOVED)
 
@@ -197,5 +201,6 @@ def _lost(container: Container) -> None:
     _place(container, ())
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
     metering.release_ports(container, timezone.now())
+    metering.release_disk(container, timezone.now())
     ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.LOST)
     announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
