@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from console.metering.models.usage import Meter, Quality
 from console.metering.sizes import Size, learned, pieces
@@ -46,8 +46,7 @@ def microseconds(at: dt.datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """Up to where a meter is charged."""
 
     value: int
@@ -75,8 +74,7 @@ class Seen:
     """The gauge before this one is too old to integrate from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A reading to store."""
 
     meter: Meter
@@ -89,8 +87,7 @@ class Said:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     meter: Meter
     quantity: int
     start: Mark

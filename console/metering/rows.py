@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connection, models
 from django.db.models.fields.json import JSONField
 
 AT_ONCE = 10_000
+ROOM_KIB = 65_536
+"""Ids are hashes, so many rows touch most pages of their index."""
+ROOM_PAGES = 16_384
+"""Of SQLite's write-ahead log."""
+
+
+@contextlib.contextmanager
+def room() -> Iterator[None]:
+    """For several transactions of many rows.  SQLite meanwhile keeps the pages that they share, rather than write each into the
+    log and out of it again for every one; this costs memory, so no other connection has it.
+    """
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        usual = [(name, _pragma(cursor, name)) for name in ("cache_size", "wal_autocheckpoint")]
+        for name, value in (("cache_size", -ROOM_KIB), ("wal_autocheckpoint", ROOM_PAGES)):
+            cursor.execute(f"PRAGMA {name}={value}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            for name, value in usual:
+                cursor.execute(f"PRAGMA {name}={value}")
+
+
+def _pragma(cursor: Any, name: str) -> int:
+    cursor.execute(f"PRAGMA {name}")
+    return int(cursor.fetchone()[0])
 
 
 def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -30,11 +60,38 @@ def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Seque
 def update(model: type[models.Model], names: Sequence[str], objects: Iterable[models.Model]) -> None:
     """These attributes of each object, by its primary key."""
     columns = _columns(model, names)
+    if connection.vendor == "postgresql":
+        _update_together(model, columns, list(objects))
+        return
     listed = ", ".join(f"{connection.ops.quote_name(str(column.column))} = %s" for column in columns)
     table, key = connection.ops.quote_name(_meta(model).db_table), _meta(model).pk
     rows = ([*(_stored(column, one) for column in columns), one.pk] for one in objects)
     statement = f"UPDATE {table} SET {listed} WHERE {connection.ops.quote_name(str(key.column))} = %s"  # noqa: S608 -- our own names
     _run(statement, rows, _times(columns))
+
+
+def _update_together(
+    model: type[models.Model], columns: Sequence[models.Field[Any, Any]], objects: Sequence[models.Model]
+) -> None:
+    """By one statement, from arrays of the new values."""
+    all_columns = [_meta(model).pk, *columns]
+    quoted = [connection.ops.quote_name(str(column.column)) for column in all_columns]
+    arrays = ", ".join(f"%s::{_kind(column)}[]" for column in all_columns)
+    changes = ", ".join(f"{name} = new.{name}" for name in quoted[1:])
+    table = connection.ops.quote_name(_meta(model).db_table)
+    statement = (
+        f"UPDATE {table} AS old SET {changes} FROM unnest({arrays}) AS new ({', '.join(quoted)}) "  # noqa: S608 -- our own names
+        f"WHERE old.{quoted[0]} = new.{quoted[0]}"
+    )
+    with connection.cursor() as cursor:
+        for first in range(0, len(objects), AT_ONCE):
+            some = objects[first : first + AT_ONCE]
+            cursor.execute(statement, [[_stored(column, one) for one in some] for column in all_columns])
+
+
+def _kind(column: models.Field[Any, Any]) -> str:
+    """Texts without their length: a cast would cut one that is too long, where storing it is refused."""
+    return "text" if isinstance(column, models.CharField) else str(column.db_type(connection))
 
 
 def _stored(column: models.Field[Any, Any], one: models.Model) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 HOUR = dt.timedelta(hours=1)
 
@@ -24,39 +25,54 @@ def hour_of(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _pieces(start: dt.datetime, end: dt.datetime) -> Iterator[tuple[dt.datetime, dt.datetime, dt.datetime]]:
+class Cut(NamedTuple):
+    """A stretch of an interval that lies in one hour; there is nothing in it yet."""
+
+    window: dt.datetime
+    starts_at: dt.datetime
+    ends_at: dt.datetime
+    us: int
+    """Its length."""
+
+
+def _pieces(start: dt.datetime, end: dt.datetime) -> Iterator[Cut]:
     window = hour_of(start)
     while True:
         piece_end = min(end, window + HOUR)
-        yield window, max(start, window), piece_end
+        piece_start = max(start, window)
+        yield Cut(window, piece_start, piece_end, (piece_end - piece_start) // dt.timedelta(microseconds=1))
         if piece_end >= end:
             return
         window += HOUR
 
 
-def _microseconds(span: dt.timedelta) -> int:
-    return span // dt.timedelta(microseconds=1)
-
-
 @lru_cache(1024)
-def _cut(start: dt.datetime, end: dt.datetime) -> tuple[tuple[dt.datetime, dt.datetime, dt.datetime, int], ...]:
-    """The pieces with their lengths; all meters of a reading are cut alike."""
-    return tuple((window, first, last, _microseconds(last - first)) for window, first, last in _pieces(start, end))
+def cut(start: dt.datetime, end: dt.datetime) -> tuple[Cut, ...]:
+    """At the hours; an interval without length (or a clock that stepped back) is one piece at its start."""
+    return tuple(_pieces(start, end)) if start < end else (Cut(hour_of(start), start, start, 0),)
+
+
+def shares(quantity: int, pieces: Sequence[Cut]) -> list[int]:
+    """Of each piece, by its length, with largest remainder."""
+    if len(pieces) == 1:
+        return [quantity]
+    total = sum(piece.us for piece in pieces)
+    whole, remainders = [], []
+    for piece in pieces:
+        share, remainder = divmod(quantity * piece.us, total)
+        whole.append(share)
+        remainders.append(remainder)
+    left = quantity - sum(whole)
+    if left:
+        for number in sorted(range(len(pieces)), key=lambda number: (-remainders[number], number))[:left]:
+            whole[number] += 1
+    return whole
 
 
 def split(quantity: int, start: dt.datetime, end: dt.datetime) -> list[Part]:
-    """By time, with largest remainder; an interval without length (or a clock that stepped back) is one part."""
-    if end <= start:
-        return [Part(hour_of(start), start, start, quantity)]
-    pieces = _cut(start, end)
-    if len(pieces) == 1:
-        return [Part(pieces[0][0], start, end, quantity)]
-    total = sum(length for *_, length in pieces)
-    shares = [divmod(quantity * length, total) for *_, length in pieces]
-    left = quantity - sum(whole for whole, _ in shares)
-    by_remainder = sorted(range(len(pieces)), key=lambda number: (-shares[number][1], number))
-    extra = set(by_remainder[:left])
+    """By time, with largest remainder."""
+    pieces = cut(start, end)
     return [
-        Part(window, first, last, shares[number][0] + (number in extra))
-        for number, (window, first, last, _) in enumerate(pieces)
+        Part(piece.window, piece.starts_at, piece.ends_at, share)
+        for piece, share in zip(pieces, shares(quantity, pieces), strict=True)
     ]

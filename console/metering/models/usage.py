@@ -171,12 +171,18 @@ class Allocation(models.Model):
 
 
 class UsageRecord(models.Model):
-    """``id`` is the sha256 of source, meter, from, to and window: the same inputs make the same record, twice is once."""
+    """``id`` is the sha256 of source, meter, from, to and window: the same inputs make the same record, twice is once.
+
+    Nothing has as many rows, so each has what it needs and no more: its tenant is its resource's, and its period's row is held
+    by whoever writes it (``services.months``), so the database looks neither up once more.
+    """
 
     id = models.CharField(primary_key=True, max_length=64)
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
-    epoch = models.ForeignKey(MeterEpoch, null=True, on_delete=models.PROTECT, related_name="records")
-    allocation = models.ForeignKey(Allocation, null=True, on_delete=models.PROTECT, related_name="records")
+    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False, db_constraint=False)
+    epoch = models.ForeignKey(MeterEpoch, null=True, on_delete=models.PROTECT, related_name="records", db_index=False)
+    allocation = models.ForeignKey(
+        Allocation, null=True, on_delete=models.PROTECT, related_name="records", db_index=False
+    )
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records", db_index=False)
     meter = models.CharField(max_length=16, choices=Meter.choices)
     window = models.DateTimeField()
@@ -188,7 +194,9 @@ class UsageRecord(models.Model):
     from_sequence = models.PositiveIntegerField(null=True)
     """The readings whose difference it is (a part of); 0 for the epoch's start.  Null where it is no difference of two."""
     to_sequence = models.PositiveIntegerField(null=True)
-    billed_in = models.ForeignKey("metering.Period", on_delete=models.PROTECT, related_name="records", db_index=False)
+    billed_in = models.ForeignKey(
+        "metering.Period", on_delete=models.PROTECT, related_name="records", db_index=False, db_constraint=False
+    )
     """The period of its hour or, when that was closed before the record came, the one open then."""
 
     objects: ClassVar[TenantManager[Self]] = TenantManager()
@@ -198,6 +206,10 @@ class UsageRecord(models.Model):
             models.Index(fields=["tenant", "window"]),
             models.Index(fields=["window", "meter"]),
             models.Index(fields=["billed_in", "window"], name="metering_record_billed"),
+            models.Index(fields=["epoch"], name="metering_record_epoch"),
+            models.Index(
+                fields=["allocation"], name="metering_record_allocation", condition=models.Q(allocation__isnull=False)
+            ),
         ]
         constraints = [
             models.CheckConstraint(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 
 from django.db import transaction
 from django.db.models import Max
 
+from console.metering import rows
 from console.metering.measuring import Charge, Mark, microseconds
 from console.metering.models import Allocation, Meter, Quality, Resource
 from console.metering.services import records, resources
@@ -64,9 +66,7 @@ def charge(as_of: dt.datetime) -> int:
     hour = as_of.replace(minute=0, second=0, microsecond=0)
     due = Allocation.objects.select_for_update(of=ROW).select_related("resource")
     found = list(due.filter(ended_at__isnull=True, charged_to__lt=hour).order_by("pk"))
-    months = Months()
-    for allocation in found:
-        _charge(allocation, hour, months)
+    _charge(found, hour)
     return len(found)
 
 
@@ -87,14 +87,22 @@ def _end(allocation: Allocation, at: dt.datetime) -> None:
         return
     allocation.ended_at = max(at, allocation.charged_to)
     allocation.save(update_fields=["ended_at"])
-    _charge(allocation, allocation.ended_at, Months())
+    _charge([allocation], allocation.ended_at)
 
 
-def _charge(allocation: Allocation, until: dt.datetime, months: Months) -> None:
+def _charge(allocations: Sequence[Allocation], until: dt.datetime) -> None:
+    due = [one for one in allocations if one.charged_to < until]
+    months = Months()
+    months.lock((one.tenant_id, one.charged_to, until) for one in due)
+    records.store(row for one in due for row in records.of_allocation(one, _held(one, until), months))
+    for one in due:
+        one.charged_to = until
+    rows.update(Allocation, ("charged_to",), due)
+
+
+def _held(allocation: Allocation, until: dt.datetime) -> Charge:
     start, end = microseconds(allocation.charged_to), microseconds(until)
-    if end <= start:
-        return
-    held = Charge(
+    return Charge(
         Meter(allocation.meter),
         allocation.amount * (end - start),
         Mark(0, start, 0),
@@ -102,6 +110,3 @@ def _charge(allocation: Allocation, until: dt.datetime, months: Months) -> None:
         Quality.EXACT,
         False,
     )
-    records.store(records.of_allocation(allocation, held, months))
-    allocation.charged_to = until
-    allocation.save(update_fields=["charged_to"])

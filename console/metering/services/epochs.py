@@ -16,6 +16,7 @@ from console.metering import rows
 from console.metering.failpoints import failpoint
 from console.metering.measuring import (
     ANOMALY,
+    Charge,
     Measure,
     Seen,
     marks_json,
@@ -100,9 +101,11 @@ def take(observations: Iterable[Observation]) -> list[Observation]:
         by_start.setdefault((one.container, one.epoch), []).append(one)
     strangers: list[Observation] = []
     starts = sorted(by_start)
-    for first in range(0, len(starts), AT_ONCE):
-        with _no_search_for_cycles():
-            strangers += _take({start: by_start[start] for start in starts[first : first + AT_ONCE]})
+    batches = [starts[first : first + AT_ONCE] for first in range(0, len(starts), AT_ONCE)]
+    with rows.room() if len(batches) > 1 else contextlib.nullcontext():
+        for batch in batches:
+            with _no_search_for_cycles():
+                strangers += _take({start: by_start[start] for start in batch})
     return strangers
 
 
@@ -123,7 +126,9 @@ def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observa
     ids = {container for container, _ in by_start}
     epochs = {
         (epoch.container_id, epoch.number): epoch
-        for epoch in MeterEpoch.objects.select_for_update().filter(container__in=ids, ended_at__isnull=True)
+        for epoch in MeterEpoch.objects.select_for_update()
+        .filter(container__in=ids, ended_at__isnull=True)
+        .order_by("pk")
     }
     containers: dict[str, Container] = Container.objects.select_related("tenant").in_bulk(ids)
     entry = _Entry()
@@ -225,9 +230,8 @@ class _Entry:
     def __init__(self) -> None:
         self._epochs: list[MeterEpoch] = []
         self._readings: list[tuple[Any, ...]] = []
-        self._records: list[records.Row] = []
+        self._charged: list[tuple[MeterEpoch, list[Charge], Resource]] = []
         self._resources: dict[str, Resource] = {}
-        self._months = Months()
 
     def add(self, epoch: MeterEpoch, container: Container, measure: Measure, cgroup: int) -> None:
         self._epochs.append(epoch)
@@ -240,13 +244,21 @@ class _Entry:
         if measure.charges:
             resource = resources.of_container(container)
             resource = self._resources.setdefault(resource.pk, resource)
-            self._records += records.of_epoch(epoch, measure.charges, resource, self._months)
+            self._charged.append((epoch, measure.charges, resource))
 
     def store(self, *more: str) -> None:
         resources.store(self._resources.values())
         rows.insert(Reading, READING_FIELDS, self._readings)
-        records.store(self._records)
+        records.store(self._records())
         rows.update(MeterEpoch, (*STATE_FIELDS, *more), self._epochs)
+
+    def _records(self) -> Iterator[records.Row]:
+        months = Months()
+        months.lock(
+            ends for _, charges, resource in self._charged for ends in records.ends(resource.tenant_id, charges)
+        )
+        for epoch, charges, resource in self._charged:
+            yield from records.of_epoch(epoch, charges, resource, months)
 
 
 def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:

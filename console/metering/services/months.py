@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 
 from django.db import transaction
 
@@ -16,10 +17,23 @@ class Months:
     def __init__(self) -> None:
         self._known: dict[tuple[str, dt.datetime], int] = {}
 
+    def lock(self, spans: Iterable[tuple[str, dt.datetime, dt.datetime]]) -> None:
+        """All months of these tenants' intervals, in one order for everybody, so that two never wait for each other."""
+        wanted = set()
+        for tenant, first, last in set(spans):
+            start, end = month_of(first)
+            while True:
+                wanted.add((tenant, start))
+                if last <= end:
+                    break
+                start, end = month_of(end)
+        for tenant, start in sorted(wanted):
+            self.period_id(tenant, start)
+
     def period_id(self, tenant_id: str, window: dt.datetime) -> int:
-        key = (tenant_id, window)
+        key = (tenant_id, month_of(window)[0])
         if key not in self._known:
-            self._known[key] = _open_period(tenant_id, month_of(window)[0]).pk
+            self._known[key] = _open_period(*key).pk
         return self._known[key]
 
 

@@ -6,14 +6,14 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
-from console.metering.models import Allocation, MeterEpoch, Quality, Resource, UsageRecord
+from console.metering.models import Allocation, Meter, MeterEpoch, Quality, Resource, UsageRecord
 from console.metering.rows import insert
 from console.metering.services import sums
 from console.metering.services.months import Months
-from console.metering.splitting import split
+from console.metering.splitting import Cut, cut, shares
 
 Row = tuple[Any, ...]
 FIELDS = (
@@ -21,13 +21,37 @@ FIELDS = (
     "quality", "from_sequence", "to_sequence", "billed_in_id",
 )  # fmt: skip
 """Of a row, in order."""
+NAMES: dict[str, str] = {one: one.value for one in (*Meter, *Quality)}
+"""As the database has them: asking each time costs more than making the rest of a row."""
 TENANT, WINDOW = FIELDS.index("tenant_id"), FIELDS.index("window")
 
 
-def record_id(source: str, meter: str, start: Mark, end: Mark, window: dt.datetime) -> str:
-    """Boot times are part of it: where the clock was set back, several intervals lie on one instant of wall time."""
-    key = f"{source}|{meter}|{start.at_us}@{start.ns}|{end.at_us}@{end.ns}|{_hour(window)}"
-    return hashlib.sha256(key.encode()).hexdigest()
+class Span(NamedTuple):
+    """What the charges of one reading share, each on its own meter."""
+
+    said: str
+    """Its ends, as ids of records say them.  Boot times are part of it: where the clock was set back, several intervals lie
+    on one instant of wall time.
+    """
+    pieces: tuple[Cut, ...]
+    hours: tuple[str, ...]
+    """Of each piece, as ids say them."""
+    periods: tuple[int, ...]
+    """That each piece is billed in."""
+
+
+def _span(start: Mark, end: Mark, tenant: str, months: Months) -> Span:
+    pieces = cut(moment(start.at_us), moment(end.at_us))
+    return Span(
+        f"{start.at_us}@{start.ns}|{end.at_us}@{end.ns}",
+        pieces,
+        tuple(_hour(piece.window) for piece in pieces),
+        tuple(months.period_id(tenant, piece.window) for piece in pieces),
+    )
+
+
+def record_id(source: str, meter: str, said: str, hour: str) -> str:
+    return hashlib.sha256(f"{source}|{meter}|{said}|{hour}".encode()).hexdigest()
 
 
 @lru_cache(1024)
@@ -36,42 +60,50 @@ def _hour(window: dt.datetime) -> str:
 
 
 def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[Row]:
-    for charge in charges:
-        yield from _rows(charge, epoch.pk, resource, months, epoch=epoch)
+    return _rows(charges, epoch.pk, resource, months, epoch=epoch.pk)
 
 
 def of_allocation(allocation: Allocation, charge: Charge, months: Months) -> Iterator[Row]:
-    yield from _rows(charge, allocation.pk, allocation.resource, months, allocation=allocation)
+    return _rows([charge], allocation.pk, allocation.resource, months, allocation=allocation.pk)
+
+
+def ends(tenant: str, charges: Iterable[Charge]) -> Iterator[tuple[str, dt.datetime, dt.datetime]]:
+    """What :meth:`Months.lock` asks for."""
+    for start_us, end_us in {(charge.start.at_us, charge.end.at_us) for charge in charges}:
+        yield tenant, moment(start_us), moment(end_us)
 
 
 def store(found: Iterable[Row]) -> None:
     """Their resources and periods are stored already."""
     rows = list(found)
     insert(UsageRecord, FIELDS, rows)
-    sums.mark((str(row[TENANT]), row[WINDOW]) for row in rows)
+    sums.mark((row[TENANT], row[WINDOW]) for row in rows)
 
 
 def _rows(
-    charge: Charge,
+    charges: Iterable[Charge],
     source: str,
     resource: Resource,
     months: Months,
     *,
-    epoch: MeterEpoch | None = None,
-    allocation: Allocation | None = None,
+    epoch: str | None = None,
+    allocation: str | None = None,
 ) -> Iterator[Row]:
-    meter, tenant, resource_id = str(charge.meter), resource.tenant_id, resource.pk
-    parts = split(charge.quantity, moment(charge.start.at_us), moment(charge.end.at_us))
-    quality = str(_quality(charge, len(parts)))
-    epoch_id, allocation_id = epoch and epoch.pk, allocation and allocation.pk
-    first = None if epoch is None else charge.start.sequence
-    last = None if epoch is None or charge.end.ns == GONE else charge.end.sequence
-    for part in parts:
-        yield (
-            record_id(source, meter, charge.start, charge.end, part.window), tenant, epoch_id, allocation_id, resource_id,
-            meter, part.window, part.starts_at, part.ends_at, part.quantity, quality, first, last,
-            months.period_id(tenant, part.window),
-        )  # fmt: skip
+    tenant, resource_id = resource.tenant_id, resource.pk
+    spans: dict[tuple[int, int, int, int], Span] = {}
+    for charge in charges:
+        start, end, meter = charge.start, charge.end, NAMES[charge.meter]
+        ends = (start.at_us, start.ns, end.at_us, end.ns)
+        span = spans.get(ends) or spans.setdefault(ends, _span(start, end, tenant, months))
+        quality = NAMES[_quality(charge, len(span.pieces))]
+        first = None if epoch is None else start.sequence
+        last = None if epoch is None or end.ns == GONE else end.sequence
+        parts = zip(span.pieces, shares(charge.quantity, span.pieces), span.hours, span.periods, strict=True)
+        for piece, share, hour, period in parts:
+            yield (
+                record_id(source, meter, span.said, hour), tenant, epoch, allocation, resource_id, meter, piece.window,
+                piece.starts_at, piece.ends_at, share, quality, first, last, period,
+            )  # fmt: skip
 
 
 def _quality(charge: Charge, parts: int) -> Quality:
