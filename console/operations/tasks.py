@@ -14,7 +14,7 @@ from django.db import close_old_connections, transaction
 from django.utils import timezone
 
 from console.metering.services import cycle, deliveries, export_deliveries
-from console.operations import services
+from console.operations import aside, services
 from console.operations.attendance import attended
 from console.operations.engine import current
 from console.operations.models import Operation
@@ -114,15 +114,10 @@ def bill() -> None:
 @shared_task
 def export() -> None:
     """See :func:`console.metering.services.export_deliveries.deliver_due`."""
-    close_old_connections()
-    try:
-        export_deliveries.deliver_due(timezone.now())
-    finally:
-        close_old_connections()
+    aside.begin("exports", lambda: export_deliveries.deliver_due(timezone.now()))
 
 
 @shared_task
 def deliver() -> None:
     """See :func:`console.metering.services.deliveries.deliver_due`."""
-    close_old_connections()
-    deliveries.deliver_due(timezone.now())
+    aside.begin("deliveries", lambda: deliveries.deliver_due(timezone.now()))

@@ -30,6 +30,7 @@ from console.metering.models import ExportDelivery, ExportSchedule
 from console.metering.selectors.exports import due_since, period_name
 from console.metering.services.budgets import containers
 from console.metering.services.rating import rate_period
+from console.metering.services.turns import in_turn
 from console.metering.spool import Spool
 from runtime.home import Home
 
@@ -73,14 +74,25 @@ def plan(now: dt.datetime) -> int:
 
 
 def deliver_due(now: dt.datetime) -> int:
-    """What is due, one after the other; returns how many were tried.  None where this process is at it already."""
+    """What is due, each tenant in its turn; returns how many were tried.  None where this process is at it already.
+
+    Of a schedule whose place fails, or is not ready, no more is tried this time.
+    """
     if not _at_work.acquire(blocking=False):
         return 0
     try:
         plan(now)
         due = ExportDelivery.objects.filter(state=State.WAITING, due_at__lte=now, schedule__paused=False)
-        ids = list(due.order_by("due_at", "pk").values_list("pk", flat=True))
-        return sum(_try(id, now) for id in ids)
+        listed = due.order_by("due_at", "pk").values_list("pk", "schedule_id", "schedule__tenant_id")
+        waiting = [((id, schedule), tenant or ALL) for id, schedule, tenant in listed]
+        tried, failing = 0, set[str]()
+        for (id, schedule), _tenant in in_turn(waiting):
+            if schedule in failing or not _try(id, now):
+                continue
+            tried += 1
+            if ExportDelivery.objects.filter(pk=id).exclude(state=State.DELIVERED).exists():
+                failing.add(schedule)
+        return tried
     finally:
         _at_work.release()
 
