@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_metrics_tokens'),
-        ('metering', '0016_sizes_of_epochs'),
+        ('metering', '0017_disks_and_labels'),
     ]
 
     operations = [
