@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-refused_early = pytest.mark.same_everywhere("input that is refused before the kernel is asked")
-files_only = pytest.mark.same_everywhere("images, registries and files: no container runs")
-said_only = pytest.mark.same_everywhere("the command line over verbs that have tests of their own")
-of_the_console = pytest.mark.same_everywhere("the console over the runtime: its rows, its processes")
-crashed_elsewhere = pytest.mark.same_everywhere("points of a container's life, crashed at in test_engine_failpoints")
-records_only = pytest.mark.same_everywhere("what the runtime writes down and reads again, of no container that runs")
+refused_early = pytest.mark.not_in_vm("input that is refused before the kernel is asked")
+files_only = pytest.mark.not_in_vm("images, registries and files: no container runs")
+said_only = pytest.mark.not_in_vm("the command line over verbs that have tests of their own")
+of_the_console = pytest.mark.not_in_vm("the console over the runtime: its rows, its processes")
+crashed_elsewhere = pytest.mark.not_in_vm("points of a container's life, crashed at in test_engine_failpoints")
+records_only = pytest.mark.not_in_vm("what the runtime writes down and reads again, of no container that runs")
+too_much = pytest.mark.not_in_vm(
+    "many processes at once for a time: an emulated processor is too slow for it to mean anything"
+)

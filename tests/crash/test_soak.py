@@ -21,6 +21,7 @@ from runtime.api import ContainerSpec, ExecSpec, Limits, Port, State
 from runtime.engines.native.engine import NativeEngine
 from tests.conftest import Place
 from tests.kernel.containers import fresh_engine, run
+from tests.marks import too_much
 from tests.steadiness import Watched
 from tests.traces import traces
 
@@ -30,7 +31,7 @@ SOAK_S, KILLS_S = float(os.environ.get("SLIPWAY_TEST_SOAK_S", "25")), 12.0
 MEMORY_TELLS_AFTER_S = 120.0
 """Before, a process still takes what it needs for good: threads' stacks, arenas, modules."""
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300 + 2 * SOAK_S)]
+pytestmark = [pytest.mark.root, too_much, pytest.mark.timeout(300 + 2 * SOAK_S)]
 LIVES = """
 import random, sys, threading, time, traceback
 from runtime.api import ContainerSpec, ExecSpec, Limits, Port, State

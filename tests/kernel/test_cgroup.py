@@ -139,7 +139,7 @@ def test_hundreds_of_short_lives_sum_to_what_their_parent_counted() -> None:
 
     On version 1 six hundred real containers are counted (test_metering), which is exact; here an emulated processor takes too long for them.
     """
-    top, many = Cgroup(f"/t{secrets.token_hex(4)}"), 600
+    top, many = Cgroup(f"/t{secrets.token_hex(4)}"), 200
     used = []
     cgroup.ensure_parent(f"{top.path}/tenant")
     try:

@@ -20,6 +20,7 @@ from runtime.errors import InvalidSpec, RuntimeFault
 from tests import archives
 from tests.conftest import oci_runtime, patience
 from tests.kernel.scene import Scene, armed, engine, programs, scene
+from tests.marks import refused_early
 
 __all__ = ["armed", "engine", "programs", "scene"]
 pytestmark = pytest.mark.root
@@ -43,6 +44,7 @@ def volume(scene: Scene) -> Iterator[str]:
     scene.engine.volumes.remove("tenant1", "trap")
 
 
+@refused_early
 @pytest.mark.parametrize("path", ["/trap", "/trap/in/it"])
 @pytest.mark.parametrize(
     "target", ["/dev", "/proc", "/sys", "../../proc/self", "/proc/sys/kernel", "/sys/fs/cgroup", "/dev/shm"]

@@ -13,6 +13,7 @@ from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec
 from tests.conftest import patience
 from tests.kernel.containers import engine, output, spec
+from tests.marks import refused_early
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -58,6 +59,7 @@ def test_an_image_with_an_init_of_its_own_has_that_alone(engine: NativeEngine) -
     assert [line.text for line in engine.logs(made.id, follow=True)] == ["tini"]
 
 
+@refused_early
 @pytest.mark.parametrize(
     ("command", "words"),
     [

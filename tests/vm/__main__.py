@@ -1,6 +1,6 @@
 """The runtime's tests once more, on cgroup version 2: in virtual machines that boot Debian's own kernel.
 
-``python -m tests.vm [--release trixie] [--runtime crun] [what pytest takes]``; without paths it is all that ``tests.vm.selection`` selects.
+``python -m tests.vm [--release trixie] [--runtime crun] [what pytest selects by]``; without paths it is all that ``tests.vm.selection`` selects.
 As many machines as there are processors share the tests; their reports become one.
 """
 

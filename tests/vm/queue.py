@@ -17,8 +17,9 @@ class Queue:
         self._lock = threading.Lock()
 
     def next(self, run: str) -> str:
+        """Of a run that is not known there is nothing: what should have been given out then counts as not begun."""
         with self._lock:
-            left = self._left[run]
+            left = self._left.get(run)
             return left.popleft() if left else ""
 
     def close(self) -> int:

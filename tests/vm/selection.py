@@ -14,7 +14,7 @@ import pytest
 
 FOLDERS = ("tests/crash", "tests/kernel", "tests/conformance")
 """Those whose tests take longest come first."""
-MARK = "same_everywhere"
+MARK = "not_in_vm"
 OF_THE_FAKE = "the fake engine meets no kernel"
 
 
