@@ -58,5 +58,6 @@ class Claims:
         """All that ``owner`` has here.  Nobody may claim in its name meanwhile."""
         for name in self.names():
             self.free(name, owner)
-        for path in self.folder.glob(f".{owner}.*"):
-            path.unlink(missing_ok=True)
+        for name in os.listdir(self.folder) if self.folder.is_dir() else ():
+            if name.startswith(f".{owner}."):
+                (self.folder / name).unlink(missing_ok=True)

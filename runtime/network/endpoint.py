@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from runtime.api import DEFAULT_NETWORK, Connection, Port
+from runtime.encoding import encode
 from runtime.home import Home, atomic_write
 
 
@@ -85,7 +86,7 @@ class Endpoint:
 def save(home: Home, endpoint: Endpoint) -> None:
     path = home.run / "endpoints" / f"{endpoint.container}.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    atomic_write(path, json.dumps(asdict(endpoint)).encode())
+    atomic_write(path, encode(endpoint))
 
 
 def load(home: Home, container: str) -> Endpoint | None:

@@ -149,8 +149,16 @@ class Names:
     def untell(self, endpoint: Endpoint, bridges: Iterable[str]) -> None:
         for bridge in bridges:
             hosts = self._hosts(bridge)
-            for file in (hosts / endpoint.container, *hosts.glob(f".{endpoint.container}.*")):
-                file.unlink(missing_ok=True)
+            unfinished = [name for name in _listed(hosts) if name.startswith(f".{endpoint.container}.")]
+            for name in (endpoint.container, *unfinished):
+                (hosts / name).unlink(missing_ok=True)
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _line(endpoint: Endpoint, place: Place, bridge: str) -> str:

@@ -94,10 +94,10 @@ class Journal:
             for event in events
         )
 
-    def recent(self) -> tuple[Event, ...]:
-        """About the last 5,000 and more."""
+    def recent(self) -> Iterator[Event]:
+        """About the last 5,000 and more, oldest first."""
         first = [int(path.stem) for path in self._segments()][-2:-1]
-        return tuple(self._after(first[0] - 1 if first else 0))
+        return self._after(first[0] - 1 if first else 0)
 
     def last(self) -> int:
         for path in reversed(self._segments()):

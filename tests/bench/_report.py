@@ -94,7 +94,7 @@ def percentile(values: Sequence[float], part: int) -> float:
 
 
 def compare(
-    name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, goal: float
+    name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, goal: float | None
 ) -> list[Row]:
     """The medians, judged by the goal, and p99 of both beside each other."""
     return [
@@ -108,18 +108,18 @@ def beside(
     unit: str,
     ours: Sequence[float],
     peers: Mapping[str, Sequence[float]],
-    goals: Sequence[float],
+    goals: Sequence[float | None],
     *,
     spread: float | None = None,
 ) -> list[Row]:
-    """Ours beside several: medians judged by a goal each, and p99, which no peer's is to be below.
+    """Ours beside several: medians judged by a goal each (None: told, not judged), and p99, which then no peer's is to be below.
 
     ``spread``: the largest that our own p99 may be, in medians.
     """
     rows = []
     for (peer, theirs), goal in zip(peers.items(), goals, strict=True):
         p50, p99 = compare(name, unit, ours, theirs, peer_name=peer, goal=goal)
-        rows += [p50, replace(p99, goal=1.0)]
+        rows += [p50, replace(p99, goal=None if goal is None else 1.0)]
     if spread is not None:
         value = percentile(ours, 99) / statistics.median(ours)
         rows.append(Row(f"{name}, p99 of {len(ours)} in medians", "x", value, goal=spread, absolute=True))

@@ -9,7 +9,6 @@ from runtime.api import ArchiveForm, Credentials, EventKind, HistoryRow, Progres
 from runtime.engines.native.refusals import told
 from runtime.errors import InvalidSpec
 from runtime.image.history import history
-from runtime.image.push import push
 from runtime.image.save import save
 from runtime.image.store import ImageStore
 from runtime.telemetry.journal import Journal
@@ -31,6 +30,8 @@ class NativeImageService:
         confined: bool = False,
         progress: Progress = no_progress,
     ) -> str:
+        from runtime.image.push import push  # loads an HTTP library, which a verb of the command line need not wait for
+
         pushed = push(
             self._store,
             image,

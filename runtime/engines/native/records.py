@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from runtime.api import (
     Ulimit,
     VolumeMount,
 )
+from runtime.encoding import encode
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write
 from runtime.storage.reserve import Reserve
@@ -190,7 +191,7 @@ class Records:
         self._home.final.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._final(reading.container, reading.epoch, reading.started_at)
         if not path.exists():
-            self.reserve.write(path, json.dumps(asdict(reading)).encode())
+            self.reserve.write(path, encode(reading))
 
     def final(self, id: str, record: Record) -> FinalReading | None:
         """What a settle of this start that a crash cut short has stored."""
@@ -198,7 +199,9 @@ class Records:
 
     def finals(self, id: str | None) -> tuple[FinalReading, ...]:
         """Those of settles that are done: until then a repeated settle needs its own, so nobody may have it forgotten."""
-        found = [self._read_final(path) for path in sorted(self._home.final.glob(f"{id or '[a-z]*'}-*.json"))]
+        names = sorted(os.listdir(self._home.final)) if self._home.final.is_dir() else []
+        wanted = [name for name in names if name[0] != "." and (id is None or name.startswith(f"{id}-"))]
+        found = [self._read_final(self._home.final / name) for name in wanted]
         return tuple(reading for reading in found if reading is not None and not self._unsettled(reading))
 
     def _read_final(self, path: Path) -> FinalReading | None:
@@ -227,12 +230,12 @@ def _size(fields: dict[str, Any]) -> Size:
 
 
 def encode_record(record: Record) -> bytes:
-    return json.dumps(asdict(record)).encode()
+    return encode(record)
 
 
 def encode_spec(spec: ContainerSpec) -> bytes:
     plain = replace(spec, env=dict(spec.env), labels=dict(spec.labels), sysctls=dict(spec.sysctls))
-    return json.dumps(asdict(plain), sort_keys=True).encode()
+    return encode(plain, sort_keys=True)
 
 
 def decode_spec(content: bytes) -> ContainerSpec:

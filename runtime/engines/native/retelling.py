@@ -26,12 +26,17 @@ def tell_wait(journal: Journal, spec: ContainerSpec, record: Record, now: float)
 
 def retell(journal: Journal, records: Records, home: Home) -> None:
     """Each under its container's lock, which whoever tells of it holds; what is older than the oldest event was told once."""
-    events = journal.recent()
-    told = {(event.subject, event.kind, event.data.get("epoch")) for event in events}
-    oldest = events[0].at if events else 0.0
-    for spec, record in tuple(records.readable()):
+    here = tuple(records.readable())
+    ids = {spec.id for spec, _ in here}
+    told: set[tuple[str, EventKind, object]] = set()
+    oldest: float | None = None
+    for event in journal.recent():  # thousands, most of them of what is gone
+        oldest = event.at if oldest is None else oldest
+        if event.subject in ids:
+            told.add((event.subject, event.kind, event.data.get("epoch")))
+    for spec, record in here:
         for kind, at, epoch in _implied(record):
-            if at >= oldest and (spec.id, kind, epoch) not in told:
+            if at >= (oldest or 0.0) and (spec.id, kind, epoch) not in told:
                 with home.lock(spec.id):
                     _again(journal, records, spec, kind, epoch)
 
