@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.settings import ARENAS
 from runtime.api import ContainerSpec, ExecSpec, Limits, Port, State
 from runtime.engines.native.engine import NativeEngine
 from tests.conftest import Place
@@ -133,9 +134,9 @@ def engine(place: Place) -> Iterator[NativeEngine]:
 
 
 def begin(name: str, seconds: float, temporary: Path | None = None) -> subprocess.Popen[str]:
-    """``temporary``: where its temporary files go."""
+    """With the worker's own malloc; ``temporary``: where its temporary files go."""
     arguments = [sys.executable, "-c", LIVES, name, str(THREADS), str(seconds)]
-    environment = {**os.environ, **({"TMPDIR": str(temporary)} if temporary else {})}
+    environment = {**os.environ, "MALLOC_ARENA_MAX": ARENAS, **({"TMPDIR": str(temporary)} if temporary else {})}
     return subprocess.Popen(
         arguments, cwd=SOURCE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
