@@ -159,14 +159,20 @@ def test_launches_and_removals_all_at_once(engine: NativeEngine, tmp_path: Path)
     children = [begin(f"p{number}", SOAK_S, temporary) for number in range(PROCESSES)]
     watched = Watched([*(child.pid for child in children), os.getpid()])
     reconciled = 0
-    while any(child.poll() is None for child in children):
-        found = engine.reconcile()
-        assert not found.failed
-        assert not found.swept, "something of a container in the making was swept"
-        assert set(engine.counters()) >= {"csteadytenant1", "csteadytenant2"}
-        reconciled += 1
-        watched.look()
-        time.sleep(0.1)
+    try:
+        while any(child.poll() is None for child in children):
+            found = engine.reconcile()
+            assert not found.failed
+            assert not found.swept, "something of a container in the making was swept"
+            assert set(engine.counters()) >= {"csteadytenant1", "csteadytenant2"}
+            reconciled += 1
+            watched.look()
+            time.sleep(0.1)
+    except BaseException:
+        for child in children:
+            child.kill()
+            child.communicate()
+        raise
     said = [child.communicate()[0] for child in children]
     assert [child.returncode for child in children] == [0] * PROCESSES, "\n".join(said)
     lived = [int(text.split()[-1]) for text in said]

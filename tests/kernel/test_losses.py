@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from runtime.api import ContainerSpec, ExecSpec, RestartPolicy, State
+from runtime.engines.native import recovery
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault, OutOfSpace, RuntimeFault
 from runtime.home import Home
@@ -72,6 +73,29 @@ def test_a_killed_supervisor_is_told_and_its_container_can_be_ended(engine: Nati
     assert engine.final_readings(id)[0].counters.cpu_ns, "its bill is whole"
     assert within(30, lambda: engine.start(id)).state is State.RUNNING
     within(30, lambda: engine.remove(id, force=True))
+
+
+def test_a_container_that_ends_while_it_is_reconciled_is_settled(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found running, and dead with its supervisor when that is looked for."""
+    id = running(engine)
+    real, ended = recovery.supervisor.alive, []
+
+    def looks_late(home: Home, container: str) -> bool:
+        if not ended:
+            ended.append(container)
+            engine.kill(container)
+            deadline = time.monotonic() + patience(10)
+            while real(home, container):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        return real(home, container)
+
+    monkeypatch.setattr(recovery.supervisor, "alive", looks_late)
+    found = engine.reconcile()
+    assert (found.failed, found.settled) == ((), (id,))
+    assert engine.inspect(id).exit_code == 137
 
 
 def test_a_supervisor_that_died_with_its_container_has_a_policy_carried_out(engine: NativeEngine) -> None:

@@ -17,6 +17,7 @@ from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer, link
 from runtime.network.attach import TenantNetworks
+from runtime.network.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,21 @@ class Recovery:
         if endpoint is not None:
             self._networks.keep(endpoint)
             self._networks.rename(id, spec.name)  # should a crash have kept it from being told
-        if endpoint is None or not all(link.exists(place.interface) for place in endpoint.places):
-            raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
-        if not supervisor.alive(self._home, id):
-            raise EngineFault("The container's supervisor is gone.", hint="Restart the container.")
+        lost = self._lost(id, endpoint)
+        if lost is not None and self._lifecycle.ended(record):  # since it was looked at; its supervisor goes with it
+            self._lifecycle.settle(spec, record)
+            return "settled"
+        if lost is not None:
+            raise lost
         return "adopted"
+
+    def _lost(self, id: str, endpoint: Endpoint | None) -> EngineFault | None:
+        """What somebody took from a container that runs."""
+        if endpoint is None or not all(link.exists(place.interface) for place in endpoint.places):
+            return EngineFault("The container's network interface is gone.", hint="Restart the container.")
+        if not supervisor.alive(self._home, id):
+            return EngineFault("The container's supervisor is gone.", hint="Restart the container.")
+        return None
 
     # leftovers -------------------------------------------------------------------------------------------
 
