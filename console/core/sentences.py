@@ -378,6 +378,8 @@ SENTENCES = (
     _("%(reference)s is not an image reference: %(why)s."),
     _("The container is gone."),
     _("The volume is gone."),
+    _("The node is copying other files."),
+    _("There is no path."),
     _("The network is gone."),
     _("The node has lost this container and its data."),
     _("Remove it and launch a new one."),

@@ -23,6 +23,7 @@ CONNECT_S = 3.0
 ANSWER_BYTES = 16 << 20
 STREAM_BYTES = 128 << 10
 """What this process holds of a stream that its browser does not take: more would only be shown later."""
+COPY_BYTES = 64 << 10
 ANSWER_S = 20.0
 NOBODY = 0
 """A program's ticket: no user has this number."""
@@ -95,6 +96,32 @@ def top(user: User, container: Container) -> list[dict[str, Any]]:
     """The fields of :class:`runtime.api.ProcessRow`, with ``cpu_s``.  Authorised and refused likewise."""
     answer: dict[str, Any] = async_to_sync(ask)("top", container.id, user.pk)
     return [{**row, "cpu_s": row["cpu_ns"] / 1e9} for row in answer["processes"]]
+
+
+def copy_out(user: User, container: Container, path: str) -> Iterator[bytes]:
+    """A path of it as a tar archive, in pieces.
+
+    The caller has authorised the user.  Raises AgentUnavailable, also in the middle, and AgentRefused before the first piece.
+    """
+    return _data(*_streaming("copy_out", container.id, user.pk, {"path": path}))
+
+
+def copy_in(user: User, container: Container, path: str, archive: bytes) -> None:
+    """Unpack a tar archive into a folder of it.
+
+    The caller has authorised the user.  Raises AgentUnavailable, AgentRefused; then part of it may be there.
+    """
+    connection, stream = _streaming("copy_in", container.id, user.pk, {"path": path})
+    with connection, stream:
+        try:
+            for start in range(0, len(archive), COPY_BYTES):
+                connection.sendall(frames.frame(frames.DATA, archive[start : start + COPY_BYTES]))
+            connection.sendall(frames.frame(frames.END))
+            _kind, payload = frames.read_frame_from(stream)
+            outcome = frames.parse_line(payload)
+        except (OSError, frames.BadFrame):
+            raise AgentUnavailable from None
+    _check({"ok": outcome.get("done"), **outcome})
 
 
 def counters(tenant: Tenant) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core import signing
 
 LIFETIME_S = 30
-VERBS = frozenset({"history", "logs", "exec", "isolation", "top", "counters", "query", "ping"})
+VERBS = frozenset({"history", "logs", "exec", "isolation", "top", "copy_out", "copy_in", "counters", "query", "ping"})
 SALT = "slipway.agent.ticket"
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.workloads.views import changes, containers, processes
+from console.workloads.views import changes, containers, files, processes
 
 app_name = "workloads"
 urlpatterns = [
@@ -14,6 +14,8 @@ urlpatterns = [
     path("<str:id>/events/", containers.events, name="events"),
     path("<str:id>/isolation/", containers.isolation, name="isolation"),
     path("<str:id>/processes/", processes.processes, name="processes"),
+    path("<str:id>/files/download/", files.download, name="download"),
+    path("<str:id>/files/upload/", files.upload, name="upload"),
     path("<str:id>/limits/", changes.limits, name="limits"),
     path("<str:id>/rename/", changes.rename, name="rename"),
     path("<str:id>/cost/", containers.cost, name="cost"),

@@ -155,3 +155,4 @@ def test_what_the_check_said_is_read_on_the_page(client: Client, container: Cont
     raw = client.get(f"/containers/{container.id}/status/").content.decode()
     assert "&lt;b&gt;connection refused" in raw
     assert "Unhealthy" in client.get("/containers/").content.decode()
+    assert "Its health check fails." in client.get("/").content.decode()

@@ -54,6 +54,7 @@ PARTS = [
     "?tab=processes",
     "?tab=configuration",
     "?tab=change",
+    "?tab=files",
     "?tab=events",
     "?tab=isolation",
     "status/",

@@ -16,7 +16,7 @@ from console.operations import services as operations
 from console.operations.models import Operation
 from console.operations.reconciling import reconcile_rows
 from console.operations.tasks import run, sweep
-from console.workloads import services
+from console.workloads import selectors, services
 from console.workloads.models import Container, Volume
 from console.workloads.services import MountRequest
 from runtime.api import VolumeMount, VolumeSpec
@@ -218,6 +218,7 @@ def test_rows_and_engine_are_compared(tenant: Tenant, member: User, engine: Fake
     kept.refresh_from_db()
     lost.refresh_from_db()
     assert (kept.state, lost.state) == ("ready", "lost")
+    assert any("lost the volume lost" in one.sentence for one in selectors.needs_attention(tenant))
     assert engine.volumes.inspect(tenant.id, "stranger"), "it is told, never touched"
     engine.volumes.create(VolumeSpec(tenant.id, "lost", GIB))
     reconcile_rows(engine)

@@ -41,7 +41,7 @@ ADMIN_PAGES = {
     "admin-users": "/admin/users/",
     "audit": "/audit/",
 }
-TABS = ("overview", "logs", "terminal", "processes", "configuration", "change", "events", "isolation")
+TABS = ("overview", "logs", "terminal", "processes", "files", "configuration", "change", "events", "isolation")
 WIDTHS = {390: 844, 1440: 900}
 
 

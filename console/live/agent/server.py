@@ -24,6 +24,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from console.live import frames
+from console.live.agent.copies import Copies
 from console.live.agent.history import History
 from console.live.agent.logs import stream_logs
 from console.live.agent.queries import Queries
@@ -47,12 +48,15 @@ class Server:
         self._history = history
         self._verifier = Verifier()
         self._queries = Queries()
+        self._copies = Copies(engine)
         self._admitted = {0, os.getuid(), *_web_uid()}
         self._verbs: dict[str, Verb] = {
             "ping": self._ping,
             "history": self._send_history,
             "isolation": self._isolation,
             "top": self._top,
+            "copy_out": self._copy_out,
+            "copy_in": self._copy_in,
             "counters": self._counters,
             "query": self._query,
             "logs": self._logs,
@@ -131,6 +135,16 @@ class Server:
     ) -> None:
         rows = await sync_to_async(self._engine.controls.top, thread_sensitive=False)(ticket.container)
         await answer(writer, processes=[asdict(row) for row in rows[:MOST_PROCESSES]])
+
+    async def _copy_out(
+        self, ticket: Ticket, args: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await self._copies.out(ticket.container, args, writer)
+
+    async def _copy_in(
+        self, ticket: Ticket, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await self._copies.into(ticket.container, args, reader, writer)
 
     async def _counters(
         self, ticket: Ticket, _a: dict[str, Any], _r: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -15,7 +15,7 @@ from console.core.errors import Missing
 from console.core.sentences import told
 from console.metering.selectors import budgets
 from console.operations.models import Operation
-from console.workloads.models import Container, ContainerEvent, Image
+from console.workloads.models import Container, ContainerEvent, Image, Volume
 from console.workloads.services.quotas import held
 
 OPEN = [Operation.State.QUEUED, Operation.State.RUNNING]
@@ -70,8 +70,9 @@ def events(container: Container) -> QuerySet[ContainerEvent]:
     return ContainerEvent.objects.filter(container=container).select_related("actor")
 
 
-def last_operation(container: Container) -> Operation | None:
-    return container.operations.order_by("-created_at").first()
+def last_operation(id: str) -> Operation | None:
+    """Of a container.  To be read before the container: what has ended by then is in its row, and what has not the page asks for again."""
+    return Operation.objects.filter(container=id).order_by("-created_at").first()
 
 
 def images(tenant: Tenant) -> QuerySet[Image]:
@@ -143,6 +144,10 @@ def needs_attention(tenant: Tenant) -> list[Attention]:
             found.append(
                 Attention(row, _("It ended by itself with exit code %(code)s.") % {"code": row.exit_code}, "warning")
             )
+    for row in mine.filter(state=Container.State.RUNNING, health=Container.Health.UNHEALTHY)[:10]:
+        found.append(Attention(row, _("Its health check fails."), "warning"))
+    for lost in Volume.objects.of(tenant).filter(state=Volume.State.LOST)[:10]:
+        found.append(Attention(None, _("The node has lost the volume %(name)s.") % {"name": lost.name}, "danger"))
     for part in share(tenant):
         if part.percent >= 90:
             found.append(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
@@ -24,7 +25,7 @@ from console.workloads import selectors, services
 from console.workloads.models import Container
 from console.workloads.services.spec import health_check
 
-OF_MEMBERS = ("processes", "change")
+OF_MEMBERS = ("processes", "files", "change")
 """Tabs that viewers have not, nor anybody of what was removed."""
 PAGE, MOST_ROWS = 100, 1000
 MIB = 2**20
@@ -64,12 +65,12 @@ def rows(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, id: str) -> dict[str, Any]:
-    user = person(request).user
+    user, operation = person(request).user, selectors.last_operation(id)
     container = selectors.container(user, id)
     role = role_in(user, container.tenant)
     return {
         "container": container,
-        "operation": selectors.last_operation(container),
+        "operation": operation,
         "may_operate": role is not None and role.includes(Role.MEMBER),
         "request_key": uuid.uuid4().hex,
     }
@@ -91,6 +92,7 @@ def page_of(request: HttpRequest, id: str, tab: str) -> dict[str, Any]:
     container = context["container"]
     labels = {
         "overview": _("Overview"), "logs": _("Logs"), "terminal": _("Terminal"), "processes": _("Processes"),
+        "files": _("Files"),
         "configuration": _("Configuration"), "change": _("Change"), "events": _("Events"), "isolation": _("Isolation"),
     }  # fmt: skip
     if not context["may_operate"] or container.removed_at:
@@ -101,6 +103,8 @@ def page_of(request: HttpRequest, id: str, tab: str) -> dict[str, Any]:
         context |= _configuration(container)
     if context["tab"] == "change":
         context["typed"] = _typed(container)
+    if context["tab"] == "files":
+        context["most"] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if context["tab"] == "events":
         context["events"] = selectors.events(container)[:200]
     return context

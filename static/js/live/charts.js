@@ -30,7 +30,7 @@ class Chart {
   constructor (section, sync) {
     this.name = section.dataset.chart
     this.kind = KINDS[this.name]
-    this.limit = Number(section.dataset.limit) / (this.name === 'cpu' ? 1000 : 1) || null
+    this.section = section
     this.now = section.querySelector('[data-now]')
     this.holder = section.querySelector('[data-plot]')
     this.labels = (section.dataset.labels ?? '').split(',')
@@ -39,6 +39,9 @@ class Chart {
     this.build()
     new ResizeObserver(() => this.plot.setSize(this.box())).observe(this.holder)
   }
+
+  // It changes while the container runs, and its place on the page is drawn anew then.
+  get limit () { return Number(this.section.querySelector('[data-limit]')?.dataset.limit) / (this.name === 'cpu' ? 1000 : 1) || null }
 
   // A chart that is not shown yet has no size: it is drawn at a small one until it has.
   box () { return { width: Math.max(120, this.holder.clientWidth), height: Math.max(120, this.holder.clientHeight) } }
