@@ -6,6 +6,7 @@ export HOME=/root LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 export PYTHONPATH=/opt/python:/slipway PYTHONUNBUFFERED=1 NO_COLOR=1
 . ./environment
 mkdir /results
+modprobe loop  # whose device the services that are not waited for would have made
 echo "guest: $(uname -r), $(. /etc/os-release; echo "$PRETTY_NAME"), cgroup $(stat -fc %T /sys/fs/cgroup), up after $(cut -d' ' -f1 /proc/uptime) s"
 while IFS=' ' read -r runtime files; do
     for other in runc crun; do  # a node that has only this one
@@ -15,7 +16,7 @@ while IFS=' ' read -r runtime files; do
     export SLIPWAY_TEST_RUN=$runtime
     # no addopts: of the settings some belong to plugins that only the console's tests want
     python3 -m pytest -o addopts= -o timeout=$TEST_DEADLINE_S --import-mode=importlib -p no:cacheprovider -p tests.vm.guest \
-        -v --tb=short --durations=25 --basetemp=/var/tmp/$runtime --junitxml=/results/$runtime.xml $files </dev/null
+        -o tmp_path_retention_policy=failed -v --tb=short --durations=25 --basetemp=/var/tmp/$runtime --junitxml=/results/$runtime.xml $files </dev/null
     echo $? >/results/$runtime.code
     echo "guest: $runtime: $(head -1 /proc/stat), up $(cut -d' ' -f1 /proc/uptime) s"
 done <runs
