@@ -195,6 +195,13 @@ OPTIONS: tuple[Option, ...] = (
         "names of interfaces with commas between them, such as br0,br1",
     ),
     Option(
+        "SLIPWAY_IMAGE_MARKS",
+        "85,75",
+        "Percent of the home's disk: above the first, images that no container has and that can be had again go, the least recently used first, down to the second. 100,100: none ever.",
+        _matching(r"(100|[1-9]?[0-9]),(100|[1-9]?[0-9])"),
+        "two percentages with a comma between them, the higher first, such as 85,75",
+    ),
+    Option(
         "SLIPWAY_UID_BASE",
         "0x40000000",
         "First user id of the tenants' ranges, 65,536 ids each. Two on one machine need ranges far apart.",

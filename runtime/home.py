@@ -23,6 +23,21 @@ def _short_hash(text: str, length: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def _marks(text: str) -> tuple[float, float]:
+    """``above,down to``.  Raises InvalidSpec."""
+    try:
+        above, down_to = map(float, text.split(","))
+    except ValueError:
+        above, down_to = -1.0, -1.0
+    if not 0 <= down_to <= above <= 100:
+        raise InvalidSpec(
+            f"SLIPWAY_IMAGE_MARKS is {text!r}, which is not two percentages, the higher first.",
+            hint="Write them as 85,75.",
+            field="SLIPWAY_IMAGE_MARKS",
+        )
+    return above, down_to
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """One instance of the runtime on this node."""
@@ -34,10 +49,15 @@ class Home:
     uid_base: int = 0x40000000
     flat_bridges: tuple[str, ...] = ()
     """Bridges of the node that an admin allows containers on."""
+    image_marks: tuple[float, float] = (85.0, 75.0)
+    """Percent of the disk in use above which images that are not needed go, and down to which."""
 
     @classmethod
     def from_environment(cls) -> Home:
-        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS``, ``SLIPWAY_UID_BASE`` and ``SLIPWAY_FLAT_BRIDGES``."""
+        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS``, ``SLIPWAY_UID_BASE``, ``SLIPWAY_FLAT_BRIDGES``, ``SLIPWAY_IMAGE_MARKS``.
+
+        Raises InvalidSpec.
+        """
         uid_base = os.environ.get("SLIPWAY_UID_BASE") or "0x40000000"
         try:
             base = int(uid_base, 0)
@@ -51,6 +71,7 @@ class Home:
             subnets=os.environ.get("SLIPWAY_SUBNETS") or "10.89.0.0/16",
             uid_base=base,
             flat_bridges=tuple(filter(None, os.environ.get("SLIPWAY_FLAT_BRIDGES", "").split(","))),
+            image_marks=_marks(os.environ.get("SLIPWAY_IMAGE_MARKS") or "85,75"),
         )
 
     # folders ---------------------------------------------------------------------------------------------

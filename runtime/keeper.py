@@ -1,6 +1,7 @@
 """What must be done for containers at its time, by whichever process keeps them: the agent, or ``python -m runtime watch``.
 
-Restarts that policies have decided on are carried out when they are due, and what runs is asked for its health.  Any number of keepers may
+Restarts that policies have decided on are carried out when they are due, what runs is asked for its health, and images make room when the disk is
+nearly full.  Any number of keepers may
 run at once: the engine starts each once, and remembers the verdict of whoever saw a change.
 """
 
@@ -23,6 +24,8 @@ REFRESH_S = 10.0
 STARTS_AT_ONCE = 4
 CHECKS_AT_ONCE = 8
 LONGEST_S = 60.0
+ROOM_EVERY_S = 60.0
+"""Between two looks at how full the disk is."""
 FIRST_CHECK_S = 1.0
 """After a start, and between checks while no failure counts."""
 
@@ -60,16 +63,23 @@ class Course:
 
 
 class Keeper:
-    """``seen`` is told each status that the keeper has brought about, in a thread of its pools."""
+    """``seen`` is told each status that the keeper has brought about, in a thread of its pools.
 
-    def __init__(self, engine: Engine, seen: Seen = lambda _status: None) -> None:
+    ``image_marks``: see :meth:`runtime.api.ImageService.make_room`.
+    """
+
+    def __init__(
+        self, engine: Engine, seen: Seen = lambda _status: None, image_marks: tuple[float, float] = (85.0, 75.0)
+    ) -> None:
         self._engine = engine
+        self._image_marks = image_marks
         self._seen = seen
         self._changed = threading.Condition()
         self._due: list[tuple[float, Work]] = []
         self._queued: set[Work] = set()
         self._courses: dict[str, Course] = {}
         self._stopped = False
+        self._over = threading.Event()
 
     def note(self, status: ContainerStatus) -> None:
         """Somebody has seen this status: what it waits for is not overlooked until the next refresh."""
@@ -77,6 +87,7 @@ class Keeper:
             self._queue(("start", status.id), status.restart_at)
 
     def stop(self) -> None:
+        self._over.set()
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -86,6 +97,26 @@ class Keeper:
 
     def run(self) -> None:
         """Until :meth:`stop`; checks that are on their way are given up then."""
+        room = threading.Thread(target=self._make_room, name="image-room")
+        room.start()
+        self._carry_out()
+        room.join()
+
+    def _make_room(self) -> None:
+        """A thread of its own: to delete an image may take longer than what is due waits."""
+        above, down_to = self._image_marks
+        while not self._over.wait(ROOM_EVERY_S):
+            try:
+                pruned = self._engine.image_service.make_room(above=above, down_to=down_to)
+            except Exception:
+                log.exception("no room could be made; the next look tries again")
+                continue
+            if pruned.gone or pruned.freed_bytes:
+                log.warning(
+                    "the disk is nearly full: %d bytes of images went: %s", pruned.freed_bytes, ", ".join(pruned.gone)
+                )
+
+    def _carry_out(self) -> None:
         refresh_at = 0.0
         with ThreadPoolExecutor(STARTS_AT_ONCE) as starts, ThreadPoolExecutor(CHECKS_AT_ONCE) as checks:
             pools: dict[str, Executor] = {"start": starts, "check": checks}

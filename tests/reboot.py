@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.native import choice, records
+from runtime.engines.native import choice
 from runtime.home import Home
 from runtime.kernel import cgroup, mount
 from runtime.kernel.process import Process
@@ -44,7 +44,7 @@ def reboot(home: Home, monkeypatch: pytest.MonkeyPatch, other: Path) -> None:
         subprocess.run(["nft", "delete", "table", family, home.table], check=False, capture_output=True)
     shutil.rmtree(home.run)
     other.write_text("11111111-2222-3333-4444-555555555555\n")
-    monkeypatch.setattr(records, "BOOT_ID", other)
+    monkeypatch.setattr(process, "BOOT_ID", other)
     choice.choose.cache_clear()
     left = traces(home, containers=ids)
     for kind in ("mounts", "cgroups", "interfaces", "processes", "firewall"):

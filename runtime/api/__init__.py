@@ -40,7 +40,7 @@ from runtime.api.health import (
     Watched,
     never,
 )
-from runtime.api.images import ArchiveForm, HistoryRow, ImageService
+from runtime.api.images import ArchiveForm, HistoryRow, ImageService, Pruned
 from runtime.api.networks import (
     DEFAULT_NETWORK,
     MOST_NETWORKS,
@@ -132,6 +132,7 @@ __all__ = [
     "ProcessRow",
     "Progress",
     "Protocol_",
+    "Pruned",
     "Reconciliation",
     "RestartMode",
     "RestartPolicy",

@@ -26,6 +26,14 @@ class HistoryRow:
     """Of that layer; empty where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    gone: tuple[str, ...]
+    """Names that were dropped, and ids of images that had none."""
+    freed_bytes: int
+    """On the node's disk; what another process is still deleting is not counted."""
+
+
 class ImageService(Protocol):
     """Thread-safe and idempotent as the engine's own verbs.  ``image`` is a reference or an id of an image that is here."""
 
@@ -63,3 +71,19 @@ class ImageService(Protocol):
 
     def history(self, image: str) -> tuple[HistoryRow, ...]:
         """Newest step first.  Raises NotFound."""
+
+    def prune(self, *, named: bool = False, older_than_s: float = 0.0) -> Pruned:
+        """Remove the images that have no name and no container, and what broken downloads left.
+
+        ``named``: those that have a name, too.  ``older_than_s``: only what was last used (got, made, or had by a container) that long ago,
+        and then what a broken pull left to its next try stays, too, for an hour.
+        What somebody is at work with stays: what is being pulled, loaded, built, committed, pushed or saved.  Raises DeadlineExceeded.
+        """
+
+    def make_room(self, *, above: float, down_to: float) -> Pruned:
+        """When more than ``above`` percent of the disk with the images is in use: remove images until it is no more than ``down_to``.
+
+        Taken are, the least recently used first, images that can be had again: built ones, and those that their registry has served whole.
+        Never one that a container has, that somebody is at work with, or that was used within the last ten minutes.
+        Raises InvalidSpec (``down_to`` above ``above``, or no percentages).
+        """

@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from runtime.api import Credentials, Engine, Step
+from runtime.cli.moments import moment
 from runtime.cli.table import table
 from runtime.errors import InvalidSpec
 
@@ -46,6 +48,9 @@ def declare(verb: Callable[..., argparse.ArgumentParser]) -> None:
     told = add("history", _history, "how it came about, newest step first")
     told.add_argument("--json", action="store_true", help="an object a line")
     told.add_argument("image")
+    prune = add("prune", _prune, "remove those without a name and a container, and tell what that frees")
+    prune.add_argument("-a", "--all", action="store_true", help="those with a name, too")
+    prune.add_argument("--older-than", metavar="AGE", help="only what was not used for so long: 30m, 12h, 72h")
     add("rm", _remove, "drop names, and what only they held").add_argument("images", nargs="+", metavar="image")
 
 
@@ -142,6 +147,16 @@ def _history(engine: Engine, options: argparse.Namespace) -> int:
         size = f"{one.size / MIB:.1f}" if one.diff_id else "-"
         rows.append((one.created, size, " ".join(one.created_by.split())[:80], one.comment[:40]))
     table(rows)
+    return 0
+
+
+def _prune(engine: Engine, options: argparse.Namespace) -> int:
+    since = moment(options.older_than, "--older-than")
+    older_than_s = 0.0 if since is None else max(0.0, time.time() - since)
+    pruned = engine.image_service.prune(named=options.all, older_than_s=older_than_s)
+    for one in pruned.gone:
+        print(one)
+    print(f"{pruned.freed_bytes / MIB:.1f} MiB freed")
     return 0
 
 

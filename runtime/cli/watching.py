@@ -1,4 +1,4 @@
-"""``python -m runtime watch``: what the agent does for containers where Slipway itself does not run."""
+"""``python -m runtime watch``: what the agent does for containers and images where Slipway itself does not run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.api import ContainerStatus, Engine, RestartPolicy, State
 from runtime.errors import InvalidSpec, NotFound
+from runtime.home import Home
 from runtime.keeper import Keeper
 
 LOOK_EVERY_S = 0.5
@@ -29,7 +30,7 @@ def watch(engine: Engine, _options: argparse.Namespace) -> int:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    keeper = Keeper(engine, _say)
+    keeper = Keeper(engine, _say, Home.from_environment().image_marks)
     engine.reconcile()
     thread = threading.Thread(target=keeper.run)
     thread.start()

@@ -15,9 +15,11 @@ import zstandard
 
 from runtime.api import Image, Progress, Step
 from runtime.errors import ImageCorrupt, ImageUnsuitable, InvalidSpec
+from runtime.failpoint import failpoint
 from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, parse_json
 from runtime.image.compression import decompressed
 from runtime.image.layer_writer import MOST_BYTES
+from runtime.image.leases import Lease
 from runtime.image.pull import choose_platform
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import Room, disk_full, out_of_space
@@ -32,14 +34,19 @@ def load(store: ImageStore, path: Path, *, reference: str | None, progress: Prog
     progress(Step("verify", detail=path.name))
     room = Room(store.blobs.ingest, MOST_BYTES)
     try:
-        with store.adding(), path.open("rb") as raw, tempfile.TemporaryFile(dir=store.blobs.ingest) as plain:
+        with (
+            store.leases.lease("load") as lease,
+            path.open("rb") as raw,
+            tempfile.TemporaryFile(dir=store.blobs.ingest) as plain,
+        ):
             stream = decompressed(cast("BinaryIO", raw))
             while chunk := stream.read(1 << 20):
                 room.take(len(chunk))
                 plain.write(chunk)
             plain.seek(0)
+            failpoint("load.plain")
             with tarfile.open(fileobj=cast("BinaryIO", plain), mode="r:") as archive:
-                return _Archive(store, archive, reference, progress).load()
+                return _Archive(store, archive, reference, progress, lease).load()
     except OverflowError:
         raise ImageUnsuitable("The archive is too large to load.", hint="Use a smaller image.") from None
     except (
@@ -57,11 +64,14 @@ def load(store: ImageStore, path: Path, *, reference: str | None, progress: Prog
 
 
 class _Archive:
-    def __init__(self, store: ImageStore, archive: tarfile.TarFile, reference: str | None, progress: Progress) -> None:
+    def __init__(
+        self, store: ImageStore, archive: tarfile.TarFile, reference: str | None, progress: Progress, lease: Lease
+    ) -> None:
         self._store = store
         self._archive = archive
         self._reference = reference
         self._progress = progress
+        self._lease = lease
         self._members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
 
     def load(self) -> tuple[Image, ...]:
@@ -88,7 +98,7 @@ class _Archive:
 
     def _take(self, name: str, digest: str | None) -> tuple[str, int]:
         source = self._archive.extractfile(self._members[name])
-        return self._store.blobs.copy_in(cast("BinaryIO", source), digest)
+        return self._store.blobs.copy_in(cast("BinaryIO", source), self._lease, digest)
 
     # OCI -------------------------------------------------------------------------------------------------
 
@@ -104,7 +114,7 @@ class _Archive:
                     raise digest_mismatch()
             annotations = row.get("annotations") or {}
             name = next((annotations[key] for key in NAME_ANNOTATIONS if key in annotations), "")
-            images.append(self._store.adopt(manifest, self._name(name, number), self._progress))
+            images.append(self._store.adopt(manifest, self._name(name, number), self._lease, self._progress))
         return tuple(images)
 
     def _platform(self, row: Mapping[str, Any]) -> bytes:
@@ -129,12 +139,16 @@ class _Archive:
             manifest = {
                 "schemaVersion": 2,
                 "mediaType": MANIFEST,
-                "config": {"mediaType": CONFIG, "digest": self._store.blobs.put(config), "size": len(config)},
+                "config": {
+                    "mediaType": CONFIG,
+                    "digest": self._store.blobs.put(config, self._lease),
+                    "size": len(config),
+                },
                 "layers": layers,
             }
             name = (row.get("RepoTags") or [""])[0]
             content = json.dumps(manifest, sort_keys=True).encode()
-            images.append(self._store.adopt(content, self._name(name, number), self._progress))
+            images.append(self._store.adopt(content, self._name(name, number), self._lease, self._progress))
         return tuple(images)
 
     def _name(self, name: str, number: int) -> Reference:

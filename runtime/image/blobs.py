@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.errors import ImageCorrupt, NotFound
+from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
+from runtime.image.leases import Lease
 from runtime.image.room import disk_full, out_of_space
 
 CHUNK = 1 << 18
@@ -75,11 +77,11 @@ class Blobs:
         origins = self._origins(digest)
         known = origins.read_text(encoding="utf-8").split() if origins.exists() else []
         os.replace(file, self.path(digest))
+        failpoint("blob.arrived")
         atomic_write(origins, " ".join(sorted({*known, registry})).encode())
 
-    def remove(self, digest: str) -> None:
+    def forget_origins(self, digest: str) -> None:
         self._origins(digest).unlink(missing_ok=True)
-        self.path(digest).unlink(missing_ok=True)
 
     # content ---------------------------------------------------------------------------------------------
 
@@ -91,9 +93,10 @@ class Blobs:
             raise NotFound("A part of the image is missing.", hint="Pull it again.") from None
         return parse_json(content)
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes, lease: Lease) -> str:
         """Small content, such as a manifest; returns its digest.  Raises OutOfSpace."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        lease.hold([digest])
         if not self.has(digest):
             try:
                 atomic_write(self.path(digest), content)
@@ -101,7 +104,7 @@ class Blobs:
                 raise (out_of_space() if disk_full(error) else error) from None
         return digest
 
-    def copy_in(self, source: BinaryIO, digest: str | None = None) -> tuple[str, int]:
+    def copy_in(self, source: BinaryIO, lease: Lease, digest: str | None = None) -> tuple[str, int]:
         """Store a stream; returns digest and size.  Raises ImageCorrupt when it is not what ``digest`` says, OutOfSpace."""
         temporary = self.ingest / f"{os.getpid()}.{secrets.token_hex(4)}.copy"
         try:
@@ -111,6 +114,8 @@ class Blobs:
                 os.fsync(target.fileno())
             if digest is not None and actual != digest:
                 raise digest_mismatch()
+            lease.hold([actual])
+            failpoint("blob.copied")
             os.replace(temporary, self.path(actual))
         except OSError as error:
             raise (out_of_space() if disk_full(error) else error) from None

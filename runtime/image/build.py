@@ -92,7 +92,8 @@ def build(recipe: Recipe, store: ImageStore, home: Home, *, progress: Progress =
             return store.commit(recipe.reference, rows, _config(recipe), _now())
         system = _system(store, home, bottom, progress)
         rows.append((system.layers[1].digest, "minimal system by mmdebstrap"))
-        with _application(recipe, store, system, progress) as layer:
+        # the lowers of its overlay stay, whatever becomes of their name
+        with store.held([system.id], "build"), _application(recipe, store, system, progress) as layer:
             rows.append((layer, "packages: " + " ".join(recipe.packages)))
             return store.commit(recipe.reference, rows, _config(recipe), _now())
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import DeadlineExceeded
+from runtime.failpoint import failpoint
 from runtime.home import Home, sweep_temporaries
 from runtime.image.blobs import Blobs
 from runtime.kernel.tree import remove_tree
@@ -28,33 +29,46 @@ class Collection:
         self._blobs = blobs
         self._layers = home.images / "layers"
 
-    def bury(self, keep: set[str]) -> tuple[str, ...]:
-        """The caller holds the content lock.  ``keep``: digests and diff_ids."""
+    def bury(self, keep: set[str], leased: set[str]) -> tuple[str, ...]:
+        """The caller holds the content lock.  ``keep``: digests and diff_ids; ``leased``: those of them whose downloads stay, too."""
         gone = [digest for digest in self._blobs.digests() if digest not in keep]
         for digest in gone:
-            self._blobs.remove(digest)
+            os.rename(self._blobs.path(digest), self._grave(digest.partition(":")[2]))
+            failpoint("gc.blob")
+            self._blobs.forget_origins(digest)
         for part in self._blobs.ingest.glob("*.part"):
-            part.unlink(missing_ok=True)
+            if f"sha256:{part.name.partition('.')[0]}" not in leased:
+                os.rename(part, self._grave(part.name))
         for folder in sorted(self._layers.iterdir()):
             if f"sha256:{folder.name}" not in keep:
-                os.rename(folder, self._blobs.ingest / f"{folder.name}.{secrets.token_hex(4)}{GRAVE}")
+                os.rename(folder, self._grave(folder.name))
+                failpoint("gc.layer")
                 gone.append(f"layer {folder.name}")
         return tuple(gone)
 
-    def empty_graves(self) -> tuple[str, ...]:
-        """One at a time; who finds another at it leaves it to that one."""
-        emptied = []
+    def _grave(self, name: str) -> Path:
+        return self._blobs.ingest / f"{name}.{secrets.token_hex(4)}{GRAVE}"
+
+    def graves(self) -> tuple[Path, ...]:
+        return tuple(sorted(self._blobs.ingest.glob(f"*{GRAVE}")))
+
+    def empty_graves(self) -> int:
+        """Returns the bytes that it freed.  One at a time; who finds another at it leaves it to that one."""
+        freed = 0
         try:
             with self._home.lock("image-graves", timeout_s=0):
-                for grave in sorted(self._blobs.ingest.glob(f"*{GRAVE}")):
-                    remove_tree(grave)
-                    emptied.append(grave.name)
+                for grave in self.graves():
+                    freed += remove_tree(grave)
+                    failpoint("gc.emptied")
         except DeadlineExceeded:
-            return ()
-        return tuple(emptied)
+            return freed
+        return freed
 
     def sweep(self) -> tuple[str, ...]:
-        swept = [*self.empty_graves(), *sweep_temporaries(self._blobs.folder)]
+        graves = [grave.name for grave in self.graves()]
+        self.empty_graves()
+        swept = [name for name in graves if not (self._blobs.ingest / name).exists()]
+        swept += sweep_temporaries(self._blobs.folder)
         for left in self._left_by_the_dead():
             remove_tree(left)
             swept.append(left.name)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from runtime.api import CommitSpec, Image
 from runtime.errors import InvalidSpec
+from runtime.image.leases import Lease
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.store import CONFIG, LAYER, MANIFEST, ImageStore
 
@@ -24,15 +25,15 @@ def name_of(spec: CommitSpec) -> Reference:
     return found
 
 
-def derive(store: ImageStore, base: Image, layer: BinaryIO, newest: int, spec: CommitSpec) -> Image:
+def derive(store: ImageStore, base: Image, layer: BinaryIO, newest: int, spec: CommitSpec, lease: Lease) -> Image:
     """``layer``: a plain tar; ``newest``: seconds since the epoch of its latest change, which becomes the image's time.
 
-    The caller holds the store's ``adding``.  Raises InvalidSpec, NotFound (the base is gone), OutOfSpace, ImageUnsuitable.
+    ``lease`` holds what the base has.  Raises InvalidSpec, NotFound (the base is gone), OutOfSpace, ImageUnsuitable.
     """
     reference = name_of(spec)
     manifest = store.blobs.json(base.id)
     config = store.blobs.json(manifest["config"]["digest"])
-    digest, size = store.blobs.copy_in(layer)
+    digest, size = store.blobs.copy_in(layer, lease)
     created = dt.datetime.fromtimestamp(newest, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if newest else base.created
     config["created"] = created
     config["config"] = _changed(config.get("config") or {}, spec)
@@ -43,10 +44,10 @@ def derive(store: ImageStore, base: Image, layer: BinaryIO, newest: int, spec: C
     body = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": {"mediaType": CONFIG, "digest": store.blobs.put(content), "size": len(content)},
+        "config": {"mediaType": CONFIG, "digest": store.blobs.put(content, lease), "size": len(content)},
         "layers": [*manifest["layers"], {"mediaType": LAYER, "digest": digest, "size": size}],
     }
-    return store.adopt(json.dumps(body, sort_keys=True).encode(), reference)
+    return store.adopt(json.dumps(body, sort_keys=True).encode(), reference, lease)
 
 
 def _changed(config: dict[str, Any], spec: CommitSpec) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MOST_ID = 65535
 LAST_SECOND = 1 << 34
 """Of the times that ext4 can hold."""
 THE_NODES_FAULT = {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EUCLEAN}
+ZEROS = bytes(CHUNK)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -216,7 +217,7 @@ class LayerWriter:
             source = archive.extractfile(member)
             while source and (chunk := source.read(CHUNK)):
                 self._room.take(len(chunk))
-                if chunk.count(0) == len(chunk):
+                if not chunk[0] and chunk == ZEROS[: len(chunk)]:
                     target.seek(len(chunk), os.SEEK_CUR)
                 else:
                     write_all(target.fileno(), chunk)

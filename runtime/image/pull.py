@@ -5,18 +5,21 @@ What a failed pull has downloaded stays in ``ingest/`` under its digest, and the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from runtime.api import Credentials, Image, Progress, Step
 from runtime.errors import DeadlineExceeded, ImageCorrupt, ImageUnavailable, ImageUnsuitable, InvalidSpec
+from runtime.failpoint import failpoint
 from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, is_digest, parse_json
+from runtime.image.leases import Lease
 from runtime.image.meter import Meter
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.registry import INDEXES, RegistryClient
@@ -58,13 +61,16 @@ def pull(
         )
     progress(Step("resolve", detail=str(reference)))
     with (
-        store.adding(),
+        store.leases.lease("pull") as lease,
+        _left_to_the_next(lease),
         RegistryClient(
             reference, credentials, insecure=insecure, confined=confined, containers=store.containers
         ) as client,
     ):
         manifest = _platform_manifest(client, reference)
         config, layers = _shape(parse_json(manifest))
+        lease.hold(str(row["digest"]) for row in (config, *layers))
+        failpoint("pull.resolved")
         sizes = {str(row["digest"]): int(row["size"]) for row in (config, *layers)}
         missing = sum(size for digest, size in sizes.items() if not store.blobs.has(digest))
         check_room(store.blobs.ingest, missing)
@@ -73,8 +79,21 @@ def pull(
         meter = Meter(progress, "download", sum(sizes.values()), reference.registry, until, late)
         _fetch(store, client, config, meter)
         diff_ids = store.check_config(store.blobs.json(config["digest"]), len(layers))
+        lease.hold(diff_ids)
+        failpoint("pull.configured")
         _fetch_layers(store, client, layers, diff_ids, meter)
-        return store.adopt(manifest, reference, progress)
+        failpoint("pull.fetched")
+        return store.adopt(manifest, reference, lease, progress)
+
+
+@contextlib.contextmanager
+def _left_to_the_next(lease: Lease) -> Iterator[None]:
+    """What has come before a failure that may pass is what the next try goes on from."""
+    try:
+        yield
+    except (ImageUnavailable, DeadlineExceeded):
+        lease.leave()
+        raise
 
 
 def _platform_manifest(client: RegistryClient, reference: Reference) -> bytes:
@@ -190,6 +209,7 @@ def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], me
             return
         try:
             _persist(client, digest, size, part, meter)
+            failpoint("pull.downloaded")
             with part.open("rb") as content:
                 actual = hashlib.file_digest(content, "sha256").hexdigest()
                 os.fsync(content.fileno())

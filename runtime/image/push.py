@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.api import Credentials, Progress, Step
 from runtime.errors import DeadlineExceeded, ImageCorrupt, InvalidSpec
+from runtime.failpoint import failpoint
 from runtime.image.blobs import parse_json
 from runtime.image.meter import Meter
 from runtime.image.reference import BUILT_IN, Reference
@@ -35,10 +36,11 @@ def push(
     progress: Progress,
 ) -> str:
     """See :meth:`runtime.api.ImageService.push`."""
-    with store.adding():
-        id = store.resolve(image)
+    with store.held([image], "push") as (_, [found]):
+        id = found.id
         target = target_of(image if reference is None else reference, id)
         progress(Step("resolve", detail=str(target)))
+        failpoint("push.held")
         content = store.blobs.path(id).read_bytes()
         manifest = parse_json(content)
         rows = _blobs(store, manifest)
@@ -61,7 +63,9 @@ def push(
             )
             uploader = Uploader(client, target, meter)
             _upload(store, uploader, rows, beside, meter)
+            failpoint("push.blobs")
             uploader.manifest(target.selector, content, str(manifest.get("mediaType") or MANIFEST))
+    failpoint("push.named")
     return f"{target.registry}/{target.repository}@{id}"
 
 

@@ -177,9 +177,10 @@ class RegistryClient:
 
     def _send(self, method: str, target: str, headers: Mapping[str, str], content: Content) -> httpx.Response:
         """Tries the schemes in turn; the one that answers stays."""
-        for number, scheme in enumerate(self._schemes):
+        schemes = tuple(self._schemes)  # another thread may settle on one meanwhile
+        for number, scheme in enumerate(schemes):
             url = httpx.URL(f"{scheme}://{self._host}").join(target)
-            safe = url.scheme == "https" or (url.scheme == "http" and "http" in self._schemes)
+            safe = url.scheme == "https" or (url.scheme == "http" and "http" in schemes)
             if not safe or not url.host:
                 raise unavailable(self._registry, "sends us on to an address that is not safe")
             sent = dict(headers)
@@ -188,7 +189,7 @@ class RegistryClient:
             try:
                 response = self._transport.request(method, str(url), sent, content=content)
             except (httpx.ConnectError, httpx.RemoteProtocolError):
-                if number + 1 == len(self._schemes):
+                if number + 1 == len(schemes):
                     raise
                 continue
             self._schemes = [scheme]

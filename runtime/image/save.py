@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, cast
 
 from runtime.api import Image, Progress, Step
+from runtime.failpoint import failpoint
 from runtime.image.blobs import CHUNK, digest_mismatch, parse_json
 from runtime.image.compression import decompressed
 from runtime.image.reference import BUILT_IN, Reference
@@ -38,11 +39,12 @@ class _Image:
 
 
 def save(store: ImageStore, texts: Sequence[str], target: BinaryIO, form: Form, progress: Progress) -> None:
-    """See :meth:`runtime.api.ImageService.save`.  The caller keeps the images from being removed."""
-    images = {image.id: image for image in (store.image(text) for text in texts)}
-    found = [_read(store, image, texts) for image in images.values()]
-    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        (_docker if form == "docker" else _oci)(_Writer(store, archive, progress), found)
+    """See :meth:`runtime.api.ImageService.save`."""
+    with store.held(texts, "save") as (_, found):
+        images = [_read(store, image, texts) for image in {image.id: image for image in found}.values()]
+        failpoint("save.held")
+        with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            (_docker if form == "docker" else _oci)(_Writer(store, archive, progress), images)
 
 
 def _read(store: ImageStore, image: Image, texts: Sequence[str]) -> _Image:
@@ -85,6 +87,7 @@ class _Writer:
         with opened as source:
             passing = _Passing(source, self._tell)
             self._add(name, size, cast("BinaryIO", passing))
+        failpoint("save.layer")
         if passing.digest != digest:
             raise digest_mismatch()
 

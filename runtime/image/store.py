@@ -26,18 +26,20 @@ from runtime.errors import (
     NotFound,
     RuntimeFault,
 )
+from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
 from runtime.image.blobs import Blobs, parse_json
 from runtime.image.collection import Collection
 from runtime.image.config import check_fields
+from runtime.image.leases import CONTENT_LOCK, Lease, Leases
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import disk_full, out_of_space
 from runtime.image.unpack import diff_id as diff_id_of
 from runtime.image.unpack import unpack
+from runtime.image.uses import Uses
 from runtime.kernel.tree import remove_tree
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
-CONTENT_LOCK = "image-content"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -60,6 +62,8 @@ class ImageStore:
         self._layers.mkdir(mode=0o700, exist_ok=True)
         self._cache: dict[str, Image] = {}
         self._collection = Collection(home, self.blobs)
+        self.leases = Leases(home)
+        self.uses = Uses(home)
 
     # references ------------------------------------------------------------------------------------------
 
@@ -206,27 +210,35 @@ class ImageStore:
             (temporary / "from").mkdir(parents=True)
             (temporary / "from" / self.blobs.path(digest).name).touch()
             (temporary / "fs").mkdir()
+            failpoint("unpack.begun")
             (temporary / "fs").chmod(0o755)  # whatever the umask: it is the root folder of containers
             with self.blobs.path(digest).open("rb") as source:
                 actual, _ = unpack(source, temporary / "fs")
             if actual != diff_id:
                 raise _another_layer()
+            failpoint("unpack.written")
             os.sync()
             os.rename(temporary, target)
+            failpoint("unpack.renamed")
         finally:
             remove_tree(temporary)
 
-    def adopt(self, manifest: bytes, reference: Reference, progress: Progress = no_progress) -> Image:
-        """Unpack the layers of a manifest whose blobs are all here, then give it its reference."""
+    def adopt(self, manifest: bytes, reference: Reference, lease: Lease, progress: Progress = no_progress) -> Image:
+        """Unpack the layers of a manifest whose blobs are all here and held, then give it its reference."""
         parsed = parse_json(manifest)
         config = self.blobs.json(parsed["config"]["digest"])
         diff_ids = self.check_config(config, len(parsed["layers"]))
+        lease.hold(diff_ids)
         for number, (layer, diff_id) in enumerate(zip(parsed["layers"], diff_ids, strict=True)):
             progress(Step("unpack", number, len(diff_ids)))
             self.ensure_layer(layer["digest"], diff_id)
         progress(Step("unpack", len(diff_ids), len(diff_ids)))
-        id = self.blobs.put(manifest)
+        id = self.blobs.put(manifest, lease)
+        self.uses.note(id)
+        failpoint("adopt.stored")
         self.tag(reference, id)
+        failpoint("adopt.named")
+        self.leases.supersede(self.content(id))
         self._cache.pop(id, None)
         return self.image(id)
 
@@ -267,18 +279,24 @@ class ImageStore:
         self, reference: Reference, layers: list[tuple[BinaryIO | str, str]], config: Mapping[str, Any], created: str
     ) -> Image:
         """Make an image: each layer is a plain tar stream, or the digest of a plain tar that is here, with what made it."""
-        with self.adding():
-            return self._commit(reference, layers, config, created)
+        with self.leases.lease("commit") as lease:
+            return self._commit(reference, layers, config, created, lease)
 
     def _commit(
-        self, reference: Reference, layers: list[tuple[BinaryIO | str, str]], config: Mapping[str, Any], created: str
+        self,
+        reference: Reference,
+        layers: list[tuple[BinaryIO | str, str]],
+        config: Mapping[str, Any],
+        created: str,
+        lease: Lease,
     ) -> Image:
+        lease.hold(source for source, _ in layers if isinstance(source, str))
         rows, diff_ids, history = [], [], []
         for source, created_by in layers:
             if isinstance(source, str):
                 digest, size = source, self.blobs.path(source).stat().st_size
             else:
-                digest, size = self.blobs.copy_in(source)
+                digest, size = self.blobs.copy_in(source, lease)
             rows.append({"mediaType": LAYER, "digest": digest, "size": size})
             diff_ids.append(digest)
             history.append({"created": created, "created_by": created_by})
@@ -294,10 +312,10 @@ class ImageStore:
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": self.blobs.put(content), "size": len(content)},
+            "config": {"mediaType": CONFIG, "digest": self.blobs.put(content, lease), "size": len(content)},
             "layers": rows,
         }
-        return self.adopt(json.dumps(manifest, sort_keys=True).encode(), reference)
+        return self.adopt(json.dumps(manifest, sort_keys=True).encode(), reference, lease)
 
     # removing --------------------------------------------------------------------------------------------
 
@@ -311,30 +329,53 @@ class ImageStore:
             if user is not None:
                 raise Conflict("A container uses the image.", hint="Remove the container first.", container=user)
 
+        self.untag(dropped)
+        self.gc()
+
+    def untag(self, names: Iterable[str]) -> None:
+        dropped = tuple(names)
+
         def drop(table: dict[str, str]) -> None:
             for name in dropped:
                 table.pop(name, None)
 
         self._change(drop)
         self._cache.clear()
-        self.gc()
+        failpoint("gc.untagged")
 
     def gc(self) -> tuple[str, ...]:
-        """Remove content that no referenced image and no container's image has; returns what went.
+        """Remove content that no referenced image, no container's image and no lease has; returns what went.
 
-        Whoever adds an image holds :meth:`adding`; while somebody does, nothing is removed and the next call does it.
+        Somebody adds in this moment (:meth:`adding`): nothing is removed, and the next call does it.
         """
         try:
-            with self._home.lock(CONTENT_LOCK, timeout_s=1):
-                gone = self._collection.bury(self._kept())
+            with self.alone(timeout_s=1):
+                gone = self.bury()
         except DeadlineExceeded:
             gone = ()
-        self._collection.empty_graves()
+        self.empty_graves()
         return gone
+
+    def alone(self, timeout_s: float) -> AbstractContextManager[None]:
+        """Nobody else adds a name, a container or a lease meanwhile: a moment's work.  Raises DeadlineExceeded."""
+        return self._home.lock(CONTENT_LOCK, timeout_s=timeout_s)
+
+    def bury(self, *, spared: Iterable[str] = (), abandoned: bool = True) -> tuple[str, ...]:
+        """Within :meth:`alone`.  ``spared``: ids of images that stay nevertheless; ``abandoned``: so does what a dead owner's lease holds."""
+        leased = self.leases.digests(abandoned=abandoned)
+        keep = self.kept(spared) | leased
+        self.leases.sweep(abandoned=not abandoned)
+        self.uses.keep(keep)
+        self._cache.clear()
+        return self._collection.bury(keep, leased)
+
+    def empty_graves(self) -> int:
+        """Returns the bytes that it freed, and those of the blobs that went since the last time."""
+        return self._collection.empty_graves()
 
     def sweep(self) -> tuple[str, ...]:
         """Remove what a crash left of unpacking, building, writing and removing; what is being done now is left alone."""
-        return self._collection.sweep()
+        return (*self.leases.sweep(), *self._collection.sweep())
 
     @property
     def containers(self) -> str:
@@ -352,19 +393,39 @@ class ImageStore:
                 self._home.forget_lock(name)
 
     def adding(self) -> AbstractContextManager[None]:
-        """Held while content is here that no reference names yet."""
+        """Held while a container is written down: what it is made of stays until then, and after that it keeps it."""
         return self._home.lock(CONTENT_LOCK, timeout_s=60, shared=True)
 
-    def _kept(self) -> set[str]:
-        """Digests of the blobs, and diff_ids of the layers, of every image that has a name or a container."""
+    @contextlib.contextmanager
+    def held(self, texts: Iterable[str], purpose: str) -> Iterator[tuple[Lease, tuple[Image, ...]]]:
+        """Images that stay whole meanwhile, whatever becomes of their names.  Raises NotFound."""
+        with self.leases.lease(purpose) as lease:
+            with self.adding():
+                images = tuple(self.image(text) for text in texts)
+                digests = [digest for image in images for digest in self.content(image.id)]
+                lease.hold(digests)
+            yield lease, images
+
+    def content(self, id: str) -> set[str]:
+        """Digests of the blobs of an image and diff_ids of its layers.  Raises NotFound."""
+        config = self.blobs.json(self.blobs.json(id)["config"]["digest"])
+        return self.blobs_of(id) | set(config["rootfs"]["diff_ids"])
+
+    def blobs_of(self, id: str) -> set[str]:
+        """Its own included.  Raises NotFound."""
+        manifest = self.blobs.json(id)
+        return {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}
+
+    def kept(self, spared: Iterable[str] = ()) -> set[str]:
+        """The content of every image that has a name or a container, or is ``spared``."""
         keep: set[str] = set()
-        for id in {*self.references().values(), *self._in_use()}:
+        for id in {*self.references().values(), *self.used_by_containers(), *spared}:
             with contextlib.suppress(NotFound):  # lost by other hands: nothing of it can be kept
-                manifest = self.blobs.json(id)
-                config = self.blobs.json(manifest["config"]["digest"])
-                keep |= {id, manifest["config"]["digest"], *(row["digest"] for row in manifest["layers"])}
-                keep |= set(config["rootfs"]["diff_ids"])
+                keep |= self.content(id)
         return keep
+
+    def used_by_containers(self) -> frozenset[str]:
+        return frozenset(self._in_use())
 
 
 def _another_layer() -> ImageCorrupt:

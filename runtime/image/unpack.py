@@ -25,6 +25,8 @@ MOST_ENTRIES = 2_000_000
 MOST_HEADER = 1 << 20
 """Bytes of headers of one entry: tarfile holds them in memory."""
 MOST_GLOBAL_HEADERS = 64
+READ = 1 << 16
+"""Bytes that tarfile reads at once: its own 10 KiB cost more than what is done with them."""
 
 
 class _Header(tarfile.TarInfo):
@@ -110,7 +112,9 @@ def entries(source: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile
 def _members(stream: Hashing) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     before = stream.budget
     stream.budget = MOST_HEADER
-    with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", tarinfo=_Header, errorlevel=2) as archive:
+    with tarfile.open(
+        fileobj=cast("BinaryIO", stream), mode="r|", bufsize=READ, tarinfo=_Header, errorlevel=2
+    ) as archive:
         for _ in range(MOST_ENTRIES):
             stream.budget = MOST_HEADER
             member = archive.next()

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from runtime.errors import ImageDenied, ImageFault, ImageUnavailable, ImageUnsuitable
+from runtime.failpoint import failpoint
 from runtime.image.blobs import CHUNK
 from runtime.image.meter import Meter
 from runtime.image.reference import Reference
@@ -71,6 +72,7 @@ class Uploader:
             try:
                 if not going.location and (self.has(digest) or not self._begin(going, mount_from)):
                     break
+                failpoint("push.begun")
                 if self._send(going):
                     break
             except ImageUnavailable:

@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Another after each start of the kernel."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
+
 
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which the process started (proc(5), stat field 22); None when there is no such process.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtime.api import ArchiveForm, Engine, EventKind, Step
+from runtime import keeper
+from runtime.api import ArchiveForm, Engine, EventKind, Pruned, Step
 from runtime.errors import Cancelled, InvalidSpec, NotFound
 from tests import archives
-from tests.conformance.test_engine import engine, make
+from tests.conformance.test_engine import Make, engine, make
 from tests.kernel.upload_registry import Shelf, shelf
 from tests.marks import files_only
 
@@ -95,3 +97,43 @@ def test_history_tells_each_layer_newest_first(engine: Engine) -> None:
     assert told == [layer.diff_id for layer in reversed(image.layers)]
     with pytest.raises(NotFound):
         engine.image_service.history("nothing")
+
+
+def test_a_prune_leaves_names_and_what_containers_have(engine: Engine, make: Make, tmp_path: Path) -> None:
+    engine.load(archives.write(tmp_path / "in.tar"), reference="test/unused")
+    spec = make()
+    engine.create(spec)
+    assert engine.image_service.prune().gone == ()
+    assert engine.image_service.prune(named=True, older_than_s=3600).gone == ()
+    pruned = engine.image_service.prune(named=True)
+    assert "docker.io/test/unused:latest" in pruned.gone
+    assert pruned.freed_bytes > 0
+    assert engine.image(spec.image).id == spec.image
+
+
+@pytest.mark.parametrize(("above", "down_to"), [(50, 60), (101, 50), (50, -1)])
+def test_marks_that_are_none_are_refused(engine: Engine, above: float, down_to: float) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        engine.image_service.make_room(above=above, down_to=down_to)
+    assert caught.value.field == "down_to"
+
+
+def test_the_keeper_makes_room(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, float]] = []
+    looked = threading.Event()
+
+    def make_room(*, above: float, down_to: float) -> Pruned:
+        asked.append((above, down_to))
+        looked.set()
+        return Pruned((), 0)
+
+    monkeypatch.setattr(engine.image_service, "make_room", make_room)
+    monkeypatch.setattr(keeper, "ROOM_EVERY_S", 0.01)
+    kept = keeper.Keeper(engine, image_marks=(70, 60))
+    thread = threading.Thread(target=kept.run)
+    thread.start()
+    assert looked.wait(10)
+    kept.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert set(asked) == {(70, 60)}

@@ -131,7 +131,7 @@ def test_an_unpacking_that_is_killed_leaves_nothing_after_the_next_start(
     again = open_engine("native", home)
     again.reconcile()
     assert list((home.images / "ingest").iterdir()) == []
-    again.store.gc()
+    again.image_service.prune()
     assert traces(home).new_since(before) == {}
 
 

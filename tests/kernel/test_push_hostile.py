@@ -216,7 +216,7 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
     monkeypatch.setattr(upload, "SLOWEST", 4 << 20)
     monkeypatch.setattr(upload, "FRUITLESS", 1)
     monkeypatch.setattr(transport, "TRIES", 1)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(3))
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(10))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -225,7 +225,7 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
         def taken_slowly() -> None:
             client, _ = listener.accept()
             with client:
-                while not over.wait(0.05) and client.recv(8192):
+                while not over.wait(0.005) and client.recv(8192):
                     continue
 
         thread = threading.Thread(target=taken_slowly)

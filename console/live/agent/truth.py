@@ -18,6 +18,7 @@ from console.operations.runners import first_reading, node_collector, settle_bil
 from console.workloads import services as workloads
 from runtime.api import ContainerStatus, Engine, State
 from runtime.errors import NotFound, RuntimeFault
+from runtime.home import Home
 from runtime.keeper import Keeper
 from runtime.telemetry.exits import ExitWatch
 
@@ -34,7 +35,7 @@ class Truth:
         self._collector = node_collector(engine)
         self._watch = ExitWatch(exits)
         self._pending: asyncio.Queue[str] = asyncio.Queue()
-        self.keeper = Keeper(engine, self._kept)
+        self.keeper = Keeper(engine, self._kept, Home.from_environment().image_marks)
 
     async def adopt(self) -> None:
         """At the start: reconcile with the kernel, then with the database."""

@@ -55,12 +55,13 @@ from runtime.engines.fake.restarts import FakeRestarts
 from runtime.engines.fake.totals import FakeTotals
 from runtime.engines.fake.volumes import FakeVolumes
 from runtime.engines.native import records
-from runtime.engines.native.records import Record, Records, boot_id
+from runtime.engines.native.records import Record, Records
 from runtime.engines.native.retelling import tell_wait
 from runtime.errors import Conflict, ImageUnsuitable, InvalidSpec, NotFound
 from runtime.home import Home, atomic_write
 from runtime.image.recipe import find as find_recipe
 from runtime.image.reference import BUILT_IN, Reference
+from runtime.kernel.process import boot_id
 from runtime.storage.disk import check_fits
 from runtime.telemetry.journal import Journal
 
@@ -195,6 +196,10 @@ class FakeEngine:
             created="1970-01-01T00:00:00Z",
             config={"Cmd": ["sleep", "infinity"], "Labels": {validation.MEMORY_LABEL: needed}},
         )
+
+    def image_age(self, id: str) -> float:
+        """Seconds since it was made."""
+        return time.time() - (self._images / id.removeprefix("sha256:")).stat().st_mtime
 
     def remove_image(self, reference: str) -> None:
         image = self.image(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -9,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from runtime.api import ArchiveForm, Credentials, EventKind, HistoryRow, Progress, Step, no_progress
-from runtime.engines.native.image_service import check_saved
-from runtime.errors import ImageDenied
+from runtime.api import ArchiveForm, Credentials, EventKind, HistoryRow, Image, Progress, Pruned, Step, no_progress
+from runtime.engines.native.image_service import check_marks, check_saved
+from runtime.errors import Conflict, ImageDenied
 from runtime.image.push import target_of
 from runtime.telemetry.journal import Journal
 
@@ -71,6 +72,27 @@ class FakeImageService:
     def history(self, image: str) -> tuple[HistoryRow, ...]:
         layers = self._engine.image(image).layers
         return tuple(HistoryRow("", layer.created_by, "", layer.size, layer.diff_id) for layer in reversed(layers))
+
+    def prune(self, *, named: bool = False, older_than_s: float = 0.0) -> Pruned:
+        """Its images all have names; one is as old as its file."""
+        self._engine.misbehaviour.act("prune")
+        old = [image for image in self._engine.images() if self._engine.image_age(image.id) >= older_than_s]
+        return self._remove(old if named else [])
+
+    def make_room(self, *, above: float, down_to: float) -> Pruned:
+        """Its disk is never full."""
+        check_marks(above, down_to)
+        return Pruned((), 0)
+
+    def _remove(self, images: Sequence[Image]) -> Pruned:
+        gone: list[str] = []
+        freed = 0
+        for image in images:
+            with contextlib.suppress(Conflict):
+                self._engine.remove_image(image.id)
+                gone += image.references
+                freed += image.size
+        return Pruned(tuple(gone), freed)
 
 
 def names_in(archive: Path) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from runtime.api import TenantTotal
-from runtime.engines.native.records import boot_id
 from runtime.home import atomic_write
+from runtime.kernel.process import boot_id
 
 
 class FakeTotals:

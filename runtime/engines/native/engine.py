@@ -198,6 +198,7 @@ class NativeEngine:
                 image = self.store.image(spec.image)
                 validation.check_image(spec, image)
                 progress(Step("create"))
+                self.store.uses.note(image.id)
                 return self._make(spec)
 
     def _make(self, spec: ContainerSpec) -> ContainerStatus:
@@ -354,7 +355,9 @@ class NativeEngine:
             failpoint("remove.marked")
             self._removal.finish(spec, again=record.state is State.REMOVING, settled=runs)
         self._records.reserve.fill()
-        if spec.image not in self.store.references().values():
+        if spec.image in self.store.references().values():
+            self.store.uses.note(spec.image)
+        else:
             self.store.gc()  # the container was all that kept it
 
     @told()

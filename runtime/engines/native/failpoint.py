@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.failpoint import failpoint
 
-__all__ = ["CONTROLS", "FILE_POINTS", "NETWORK_POINTS", "POINTS", "VOLUME_POINTS", "failpoint"]
+__all__ = ["CONTROLS", "FILE_POINTS", "IMAGE_POINTS", "NETWORK_POINTS", "POINTS", "VOLUME_POINTS", "failpoint"]
 
 POINTS = (
     "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
@@ -23,3 +23,9 @@ NETWORK_POINTS = (
 """Of a network's life, from its creation over its first container to its removal."""
 VOLUME_POINTS = ("volume.prepared", "volume.filled", "volume.used", "volume.buried")
 FILE_POINTS = ("view.mounted", "commit.packed")
+IMAGE_POINTS = (
+    "lease.written", "pull.resolved", "pull.downloaded", "blob.arrived", "pull.configured", "unpack.begun", "unpack.written", "unpack.renamed",
+    "pull.fetched", "adopt.stored", "adopt.named", "load.plain", "blob.copied", "push.held", "push.begun", "push.blobs", "push.named",
+    "save.held", "save.layer", "gc.untagged", "gc.blob", "gc.layer", "gc.emptied",
+)  # fmt: skip
+"""Of images: coming by a registry or an archive, going to one, and removed."""

@@ -74,8 +74,11 @@ class NativeFiles:
     def commit(self, id: str, spec: CommitSpec) -> Image:
         check_commit(spec)
         name_of(spec)
-        with self._images.adding(), tempfile.TemporaryFile(dir=self._images.blobs.ingest) as layer:
-            base = self._images.image(self._records.spec(id).image)
+        wanted = self._records.spec(id).image
+        with (
+            self._images.held([wanted], "commit") as (lease, [base]),
+            tempfile.TemporaryFile(dir=self._images.blobs.ingest) as layer,
+        ):
             with self._views.upper(id) as view:
                 target = _Bounded(cast("BinaryIO", layer), Room(self._images.blobs.ingest, MOST_BYTES))
                 packer = Packer(cast("BinaryIO", target), Packing(view.uid_base, layer=True, capabilities=True))
@@ -88,7 +91,7 @@ class NativeFiles:
                     ) from None
             failpoint("commit.packed")
             layer.seek(0)
-            return derive(self._images, base, cast("BinaryIO", layer), packer.newest, spec)
+            return derive(self._images, base, cast("BinaryIO", layer), packer.newest, spec, lease)
 
 
 class _Bounded:

@@ -37,7 +37,7 @@ from runtime.engines.native import (
 )
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
-from runtime.engines.native.records import Record, Records, boot_id
+from runtime.engines.native.records import Record, Records
 from runtime.engines.native.resizing import Resizing
 from runtime.engines.native.volume_mounts import VolumeMounts
 from runtime.errors import NotFound, RuntimeFault
@@ -45,7 +45,7 @@ from runtime.home import Home
 from runtime.image.healthcheck import of_image
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, idmap
-from runtime.kernel.process import start_time
+from runtime.kernel.process import boot_id, start_time
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 from runtime.network.resolving import resolv_conf

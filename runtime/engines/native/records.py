@@ -94,13 +94,6 @@ class Record:
         return replace(self, state=state, **changes)
 
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def boot_id() -> str:
-    return BOOT_ID.read_text(encoding="ascii").strip()
-
-
 Mark = tuple[tuple[int, int], ...]
 """Inode and time of change of each file that something was read from."""
 

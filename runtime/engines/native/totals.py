@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.api import TenantTotal
-from runtime.engines.native.records import boot_id
 from runtime.home import Home, atomic_write
 from runtime.kernel import cgroup
+from runtime.kernel.process import boot_id
 
 
 class NativeTotals:
