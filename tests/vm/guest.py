@@ -28,6 +28,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     return True
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """At once: a machine that is ended at its deadline has no summary."""
+    if report.failed:
+        print(f"\n{report.nodeid}: {report.when}\n{report.longreprtext}", flush=True)
+
+
 def _next(line: IO[bytes], items: dict[str, pytest.Item]) -> pytest.Item | None:
     """Raises KeyError: one that was collected where the machine was started from was not collected here."""
     line.write(f"{os.environ['SLIPWAY_TEST_RUN']}\n".encode())
