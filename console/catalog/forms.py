@@ -144,14 +144,16 @@ class LaunchForm:
         return None if self.errors else found
 
     def reserved(self) -> dict[str, int] | None:
-        """Of what the price is: ``memory_bytes``, ``cpu_millis`` and ``ports``; None where a limit is no number."""
+        """Of what the price is, as :func:`console.metering.selectors.spending.price` takes it; None where a limit is no number."""
+        on_disk = self.options.reserved()
         try:
             memory, cpu = float(self.memory), float(self.cpu)
         except ValueError:
             return None
-        if not 0 <= memory < 2**40 or not 0 <= cpu < 2**20:
+        if on_disk is None or not 0 <= memory < 2**40 or not 0 <= cpu < 2**20:
             return None
-        return {"memory_bytes": round(memory * KIB) * KIB, "cpu_millis": round(cpu * 1000), "ports": len(self.ports)}
+        held = {"memory_bytes": round(memory * KIB) * KIB, "cpu_millis": round(cpu * 1000), "ports": len(self.ports)}
+        return held | on_disk
 
     def _number(self, name: str, text: str, problem: str) -> float:
         try:

@@ -124,6 +124,14 @@ class Options:
                 errors[told.field] = str(told)
         return found
 
+    def reserved(self) -> dict[str, int] | None:
+        """Of what the price is: ``disk_bytes``, and ``volume_bytes`` of the volumes that are made; None where a size is no number."""
+        try:
+            made = {row.new: _mebibytes("volumes", row.size) or 0 for row in self.mounts if not row.volume}
+            return {"disk_bytes": self._disk() or 0, "volume_bytes": sum(made.values())}
+        except Invalid:
+            return None
+
     def _mounts(self) -> tuple[MountRequest, ...]:
         return tuple(
             MountRequest(row.volume or row.new, row.path, row.read_only, make=not row.volume,

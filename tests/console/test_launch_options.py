@@ -117,6 +117,22 @@ def test_a_form_without_that_part_is_a_simple_launch(client: Client, engine: Fak
     assert engine.spec(launched(client, dict(SIMPLE)).id).init
 
 
+def test_the_price_is_of_what_is_made(client: Client, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from console.metering.selectors import spending
+
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(spending, "price", lambda *_args, **held: asked.append(held))
+    again = {**EVERYTHING, "mount_volume": ["data", "", ""], "mount_new": ["", "fresh", "fresh"],
+             "mount_size": ["", "32", "32"], "mount_path": ["/data", "/a", "/b"], "mount_mode": ["ro", "rw", "rw"]}  # fmt: skip
+    client.post("/catalog/launch/price/", again)
+    client.post("/catalog/launch/price/", SIMPLE)
+    client.post("/catalog/launch/price/", {**EVERYTHING, "disk": "much"})
+    held = {"memory_bytes": 64 * MIB, "cpu_millis": 500, "ports": 0}
+    assert asked == [
+        held | {"disk_bytes": 64 * MIB, "volume_bytes": 32 * MIB}, held | {"disk_bytes": 0, "volume_bytes": 0},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("typed", "field", "sentence"),
     [
