@@ -532,6 +532,8 @@ SENTENCES = (
     _("mkfs.ext4 is missing."),
     _("replaces something else by a folder"),
     _("The container's supervisor is gone."),
+    _("The container's files on the node are damaged."),
+    _("Remove it by force, and launch a new one. Volumes are not touched."),
     _("The container was created without an input."),
     _("Create one with an input or a terminal."),
     _("The container does not read its input."),

@@ -188,12 +188,13 @@ class Engine(Protocol):
     ) -> ContainerStatus: ...
 
     def remove(self, id: str, *, force: bool = False, progress: Progress = no_progress) -> None:
-        """Take every trace away.  Unknown id: does nothing.  Running and not ``force``: Conflict."""
+        """Take every trace away.  Unknown id: does nothing.  Not ``force``: Raises Conflict (running), EngineFault (damaged)."""
 
     def inspect(self, id: str) -> ContainerStatus:
-        """Never waits on a lock for more than a moment.  Raises NotFound."""
+        """Never waits on a lock for more than a moment.  Raises NotFound.  One that is damaged is told as such, also by ``list``."""
 
-    def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]: ...
+    def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
+        """All, however it is with one of them.  One that is so damaged that nobody knows whose it is, is no tenant's."""
 
     def spec(self, id: str) -> ContainerSpec:
         """Raises NotFound."""

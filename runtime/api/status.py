@@ -17,6 +17,8 @@ class State(enum.StrEnum):
     RUNNING = "running"
     EXITED = "exited"
     REMOVING = "removing"
+    DAMAGED = "damaged"
+    """Its files cannot be read, so nothing is known of it but who it is, or not even that; only ``remove(force=True)`` helps."""
 
 
 @dataclass(frozen=True, slots=True)

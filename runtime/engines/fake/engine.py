@@ -335,7 +335,15 @@ class FakeEngine:
         if not self._records.exists(id):
             return
         self.misbehaviour.act("remove")
-        if self._records.record(id).state is State.RUNNING:
+        try:
+            self._records.spec(id)
+            running = self._records.record(id).state is State.RUNNING
+        except records.Damaged:
+            if not force:
+                raise
+            shutil.rmtree(self.home.container(id), ignore_errors=True)
+            return
+        if running:
             if not force:
                 raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
             self._end(id, 137)
@@ -355,7 +363,10 @@ class FakeEngine:
         return record
 
     def inspect(self, id: str) -> ContainerStatus:
-        return records.status(id, self._records.spec(id), self._records.record(id))
+        try:
+            return records.status(id, self._records.spec(id), self._records.record(id))
+        except records.Damaged as fault:
+            return self._records.damaged(id, fault)
 
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
         found = []
@@ -458,8 +469,8 @@ class FakeEngine:
     def counters(self, ids: Iterable[str] | None = None, *, live: bool = False) -> Mapping[str, Counters]:
         found = {}
         for id in self._records.ids() if ids is None else ids:
-            with contextlib.suppress(NotFound):
-                record = self._records.record(id)
+            with contextlib.suppress(NotFound, records.Damaged):
+                _, record = self._records.both(id)
                 if record.state is State.RUNNING:
                     counters = self._counters(record)
                     found[id] = replace(counters, throttled_ns=None, oom_kills=None) if live else counters
@@ -467,7 +478,7 @@ class FakeEngine:
 
     def _cpu_by_tenant(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        for spec, record in self._records.all():
+        for spec, record in self._records.readable():
             if record.state is State.RUNNING:
                 found[spec.tenant] = found.get(spec.tenant, 0) + (self._counters(record).cpu_ns or 0)
         return found
@@ -481,9 +492,13 @@ class FakeEngine:
     # the node --------------------------------------------------------------------------------------------
 
     def reconcile(self) -> Reconciliation:
-        adopted = tuple(status.id for status in self.list() if status.state is State.RUNNING)
+        found = self.list()
+        adopted = tuple(status.id for status in found if status.state is State.RUNNING)
+        failed = tuple(f"{status.id}: {status.reason}" for status in found if status.state is State.DAMAGED)
         made = [self.restarts.carry_out(id) for id in self.restarts.waiting()]
-        return Reconciliation(adopted=adopted, restarted=tuple(status.id for status in made if status is not None))
+        return Reconciliation(
+            adopted=adopted, failed=failed, restarted=tuple(status.id for status in made if status is not None)
+        )
 
     def teardown(self) -> None:
         for id in self._records.ids():

@@ -28,7 +28,7 @@ class FakeHealth:
     def watched(self) -> Mapping[str, Watched]:
         return {
             spec.id: Watched(spec.health, record.epoch, record.started_at or 0.0, record.health)
-            for spec, record in self._records.all()
+            for spec, record in self._records.readable()
             if record.state is State.RUNNING and record.health and not record.paused and spec.health is not None
         }
 

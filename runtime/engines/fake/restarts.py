@@ -23,7 +23,7 @@ class FakeRestarts:
     def waiting(self) -> Mapping[str, float]:
         return {
             spec.id: record.restart_at
-            for spec, record in self._records.all()
+            for spec, record in self._records.readable()
             if record.restart_at is not None and record.state is State.EXITED
         }
 

@@ -343,7 +343,13 @@ class NativeEngine:
         with self.home.lock(id, timeout_s=90):
             if not self._records.exists(id):
                 return
-            spec, record = self._settled(id)
+            try:
+                spec, record = self._settled(id)
+            except records.Damaged:
+                if not force:
+                    raise
+                self._recovery.remove_damaged(id)
+                return
             runs = record.state is State.RUNNING
             if runs:
                 if not force:
@@ -375,15 +381,14 @@ class NativeEngine:
         return record
 
     def inspect(self, id: str) -> ContainerStatus:
-        spec, record = self._records.spec(id), self._records.record(id)
+        try:
+            spec, record = self._records.spec(id), self._records.record(id)
+        except records.Damaged as fault:
+            return self._records.damaged(id, fault)
         return records.status(id, spec, self._controls.with_kills(spec, record))
 
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
-        return tuple(
-            records.status(spec.id, spec, record)
-            for spec, record in self._records.all()
-            if tenant is None or spec.tenant == tenant
-        )
+        return tuple(one for one in self._records.statuses() if tenant is None or one.tenant == tenant)
 
     def spec(self, id: str) -> ContainerSpec:
         return self._records.spec(id)
@@ -464,7 +469,7 @@ class NativeEngine:
     def _tenant_of_running(self, id: str) -> str | None:
         try:
             spec, record = self._records.both(id)
-        except NotFound:
+        except (NotFound, records.Damaged):
             return None
         return spec.tenant if record.state is State.RUNNING else None
 

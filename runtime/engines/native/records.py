@@ -9,10 +9,10 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime.api import (
     Attachment,
@@ -42,7 +42,21 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.RUNNING, State.EXITED}),
     State.EXITED: frozenset({State.EXITED, State.RUNNING, State.REMOVING}),
     State.REMOVING: frozenset({State.REMOVING}),
+    State.DAMAGED: frozenset(),
 }
+
+
+T = TypeVar("T")
+
+
+class Damaged(EngineFault):
+    """What a container's file says makes no sense."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The container's files on the node are damaged.",
+            hint="Remove it by force, and launch a new one. Volumes are not touched.",
+        )
 
 
 logger = logging.getLogger(__name__)
@@ -115,17 +129,11 @@ class Records:
         return (self._home.container(id) / "spec.json").exists()
 
     def spec(self, id: str) -> ContainerSpec:
-        return decode_spec(self._read(id, "spec.json"))
+        """Raises NotFound, Damaged; likewise the next two."""
+        return _sensible(decode_spec, self._read(id, "spec.json"))
 
     def record(self, id: str) -> Record:
-        fields = json.loads(self._read(id, "status.json"))
-        fields["state"] = State(fields["state"])
-        fields["ports"] = tuple(Port(**port) for port in fields["ports"])
-        fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
-        for name, decode in (("first_limits", lambda one: Limits(**one)), ("updating", _size)):
-            fields[name] = decode(fields[name]) if fields.get(name) else None
-        fields["networks"] = tuple(Connection(**one) for one in fields.get("networks", ()))
-        return Record(**fields)
+        return _sensible(decode_record, self._read(id, "status.json"))
 
     def both(self, id: str) -> tuple[ContainerSpec, Record]:
         """Read again only when a file was replaced: for whoever asks for all of them every few seconds.  Raises NotFound."""
@@ -140,11 +148,15 @@ class Records:
             known = self._known[id] = (mark, self.spec(id), self.record(id))
         return known[1], known[2]
 
-    def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
+    def _now(self) -> tuple[str, ...]:
         ids = self.ids()
         for gone in set(self._known).difference(ids):
             self._known.pop(gone, None)
-        for id in ids:
+        return ids
+
+    def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
+        """Raises Damaged: for whoever must overlook none."""
+        for id in self._now():
             with contextlib.suppress(NotFound):  # removed in this moment
                 yield self.both(id)
 
@@ -155,8 +167,28 @@ class Records:
                 yield self.both(id)
             except NotFound:
                 continue  # removed in this moment
-            except (ValueError, TypeError, KeyError, OSError):
+            except (Damaged, OSError):
                 logger.warning("the files of %s cannot be read", id, exc_info=True)
+
+    def statuses(self) -> Iterator[ContainerStatus]:
+        """Of all, the damaged ones included."""
+        for id in self._now():
+            try:
+                spec, record = self.both(id)
+            except NotFound:
+                continue  # removed in this moment
+            except Damaged as fault:
+                yield self.damaged(id, fault)
+            else:
+                yield status(id, spec, record)
+
+    def damaged(self, id: str, fault: Damaged) -> ContainerStatus:
+        """What can be said of it still."""
+        try:
+            spec = self.spec(id)
+        except (Damaged, NotFound):
+            return ContainerStatus(id, "", id, "", State.DAMAGED, reason=str(fault))
+        return ContainerStatus(id, spec.tenant, spec.name, spec.image, State.DAMAGED, reason=str(fault))
 
     def save_spec(self, spec: ContainerSpec) -> None:
         atomic_write(self._home.container(spec.id) / "spec.json", encode_spec(spec))
@@ -210,7 +242,7 @@ class Records:
     def _unsettled(self, reading: FinalReading) -> bool:
         try:
             record = self.record(reading.container)
-        except NotFound:
+        except (NotFound, Damaged):  # nobody will settle it any more
             return False
         return record.state is State.RUNNING and record.epoch == reading.epoch
 
@@ -220,6 +252,24 @@ class Records:
 
 def _size(fields: dict[str, Any]) -> Size:
     return Size(**{**fields, "limits": Limits(**fields["limits"])})
+
+
+def _sensible(decode: Callable[[bytes], T], content: bytes) -> T:
+    try:
+        return decode(content)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Damaged from None
+
+
+def decode_record(content: bytes) -> Record:
+    fields = json.loads(content)
+    fields["state"] = State(fields["state"])
+    fields["ports"] = tuple(Port(**port) for port in fields["ports"])
+    fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
+    for name, decode in (("first_limits", lambda one: Limits(**one)), ("updating", _size)):
+        fields[name] = decode(fields[name]) if fields.get(name) else None
+    fields["networks"] = tuple(Connection(**one) for one in fields.get("networks", ()))
+    return Record(**fields)
 
 
 def encode_record(record: Record) -> bytes:

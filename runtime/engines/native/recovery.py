@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
+from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.removal import Removal
+from runtime.engines.native.removal import GRAVE, Removal
 from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
@@ -18,6 +20,7 @@ from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer, link
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
+from runtime.storage.snapshot import Snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +161,20 @@ class Recovery:
         self._removal.free_names(id)
         self._home.forget_lock(id)
         return left
+
+    def remove_damaged(self, id: str) -> None:
+        """The caller holds the lock.  Its processes and all that it has in the kernel go first, found by its id; a crash before the
+        end leaves it damaged or, once it is renamed, swept.
+        """
+        for tenant in [folder.parent.name for folder in self._cgroups() if folder.name == id] or [""]:
+            self._lifecycle.abandon(id, tenant)
+        failpoint("remove.told")
+        grave = self._home.containers / f"{GRAVE}{id}"
+        os.rename(self._home.container(id), grave)
+        failpoint("remove.renamed")
+        self._removal.free_names(id)
+        Snapshots.discard(grave)
+        self._home.forget_lock(id)
 
     def _cgroups(self) -> tuple[Path, ...]:
         root = Path("/sys/fs/cgroup") / ("" if cgroup.version() == 2 else "memory") / self._home.instance

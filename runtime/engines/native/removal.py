@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from runtime.api import ContainerSpec, EventKind
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
+from runtime.engines.native.records import Damaged
 from runtime.errors import NotFound
 from runtime.home import Home
 from runtime.network.claims import Claims
@@ -75,7 +76,7 @@ class Removal:
         swept = []
         for claims in self._all_names():
             for owner, name in tuple(claims.holdings()):
-                with contextlib.suppress(NotFound):  # one of no container is swept with all that is its
+                with contextlib.suppress(NotFound, Damaged):  # one of no container is swept with all that is its
                     if spec_of(owner).name != name:
                         with self._home.lock(owner):
                             swept += self._free_old(claims, spec_of(owner), name)

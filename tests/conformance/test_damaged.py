@@ -1,0 +1,38 @@
+"""A container whose files somebody or something has damaged: told as that, with what to do, and it hides no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.api import State
+from runtime.engines.fake.engine import FakeEngine
+from runtime.engines.native.engine import NativeEngine
+from runtime.errors import EngineFault
+from tests.conformance.test_engine import Make, engine, make, run
+
+__all__ = ["engine", "make"]
+
+
+@pytest.mark.parametrize("name", ["status.json", "spec.json"])
+@pytest.mark.parametrize("content", ['{"half', "[]", "{}", '{"state": "unheard of"}'])
+def test_it_is_told_beside_the_others_and_goes_by_force(
+    engine: FakeEngine | NativeEngine, make: Make, name: str, content: str
+) -> None:
+    whole, broken = run(engine, make()), run(engine, make())
+    before = engine.inspect(whole)
+    (engine.home.container(broken) / name).write_text(content)
+    found = {one.id: one for one in engine.list()}
+    assert found[whole] == before
+    assert (found[broken].state, engine.inspect(broken).state) == (State.DAMAGED, State.DAMAGED)
+    assert "Remove it by force" in found[broken].reason
+    of_tenant = {one.id for one in engine.list(tenant="tenant1")}
+    assert of_tenant == ({whole, broken} if name == "status.json" else {whole}), "whose it is stands in its spec"
+    assert set(engine.counters()) == set(engine.counters([whole, broken])) == {whole}
+    assert engine.final_readings() == ()
+    assert [row.partition(":")[0] for row in engine.reconcile().failed] == [broken]
+    for refused in (engine.start, engine.remove):
+        with pytest.raises(EngineFault, match="damaged"):
+            refused(broken)
+    engine.remove(broken, force=True)
+    assert engine.list() == (before,)
+    assert engine.reconcile().failed == ()
