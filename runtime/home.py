@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import DeadlineExceeded, InvalidSpec
+from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec
 
 LOCK_POLL_S = 0.005
 
@@ -199,6 +199,17 @@ def _flock(descriptor: int, shared: bool) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def decoding(file: Path) -> Iterator[None]:
+    """While a state file's content becomes a value: whatever that raises for what none of ours wrote is EngineFault."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise EngineFault(
+            f"A file of the node's state is damaged: {file.name}.", hint="Restore it from a backup of the node."
+        ) from error
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:

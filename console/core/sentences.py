@@ -494,6 +494,8 @@ SENTENCES = (
     _("A volume cannot be at the root, nor in /proc, /sys or /dev."),
     _("The path leads into /proc, /sys or /dev by a link of the image or of a volume."),
     _("The path leads through links without end."),
+    _("A file of the node's state is damaged: %(name)s."),
+    _("Restore it from a backup of the node."),
     _("The node's kernel has no AppArmor."),
     _("The node's kernel has AppArmor, but the package apparmor, which loads profiles, is missing."),
     _("The node's AppArmor did not take the profile; the node's log has the details."),

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from runtime.errors import InvalidSpec
 
-AGO = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+AGO = re.compile(r"(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12}(?:\.\d{1,12})?)s)?", re.ASCII)
 SECONDS = (86400, 3600, 60, 1)
 
 
@@ -20,7 +20,11 @@ def moment(text: str | None, field: str) -> float | None:
     if ago and any(ago.groups()):
         return time.time() - sum(float(part or 0) * each for part, each in zip(ago.groups(), SECONDS, strict=True))
     try:
-        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII) else datetime.fromisoformat(text).timestamp()
+        return (
+            float(text)
+            if re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII)
+            else datetime.fromisoformat(text).timestamp()
+        )
     except (ValueError, OverflowError):
         raise InvalidSpec(
             f"{text!r} is not a time.", hint="Write 2026-01-31T12:00:00Z, or how long ago, such as 10m.", field=field

@@ -81,7 +81,7 @@ def or_none(said: int | None, base: int | None) -> int | None:
 
 def millis(cpus: float) -> int:
     """The engine judges the number; what is none is told here."""
-    if not math.isfinite(cpus):
+    if not math.isfinite(cpus * 1000):
         raise InvalidSpec(f"{cpus} is not a number of processors.", hint="Give one such as 0.5.", field="--cpus")
     return round(cpus * 1000)
 
@@ -104,7 +104,7 @@ def pairs(texts: Sequence[str], field: str) -> dict[str, str]:
 
 
 def ulimit(text: str) -> Ulimit:
-    written = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text, re.ASCII)
+    written = re.fullmatch(r"([a-z]+)=(-?\d{1,19})(?::(-?\d{1,19}))?", text, re.ASCII)
     if written is None:
         raise InvalidSpec(f"{text!r} is not a ulimit.", hint="Write nofile=1024:4096 or core=0.", field="--ulimit")
     return Ulimit(written[1], int(written[2]), int(written[3] or written[2]))

@@ -13,7 +13,7 @@ PORT = re.compile(
     r"(?:(?P<outer>\d{1,5}(?:-\d{1,5})?)?:)?(?P<inner>\d{1,5}(?:-\d{1,5})?)(?:/(?P<protocol>tcp|udp))?",
     re.ASCII,
 )
-RATE = re.compile(r"(\d+(?:\.\d+)?)([kmg]?)", re.ASCII | re.IGNORECASE)
+RATE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kmg]?)", re.ASCII | re.IGNORECASE)
 FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runtime.api import Counters
@@ -47,6 +47,10 @@ ACCOUNTING_GROUP = "slipway-block-accounting"
 HARMLESS_BYTES_PER_SECOND = 2**62
 MOVES_EXPECTED_EVERY_S = 0.004
 KILL_DEADLINE_S = 5.0
+PAGES = 8192
+"""Bytes that most of the kernel's files are shorter than."""
+MOST_DIGITS = 20
+"""Of a 64-bit count."""
 
 
 GONE = frozenset({errno.ENOENT, errno.ENODEV})
@@ -340,35 +344,42 @@ def enable_block_accounting() -> bool:
 # ------------------------------------------------------------------------------------------------ counters
 
 
+def _count(word: bytes) -> int | None:
+    """What the kernel writes for a count: digits alone."""
+    return int(word) if word.isdigit() and len(word) <= MOST_DIGITS else None
+
+
 def _field(content: bytes, key: bytes) -> int | None:
-    """The number after ``key`` at the start of a line."""
+    """The number after ``key`` at the start of a line; None where there is none, or the line has no end: it may have been cut."""
     at = 0 if content.startswith(key) else content.find(b"\n" + key) + 1
     if at == 0 and not content.startswith(key):
         return None
     end = content.find(b"\n", at)
-    return int(content[at + len(key) : end if end >= 0 else len(content)])
+    return _count(content[at + len(key) : end]) if end >= 0 else None
 
 
-def _sum_io_v1(content: bytes) -> tuple[int, int]:
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """None when one of them is: a part is not the whole."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _sum_io_v1(content: bytes) -> tuple[int | None, int | None]:
     """Read and Write over all disks; Total also has Discard."""
-    read = write = 0
-    for line in content.splitlines():
-        words = line.split()
-        if len(words) == 3:
-            if words[1] == b"Read":
-                read += int(words[2])
-            elif words[1] == b"Write":
-                write += int(words[2])
+    rows = [words for words in map(bytes.split, content.splitlines()) if len(words) == 3]
+    read, write = (_sum(_count(words[2]) for words in rows if words[1] == kind) for kind in (b"Read", b"Write"))
     return read, write
 
 
-def _sum_io_v2(content: bytes) -> tuple[int, int]:
-    read = write = 0
-    for word in content.split():
-        if word.startswith(b"rbytes="):
-            read += int(word[7:])
-        elif word.startswith(b"wbytes="):
-            write += int(word[7:])
+def _sum_io_v2(content: bytes) -> tuple[int | None, int | None]:
+    words = content.split()
+    read, write = (
+        _sum(_count(word[7:]) for word in words if word.startswith(kind)) for kind in (b"rbytes=", b"wbytes=")
+    )
     return read, write
 
 
@@ -421,15 +432,18 @@ class Reader:
         descriptor = self._fds.get(key)
         if descriptor is None:
             return None
+        content, size = b"", PAGES
         try:
-            return os.pread(descriptor, 8192, 0)
+            while len(content := os.pread(descriptor, size, 0)) == size:
+                size *= 4  # a node of many disks has a long io.stat: a part of it would be a wrong sum
         except OSError:
             return None
+        return content
 
     def _whole(self, key: str) -> int | None:
         try:
-            return int(os.pread(self._fds[key], 32, 0))
-        except (KeyError, OSError, ValueError):
+            return _count(os.pread(self._fds[key], 32, 0).strip())
+        except (KeyError, OSError):
             return None
 
     def read(self, *, live: bool = False, net_rx_bytes: int | None = None, net_tx_bytes: int | None = None) -> Counters:
@@ -474,6 +488,6 @@ class Reader:
 
     def _block(self) -> tuple[int | None, int | None]:
         content = self._read("io") if self._counts_io else None
-        if content is None:
+        if content is None or (content and not content.endswith(b"\n")):
             return None, None
         return (_sum_io_v2 if self._v2 else _sum_io_v1)(content)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runtime.api import VolumeSpec
 from runtime.errors import NotFound
-from runtime.home import Home, atomic_write, sweep_temporaries
+from runtime.home import Home, atomic_write, decoding, sweep_temporaries
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
 from runtime.storage.snapshot import disk_usage
@@ -49,10 +49,12 @@ class VolumeStore:
     def read(self, tenant: str, name: str) -> Stored:
         """Raises NotFound."""
         try:
-            fields = json.loads((self.folder(tenant, name) / RECORD).read_bytes())
+            content = (self.folder(tenant, name) / RECORD).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"There is no volume {name!r}.", hint="Create it first.", field="volume") from None
-        return Stored(VolumeSpec(**fields["spec"]), fields["created_at"], fields["fresh"])
+        with decoding(self.folder(tenant, name) / RECORD):
+            fields = json.loads(content)
+            return Stored(VolumeSpec(**fields["spec"]), fields["created_at"], fields["fresh"])
 
     def write(self, stored: Stored) -> None:
         _write(self.folder(stored.spec.tenant, stored.spec.name), stored)

@@ -197,7 +197,7 @@ def moment(at: str) -> float:
     """Seconds since the epoch, rounded down to microseconds; 0 for what is no time."""
     try:
         return datetime.fromisoformat(at).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 

@@ -17,7 +17,7 @@ from runtime.api import ContainerSpec, Limits, State, TenantLimits
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
 from runtime.errors import Conflict, HostUnfit, RuntimeFault
-from runtime.home import Home, atomic_write
+from runtime.home import Home, atomic_write, decoding
 from runtime.kernel import cgroup, disk, limits
 from runtime.kernel.hierarchy import ROOT, version
 
@@ -97,9 +97,11 @@ class Ceilings:
 
     def of(self, tenant: str) -> TenantLimits:
         try:
-            return TenantLimits(**json.loads(self._file(tenant).read_bytes()))
+            content = self._file(tenant).read_bytes()
         except FileNotFoundError:
             return NO_CEILING
+        with decoding(self._file(tenant)):
+            return TenantLimits(**json.loads(content))
 
     def apply(self, tenant: str) -> None:
         """To a cgroup that may have been made just now."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import InvalidSpec
 
 MAX_FILE = 1 << 20
+LONGEST_ID = 20
+"""Digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,17 @@ def _rows(root: Path, name: str) -> list[list[str]]:
         return []
     finally:
         os.close(etc)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return []
     with os.fdopen(descriptor, "rb") as handle:
         text = handle.read(MAX_FILE).decode(errors="replace")
     return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def _number(text: str) -> bool:
-    """Digits of other scripts are no number to the kernel."""
-    return text.isascii() and text.isdigit()
+    """Digits of other scripts are no number to the kernel, nor are more of them than any id has."""
+    return len(text) <= LONGEST_ID and text.isascii() and text.isdigit()
 
 
 def names(root: Path) -> dict[int, str]:

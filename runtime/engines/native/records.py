@@ -34,7 +34,7 @@ from runtime.api import (
 )
 from runtime.encoding import encode
 from runtime.errors import EngineFault, NotFound
-from runtime.home import Home, atomic_write
+from runtime.home import Home, atomic_write, decoding
 from runtime.storage.reserve import Reserve
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -226,18 +226,28 @@ class Records:
         """Those of settles that are done: until then a repeated settle needs its own, so nobody may have it forgotten."""
         names = sorted(os.listdir(self._home.final)) if self._home.final.is_dir() else []
         wanted = [name for name in names if name[0] != "." and (id is None or name.startswith(f"{id}-"))]
-        found = [self._read_final(self._home.final / name) for name in wanted]
+        found = [self._final_or_none(self._home.final / name) for name in wanted]
         return tuple(reading for reading in found if reading is not None and not self._unsettled(reading))
 
-    def _read_final(self, path: Path) -> FinalReading | None:
+    def _final_or_none(self, path: Path) -> FinalReading | None:
+        """One that is damaged stays where it is, is told in the log, and holds up none of the others."""
         try:
-            fields = json.loads(path.read_bytes())
+            return self._read_final(path)
+        except EngineFault:
+            logger.exception("the final reading %s cannot be read", path.name)
+            return None
+
+    def _read_final(self, path: Path) -> FinalReading | None:
+        """Raises EngineFault."""
+        try:
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
-        fields["limits"] = Limits(**fields["limits"])
-        fields["counters"] = Counters(**fields["counters"])
-        fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
-        return FinalReading(**fields)
+        with decoding(path):
+            reading = _decode_final(content)
+            if self._final(reading.container, reading.epoch, reading.started_at) != path:
+                raise ValueError("it is another reading's")
+            return reading
 
     def _unsettled(self, reading: FinalReading) -> bool:
         try:
@@ -257,8 +267,16 @@ def _size(fields: dict[str, Any]) -> Size:
 def _sensible(decode: Callable[[bytes], T], content: bytes) -> T:
     try:
         return decode(content)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Damaged from None
+
+
+def _decode_final(content: bytes) -> FinalReading:
+    fields = json.loads(content)
+    fields["limits"] = Limits(**fields["limits"])
+    fields["counters"] = Counters(**fields["counters"])
+    fields["sizes"] = tuple(_size(one) for one in fields.get("sizes", ()))
+    return FinalReading(**fields)
 
 
 def decode_record(content: bytes) -> Record:
