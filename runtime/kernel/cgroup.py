@@ -41,7 +41,7 @@ LIMIT_FILES_V1 = {
     ),
 }  # fmt: skip
 LIMIT_FILES_V2 = (
-    "memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "cpuset.cpus", "io.bfq.weight", "io.weight", "io.max",
+    "memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "cpuset.cpus.effective", "io.bfq.weight", "io.weight", "io.max",
 )  # fmt: skip
 ACCOUNTING_GROUP = "slipway-block-accounting"
 HARMLESS_BYTES_PER_SECOND = 2**62

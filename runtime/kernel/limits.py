@@ -41,6 +41,9 @@ class Setting:
     value: str
 
 
+ANY_PROCESSOR = Setting("cpuset.cpus", "")
+
+
 def cpu_weight(limits: Limits) -> int:
     return limits.cpu_weight or min(10_000, max(1, limits.cpu_millis // 10))
 
@@ -191,23 +194,31 @@ def _in_order(wanted: Sequence[Setting], before: Sequence[Setting]) -> list[Sett
 
 def _write(group: str, setting: Setting) -> None:
     folder = _folder(group, setting.file)
-    value = setting.value
-    if setting.file == "cpuset.cpus" and not value and version() == 1:
-        value = (folder.parent / setting.file).read_text(encoding="ascii").strip()
     try:
+        value = _all_processors(folder.parent) if setting == ANY_PROCESSOR else setting.value
         (folder / setting.file).write_text(value + "\n", encoding="ascii")
     except FileNotFoundError:
         if not optional(setting):
             raise
 
 
+def _all_processors(parent: Path) -> str:
+    """Neither version lets a cgroup with processes have an empty list again (ENOSPC; validate_change in kernel/cgroup/cpuset.c)."""
+    file = "cpuset.cpus.effective" if version() == 2 else "cpuset.cpus"
+    return (parent / file).read_text(encoding="ascii").strip()
+
+
 def optional(setting: Setting) -> bool:
     """What a kernel may lack as long as nobody asks for it: limits of swap and processors, where these say only 'none'."""
-    return setting.file in {
-        "memory.memsw.limit_in_bytes",
-        "memory.swappiness",
-        "memory.swap.max",
-    } or setting == Setting("cpuset.cpus", "")
+    return (
+        setting.file
+        in {
+            "memory.memsw.limit_in_bytes",
+            "memory.swappiness",
+            "memory.swap.max",
+        }
+        or setting == ANY_PROCESSOR
+    )
 
 
 def _folder(group: str, file: str) -> Path:

@@ -34,6 +34,8 @@ MIRROR = "http://deb.debian.org/debian"
 DISK_BYTES = 3 * 2**30
 """Sparse; what the guest writes goes to a layer of its own that is thrown away."""
 DEADLINE_S = 900
+TIED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child")
+"""In namespaces of its own, so that it ends with this process and no mount of it stays: the next would delete the folder below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ def image(release: str, home: Path) -> Image:
 
 
 def _mark(release: str) -> str:
-    digest = hashlib.sha256(f"{release} {sys.version_info[:2]} {_sources(release)}".encode())
-    for file in (Path(__file__), UNIT, LOCK):
+    digest = hashlib.sha256(f"{release} {sys.version_info[:2]} {_sources(release)} {_requirements()}".encode())
+    for file in (Path(__file__), UNIT):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _requirements() -> str:
+    """Of the lock file what the machine gets."""
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", LOCK.read_text(encoding="utf-8"))
+    return "\n".join(block for block in blocks if block.partition("==")[0] in PYTHON_PACKAGES)
 
 
 @contextmanager
@@ -138,11 +146,8 @@ def _sources(release: str) -> list[str]:
 def _python(root: Path) -> None:
     """Wheels for the guest's Python, put into place by this machine's pip: nothing in the guest needs a network."""
     version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
-    blocks = re.split(r"\n(?=[A-Za-z0-9])", LOCK.read_text(encoding="utf-8"))
     wanted = root / "requirements.txt"
-    wanted.write_text(
-        "\n".join(block for block in blocks if block.partition("==")[0] in PYTHON_PACKAGES), encoding="utf-8"
-    )
+    wanted.write_text(_requirements(), encoding="utf-8")
     _run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--compile", "--disable-pip-version-check", "--no-input", "--require-hashes", "--no-deps",
          "--target", str(root / "opt/python"), "--python-version", version, "--implementation", "cp", "--only-binary", ":all:",
@@ -151,4 +156,4 @@ def _python(root: Path) -> None:
 
 
 def _run(command: list[str], words: str = "") -> None:
-    subprocess.run(command, check=True, input=words, text=True, timeout=DEADLINE_S, stdout=sys.stderr)
+    subprocess.run([*TIED, *command], check=True, input=words, text=True, timeout=DEADLINE_S, stdout=sys.stderr)
