@@ -6,10 +6,12 @@ quarters are the medians of its first and its last.  A line alone is bent by one
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +37,27 @@ class Look:
 @dataclass(slots=True)
 class Watched:
     pids: Sequence[int]
+    allowed: Mapping[int, int] = field(default_factory=dict)
+    """More descriptors than ``DESCRIPTORS`` that one of them may have at a time and not at another."""
     looks: dict[int, list[Look]] = field(default_factory=dict)
     _last: float = 0.0
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Looks while the block runs, beside it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(EVERY_S / 4):
+                self.look()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def look(self) -> None:
         """At most once a second; a process that has ended is left out."""
@@ -70,7 +91,8 @@ class Watched:
         found = []
         for pid, looks in self.looks.items():
             change = _changed(looks, [one.descriptors for one in looks])
-            if change is not None and change.trend > DESCRIPTORS and change.last - change.first > DESCRIPTORS:
+            allowed = DESCRIPTORS + self.allowed.get(pid, 0)
+            if change is not None and change.trend > allowed and change.last - change.first > allowed:
                 found.append(f"{pid} keeps descriptors: {change.first:g} -> {change.last:g}")
         return found
 

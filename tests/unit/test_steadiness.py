@@ -16,7 +16,7 @@ SECONDS = 600
 def watched(memory: list[float], descriptors: list[int] | None = None) -> Watched:
     found = descriptors or [20] * len(memory)
     looks = [Look(float(at), int(one), fds) for at, (one, fds) in enumerate(zip(memory, found, strict=True))]
-    return Watched([1], {1: looks})
+    return Watched([1], looks={1: looks})
 
 
 @pytest.mark.parametrize("a_minute", [0.5, 2])

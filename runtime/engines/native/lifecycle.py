@@ -39,6 +39,7 @@ from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records
 from runtime.engines.native.resizing import Resizing
+from runtime.engines.native.turns import Turns
 from runtime.engines.native.volume_mounts import VolumeMounts
 from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
@@ -72,6 +73,7 @@ class Lifecycle:
         self._snapshots = Snapshots(home)
         self._volumes = VolumeMounts(home)
         self.records = Records(home)
+        self._turns = Turns()
         self._image_checks: dict[str, HealthCheck | None] = {}
         self.journal = Journal(home.state / "events")
         self.ceilings = Ceilings(home)
@@ -100,6 +102,10 @@ class Lifecycle:
 
     def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         """The caller holds the container's lock and knows that it does not run."""
+        with self._turns.turn():
+            return self._start(spec, record, progress)
+
+    def _start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         id = spec.id
         image = self._images.image(spec.image)
         self.records.save(id, record.moved(record.state, starting=True))

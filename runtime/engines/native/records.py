@@ -148,21 +148,22 @@ class Records:
             known = self._known[id] = (mark, self.spec(id), self.record(id))
         return known[1], known[2]
 
-    def _now(self) -> tuple[str, ...]:
+    def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
+        """Raises Damaged: for whoever must overlook none."""
+        for id in self._present():
+            with contextlib.suppress(NotFound):  # removed in this moment
+                yield self.both(id)
+
+    def _present(self) -> tuple[str, ...]:
+        """What is known of others is forgotten."""
         ids = self.ids()
         for gone in set(self._known).difference(ids):
             self._known.pop(gone, None)
         return ids
 
-    def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
-        """Raises Damaged: for whoever must overlook none."""
-        for id in self._now():
-            with contextlib.suppress(NotFound):  # removed in this moment
-                yield self.both(id)
-
     def readable(self) -> Iterator[tuple[ContainerSpec, Record]]:
         """Without those whose files are damaged, which reconciliation tells of: they hold up nothing of the others."""
-        for id in self.ids():
+        for id in self._present():
             try:
                 yield self.both(id)
             except NotFound:
@@ -172,7 +173,7 @@ class Records:
 
     def statuses(self) -> Iterator[ContainerStatus]:
         """Of all, the damaged ones included."""
-        for id in self._now():
+        for id in self._present():
             try:
                 spec, record = self.both(id)
             except NotFound:
