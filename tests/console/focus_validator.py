@@ -26,7 +26,7 @@ VERSIONS = ((3, 12), (3, 13))
 RELEASE = "trixie"
 PACKAGES = "opt/packages"
 PROGRAM = "import sys; from focus_validator.main import main; sys.argv[0] = 'focus-validator'; main()"
-SETS_UP_WITHIN_S = 900
+SETS_UP_WITHIN_S = 1200
 RUNS_WITHIN_S = 300
 
 
@@ -49,7 +49,7 @@ class Validator:
             ]  # fmt: skip
             ran = subprocess.run(
                 [*(["chroot", self.root] if self.own else []), "/usr/bin/env", "-C", self._packages, *command], check=False,
-                capture_output=True, text=True, timeout=RUNS_WITHIN_S, env={"PYTHONPATH": self._packages, "PATH": "/usr/bin:/bin"},
+                capture_output=True, text=True, timeout=RUNS_WITHIN_S, env={"PYTHONPATH": self._packages, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             )  # fmt: skip
             written = Path(made) / "report.xml"
             if written.exists():

@@ -71,7 +71,7 @@ def rows(tenant: Tenant) -> list[dict[str, str]]:
 
 
 @pytest.mark.django_db
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_the_official_validator_finds_nothing_but_its_own_contradiction(
     validator: Validator, rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_official_validator_finds_nothing_but_its_own_contradiction(
 
 
 @pytest.mark.django_db
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_the_official_validator_would_find_a_wrong_file(
     validator: Validator, rows: list[dict[str, str]], tmp_path: Path
 ) -> None:

@@ -8,15 +8,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from console.core.errors import Invalid
-from console.metering.evidence import STREAMS, manifest
+from console.metering.evidence import STREAMS, Source, manifest
 from console.metering.exports import focus_invoice, parquet
-from console.metering.exports.focus import csv_chunks
+from console.metering.exports.focus import Version, csv_chunks
 from console.metering.exports.schema import invoice_metadata, metadata, price_list
 from console.metering.models import Invoice, Period
 from console.metering.selectors.bills import bill
@@ -24,6 +25,8 @@ from console.metering.selectors.bills import bill
 Progress = Callable[[str, int], None]
 """File, and how many of its lines are written."""
 EVERY = 10_000
+MANIFEST = "manifest.json"
+VERSIONS: tuple[Version, ...] = ("1.2", "1.3")
 INVOICING: Mapping[focus_invoice.Dataset, str] = {
     "BillingPeriod": "focus-1.4-billing-period",
     "InvoiceDetail": "focus-1.4-invoice-detail",
@@ -62,33 +65,57 @@ def write(
     making = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     making.mkdir(parents=True, mode=0o700)
     try:
-        _fill(period, making, progress)
-        files = {path.name: _hashed(path) for path in sorted(making.iterdir())}
-        _store(
-            making / "manifest.json",
-            iter([json.dumps({"format": "slipway-export-1", "files": files}, indent=1) + "\n"]),
-        )
+        for name, make in files(period, progress):
+            make(making / name)
+        made = {path.name: hashed(path) for path in sorted(making.iterdir())}
+        _store(making / MANIFEST, iter([manifest_text(made)]))
         os.rename(making, folder)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
-    return files
+    return made
 
 
-def _fill(period: Period, folder: Path, progress: Progress) -> None:
-    _store(folder / "bill.json", iter([manifest_of(period) + "\n"]))
+Making = Callable[[Path], None]
+
+
+def files(period: Period, progress: Progress = lambda _file, _lines: None) -> Iterator[tuple[str, Making]]:
+    """Each file but the manifest: its name, and what writes it to a path."""
+
+    def stored(name: str, chunks: Callable[[], Iterator[str]]) -> tuple[str, Making]:
+        return name, lambda path: _store(path, chunks(), lambda lines: progress(name, lines))
+
+    def table(name: str, version: Version) -> tuple[str, Making]:
+        return name, lambda path: progress(name, parquet.write(period, version, path))
+
+    yield stored("bill.json", lambda: iter([manifest_of(period) + "\n"]))
     for name, source in STREAMS.items():
-        _store(folder / f"{name}.jsonl", (f"{one}\n" for one in source(period)), progress)
-    for version in ("1.2", "1.3"):
-        _store(folder / f"focus-{version}.csv", csv_chunks(period, version), progress)
-        progress(f"focus-{version}.parquet", parquet.write(period, version, folder / f"focus-{version}.parquet"))
-        _store(folder / f"focus-{version}-schema.json", iter([metadata(version)]))
+        yield stored(f"{name}.jsonl", partial(_lines, source, period))
+    for version in VERSIONS:
+        yield stored(f"focus-{version}.csv", partial(csv_chunks, period, version))
+        yield table(f"focus-{version}.parquet", version)
+        yield stored(f"focus-{version}-schema.json", partial(_one, metadata(version)))
     for dataset, name in INVOICING.items():
-        _store(folder / f"{name}.csv", focus_invoice.csv_chunks(period, dataset), progress)
-        _store(folder / f"{name}-schema.json", iter([invoice_metadata(dataset)]))
-    _store(folder / "price-list.csv", price_list(period))
-    _store(folder / "README.txt", iter([READ_ME]))
-    shutil.copyfile(Path(settings.SOURCE) / "launcher/verify_bill.py", folder / "verify_bill.py")
+        yield stored(f"{name}.csv", partial(focus_invoice.csv_chunks, period, dataset))
+        yield stored(f"{name}-schema.json", partial(_one, invoice_metadata(dataset)))
+    yield stored("price-list.csv", partial(price_list, period))
+    yield stored("README.txt", partial(_one, READ_ME))
+    program = Path(settings.SOURCE) / "launcher/verify_bill.py"
+    yield stored(program.name, lambda: iter([program.read_text(encoding="utf-8")]))
+
+
+def _lines(source: Source, period: Period) -> Iterator[str]:
+    return (f"{one}\n" for one in source(period))
+
+
+def _one(text: str) -> Iterator[str]:
+    return iter([text])
+
+
+def manifest_text(made: Mapping[str, Mapping[str, object]]) -> str:
+    """``made``: file -> its hash and size."""
+    found = {"format": "slipway-export-1", "files": {name: dict(made[name]) for name in sorted(made)}}
+    return json.dumps(found, indent=1) + "\n"
 
 
 def manifest_of(period: Period) -> str:
@@ -101,17 +128,17 @@ def manifest_of(period: Period) -> str:
     return manifest(period, bill(period), None, "" if last is None else last.sha256)
 
 
-def _store(path: Path, chunks: Iterator[str], progress: Progress = lambda _file, _lines: None) -> None:
+def _store(path: Path, chunks: Iterator[str], progress: Callable[[int], None] = lambda _lines: None) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         for count, chunk in enumerate(chunks, 1):
             handle.write(chunk)
             if count % EVERY == 0:
-                progress(path.name, count)
+                progress(count)
         handle.flush()
         os.fsync(handle.fileno())
 
 
-def _hashed(path: Path) -> dict[str, object]:
+def hashed(path: Path) -> dict[str, object]:
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from console.accounts.models import Tenant
-from console.accounts.services import require_admin
+from console.accounts.services import audit, require_admin
 from console.core.errors import Invalid
 from console.core.requests import person, tenant_of
 from console.metering import exports
@@ -38,6 +38,10 @@ def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRespo
     except Invalid as refused:
         text = f"{refused.field}: {refused.message}"
         return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+    audit(
+        "usage.download", actor=person(request).user, tenant=tenant, name=f"{start:%Y-%m-%dT%HZ} - {end:%Y-%m-%dT%HZ}", kind=kind,
+        everybody=tenant is None,
+    )  # fmt: skip
     chunks: Export = exports.csv_rows if kind == "csv" else exports.json_chunks
     answer = StreamingHttpResponse(
         chunks(tenant, start, end),

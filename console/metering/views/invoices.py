@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal, DecimalException
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -26,12 +26,14 @@ from console.metering.services.credits import give
 from console.metering.views.scope import Scope, scope
 
 SIZE = 100
-Chunks = Callable[[Period], Iterator[str]]
+BUNDLE = "verify-bill.zip"
+Chunks = Callable[[Period], Iterator[str] | Iterator[bytes]]
 DOWNLOADS: dict[str, tuple[str, Chunks]] = {
     "lines.csv": ("text/csv; charset=utf-8", lines.csv_rows),
     "lines.json": ("application/json", lines.json_chunks),
     "focus-1.2.csv": ("text/csv; charset=utf-8", lambda period: focus.csv_chunks(period, "1.2")),
     "focus-1.3.csv": ("text/csv; charset=utf-8", lambda period: focus.csv_chunks(period, "1.3")),
+    BUNDLE: ("application/zip", archive.zipped),
 }
 
 
@@ -61,7 +63,7 @@ def page(request: HttpRequest, month: str, *, everybody: bool) -> HttpResponse:
         "scope": whose, "found": found, "name": selectors.billed_name(found), "summary": selectors.summary(found),
         "containers": selectors.by_container(found), "credits": selectors.given_credits(found),
         "lines": some[:SIZE], "more": some[SIZE - 1].number if len(some) > SIZE else 0, "behind": behind,
-        "own": own, "downloads": [*DOWNLOADS], "request_key": uuid.uuid4().hex, "now": timezone.now(),
+        "own": own, "downloads": [name for name in DOWNLOADS if name != BUNDLE], "request_key": uuid.uuid4().hex, "now": timezone.now(),
     }  # fmt: skip
     return render(request, "metering/invoice.html", context)
 
@@ -71,11 +73,10 @@ def download(request: HttpRequest, month: str, name: str, *, everybody: bool) ->
     _whose, found = _statement(request, month, everybody=everybody)
     period = found.period
     file = f"{period.tenant.slug}-{found.month}-{name}"
-    if name == "verify-bill.zip":
-        return FileResponse(archive.zipped(period), as_attachment=True, filename=file, content_type="application/zip")
     if name not in DOWNLOADS:
         raise Http404
     kind, chunks = DOWNLOADS[name]
+    audit("invoice.download", actor=person(request).user, tenant=period.tenant, target=found.month, name=file)
     answer = StreamingHttpResponse(chunks(period), content_type=kind)
     answer["Content-Disposition"] = f'attachment; filename="{file}"'
     return answer

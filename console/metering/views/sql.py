@@ -16,6 +16,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from console.accounts.services import audit
 from console.core.requests import person, tenant_of
 from console.live.client import AgentRefused, AgentUnavailable
 from console.live.dataset import Answer, QueryFailed, Row, asked
@@ -96,6 +97,13 @@ def download(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRes
             first = list(islice(answer.rows, 1))
         except PROBLEMS as problem:
             return HttpResponse(str(problem), status=422, content_type="text/plain; charset=utf-8")
+        audit(
+            "usage.sql",
+            actor=person(request).user,
+            tenant=tenant_of(request),
+            target=kind,
+            query=request.POST["query"][:500],
+        )
         writes: Callable[[Answer, Iterator[Row]], Iterator[str]] = as_csv if kind == "csv" else as_json
         pieces = _until_read(writes(answer, chain(first, answer.rows)), held.pop_all())
     content_type = "text/csv; charset=utf-8" if kind == "csv" else "application/json"

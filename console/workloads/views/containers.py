@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from console.accounts.models import Role
 from console.accounts.selectors import role_in
+from console.accounts.services import audit
 from console.core.errors import Full, Invalid
 from console.core.requests import may, person, tenant_of
 from console.live import client
@@ -190,6 +191,8 @@ def download_logs(request: HttpRequest, id: str) -> HttpResponse | StreamingHttp
         lines = client.log_lines(user, container)
     except (client.AgentUnavailable, client.AgentRefused) as problem:
         return HttpResponse(str(problem), status=503, content_type="text/plain; charset=utf-8")
+
+    audit("container.logs", actor=user, tenant=container.tenant, target=container.id, name=container.name)
 
     def text() -> Iterator[str]:
         for at, stream, line, *_partial in lines:

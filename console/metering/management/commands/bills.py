@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from console.accounts.models import Tenant
+from console.accounts.services import audit
 from console.core.errors import Refused
 from console.metering.exports import bundle
 from console.metering.models import Period
@@ -52,6 +53,7 @@ class Command(BaseCommand):
         period = Period.objects.filter(tenant=_tenant(tenant), starts_at=starts_at).first()
         if period is None:
             raise CommandError(f"month: nothing of {tenant} was metered in {month}.")
+        audit("invoice.export", actor=None, tenant=period.tenant, target=month, folder=str(folder))
         bundle.write(period, folder, lambda file, lines: self.stdout.write(f"{file}: {lines}"))
 
 
