@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import pytest
+from django.apps import apps
 
 from console.accounts.models import Quota, Tenant, User
 from console.core.errors import Full, Invalid, Missing, NotAllowed
@@ -156,3 +158,18 @@ def test_what_ran_before_there_were_rows_for_it_gets_them(tenant: Tenant, member
     Network.objects.all().delete()
     act(container, member, "restart")
     assert container.attachments.get().address == engine.inspect(container.id).address
+
+
+def test_containers_from_before_networks_had_rows_are_on_default(
+    tenant: Tenant, member: User, engine: FakeEngine
+) -> None:
+    """The migration's own step, over today's models: twice is once."""
+    migration = importlib.import_module("console.workloads.migrations.0004_places_on_default")
+    container = launched(tenant, member)
+    address = container.attachments.get().address
+    container.attachments.all().delete()
+    Network.objects.all().delete()
+    for _time in range(2):
+        migration.put_on_default(apps, None)
+    place = container.attachments.get()
+    assert (place.network.name, place.network.state, place.address) == ("default", "ready", address)
