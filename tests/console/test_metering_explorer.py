@@ -24,6 +24,7 @@ from console.metering.selectors.records import Wanted
 from console.metering.services import costs, cycle, sums
 from console.metering.services.rating import rate_period
 from console.metering.spans import DAY, Span, day_of
+from console.metering.splitting import HOUR
 from console.metering.units import total
 from console.workloads.models import Container
 from tests.console.test_metering import START, final
@@ -321,3 +322,40 @@ def test_records_come_in_pages_that_meet(tenant: Tenant, used: list[Container], 
         found = re.search(r'href="([^"]+after=[^"]+)"', page)
         path = found[1] if found else ""
     assert len(seen) == len(set(seen)) == UsageRecord.objects.count() > 100
+
+
+SPANS = {
+    "a month": NOVEMBER,
+    "three months": Span(MONTH - DAY * 31, NEXT + DAY * 31),
+    "whole days": Span(day_of(START), day_of(START) + DAY * 2),
+    "from the middle of a day": Span(day_of(START) + DAY - HOUR * 2, NEXT),
+    "to the middle of a day": Span(MONTH, day_of(START) + DAY + HOUR * 5),
+    "within a day": Span(day_of(START) + HOUR * 21, day_of(START) + HOUR * 23),
+}
+
+
+@pytest.mark.parametrize("summed", [0, 1, 2])
+@pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
+def test_sums_of_records_are_the_same_however_they_are_made(
+    tenant: Tenant, used: list[Container], span: Span, summed: int
+) -> None:
+    """Of whole months and days that are summed already no record is read."""
+    for mark in list(StaleDay.objects.order_by("day").values_list("tenant", "day"))[:summed]:
+        sums.sum_day(*mark)
+    asked = {"window__gte": span.start, "window__lt": span.end}
+    for wanted, which in (
+        (Wanted(tenant, span), {}),
+        (Wanted(None, span, container=used[3].pk), {"epoch__container": used[3]}),
+        (Wanted(tenant, span, meter="net_tx", image="i1"), {"resource__image": "i1"}),
+        (Wanted(tenant, span, quality="exact"), {"quality": "exact"}),
+    ):
+        found = {one.meter: one for one in records.totals(wanted)}
+        assert found
+        for meter, one in found.items():
+            rows = UsageRecord.objects.filter(**asked, **which, meter=meter)  # type: ignore[arg-type]
+            assert one.quantity == sum(rows.values_list("quantity", flat=True))
+            assert one.records in {None, rows.count()}
+    if summed == 2 and span is NOVEMBER:
+        with CaptureQueriesContext(connection) as queries:
+            records.totals(Wanted(tenant, span))
+        assert not [one for one in queries.captured_queries if UsageRecord._meta.db_table in one["sql"]]

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, NamedTuple
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum, Value
 
 from console.accounts.models import Tenant
-from console.metering.models import Meter, Reading, UsageRecord
+from console.metering.models import (
+    Allocation,
+    Meter,
+    MeterEpoch,
+    Reading,
+    StaleDay,
+    UsageDay,
+    UsageMonth,
+    UsageRecord,
+)
+from console.metering.months import month_of
 from console.metering.selectors import labels
 from console.metering.selectors.labels import Label
 from console.metering.sizes import METERS
-from console.metering.spans import Span
+from console.metering.spans import DAY, Span, day_of
 from console.metering.sums import LIMB, rest, whole
 from console.metering.units import SHOWN, in_units
 
@@ -55,7 +67,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Total:
     meter: Meter
-    records: int
+    records: int | None
+    """None: it is made from the sums of days, which do not count them."""
     quantity: int
 
     @property
@@ -79,9 +92,10 @@ def records(wanted: Wanted) -> QuerySet[UsageRecord]:
     found = labels.only(found, wanted.tenant, wanted.label)
     if wanted.tenant is not None:
         found = found.filter(tenant=wanted.tenant)
-    if wanted.container:  # by the lives of it, which have an index
-        of_epochs = Q(epoch__container_id=wanted.container)
-        found = found.filter(of_epochs | Q(allocation__identity=wanted.container))
+    if wanted.container:  # by its lives and what it held, which have indexes; a join to both would use neither
+        epochs = MeterEpoch.objects.filter(container=wanted.container).values_list("pk", flat=True)
+        held = Allocation.objects.filter(identity=wanted.container).values_list("pk", flat=True)
+        found = found.filter(Q(epoch__in=list(epochs)) | Q(allocation__in=list(held)))
     for name, value in (("meter", wanted.meter), ("resource__image", wanted.image), ("quality", wanted.quality)):
         if value:
             found = found.filter(**{name: value})
@@ -93,7 +107,7 @@ def page(wanted: Wanted, *, size: int, after: str = "") -> Page:
     found = records(wanted)
     last = UsageRecord.objects.filter(pk=after).values_list("window", flat=True).first() if after else None
     if last is not None:
-        found = found.filter(Q(window__lt=last) | Q(window=last, pk__gt=after))
+        found = found.filter(Q(window__lt=last) | Q(window=last, pk__gt=after), window__lte=last)
     related = found.select_related("resource", "tenant", "epoch", "allocation")
     some = list(related.order_by("-window", "pk")[: size + 1])
     rows = _with_readings(some[:size])
@@ -101,11 +115,77 @@ def page(wanted: Wanted, *, size: int, after: str = "") -> Page:
 
 
 def totals(wanted: Wanted) -> list[Total]:
-    """Exact sums by meter.  Of what is missing nothing is known, and nothing is in a sum."""
-    sums = records(wanted).values("meter").annotate(records=Count("pk"), whole=whole("quantity"), rest=rest("quantity"))
-    return [
-        Total(Meter(row["meter"]), row["records"], row["whole"] * LIMB + row["rest"]) for row in sums.order_by("meter")
-    ]
+    """Exact sums by meter.  Of what is missing nothing is known, and nothing is in a sum.
+
+    Whole months and days are taken from their sums, however many records they have; a quality has none.
+    """
+    known = Known((), (), ((wanted.span.start, wanted.span.end),)) if wanted.quality else _known(wanted)
+    within = Q(pk__in=())
+    for start, end in known.hours:
+        within |= Q(window__gte=start, window__lt=end)
+    found: dict[str, tuple[int, int]] = {}
+    for meter, large, small, count in [
+        *_sums(records(wanted).filter(within), whole("quantity"), rest("quantity"), Count("pk")),
+        *_sums(_summed(UsageDay.objects.filter(day__in=known.days), wanted), Sum("whole"), Sum("rest"), Sum(Value(0))),
+        *_sums(
+            _summed(UsageMonth.objects.filter(month__in=known.months), wanted), Sum("whole"), Sum("rest"), Sum(Value(0))
+        ),
+    ]:
+        quantity, counted = found.get(meter, (0, 0))
+        found[meter] = quantity + int(large) * LIMB + int(small), counted + count
+    summed = bool(known.days or known.months)
+    return [Total(Meter(meter), None if summed else found[meter][1], found[meter][0]) for meter in sorted(found)]
+
+
+class Known(NamedTuple):
+    """A time, in parts of which there are sums already, and parts of which there are only records."""
+
+    months: tuple[dt.datetime, ...]
+    days: tuple[dt.datetime, ...]
+    hours: tuple[tuple[dt.datetime, dt.datetime], ...]
+
+
+def _known(wanted: Wanted) -> Known:
+    span = wanted.span
+    marks = StaleDay.objects.filter(day__gt=span.start - DAY, day__lt=span.end)
+    if wanted.tenant is not None:
+        marks = marks.filter(tenant=wanted.tenant)
+    stale = set(marks.values_list("day", flat=True))
+    stale_months = {month_of(day)[0] for day in stale}
+    months: list[dt.datetime] = []
+    days: list[dt.datetime] = []
+    hours: list[tuple[dt.datetime, dt.datetime]] = []
+    at = span.start
+    while at < span.end:
+        (month, month_end), day = month_of(at), day_of(at)
+        if at == month and month_end <= span.end and month not in stale_months:
+            months.append(at)
+            at = month_end
+            continue
+        end = min(day + DAY, span.end)
+        if end - at == DAY and day not in stale:
+            days.append(at)
+        elif hours and hours[-1][1] == at:
+            hours[-1] = (hours[-1][0], end)
+        else:
+            hours.append((at, end))
+        at = end
+    return Known(tuple(months), tuple(days), tuple(hours))
+
+
+def _summed(found: QuerySet[Any], wanted: Wanted) -> QuerySet[Any]:
+    found = labels.only(found, wanted.tenant, wanted.label)
+    asked = {
+        "tenant": wanted.tenant, "meter": wanted.meter, "resource__identity": wanted.container,
+        "resource__image": wanted.image,
+    }  # fmt: skip
+    return found.filter(**{name: value for name, value in asked.items() if value})
+
+
+def _sums(found: QuerySet[Any], large: Sum, small: Sum, count: Count | Sum) -> QuerySet[Any, tuple[Any, ...]]:
+    sums = found.values("meter").annotate(large=large, small=small, count=count).order_by()
+    rows: QuerySet[Any, tuple[Any, ...]] = sums.values_list("meter", "large", "small", "count")
+    return rows
 
 
 def _with_readings(found: list[UsageRecord]) -> list[Row]:
