@@ -11,18 +11,34 @@ from console.metering.models.billing import RatingRun
 from console.metering.models.usage import Meter, Resource
 
 
-class UsageDay(models.Model):
-    """What a resource used on one meter on a UTC day.  ``whole x 10^9 + rest`` is the quantity; of neither half a sum overflows."""
+class Summed(models.Model):
+    """Of one resource on one meter, in a stretch of time and in a unit that the table says."""
 
     tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
-    day = models.DateTimeField()
-    """Its first hour."""
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
     meter = models.CharField(max_length=16, choices=Meter.choices)
+
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+
+    class Meta:
+        abstract = True
+
+
+class Quantity(Summed):
+    """In base units: ``whole x 10^9 + rest``; of neither half a sum overflows."""
+
     whole = models.BigIntegerField()
     rest = models.BigIntegerField()
 
-    objects: ClassVar[TenantManager[Self]] = TenantManager()
+    class Meta:
+        abstract = True
+
+
+class UsageDay(Quantity):
+    """What a resource used on one meter on a UTC day."""
+
+    day = models.DateTimeField()
+    """Its first hour."""
 
     class Meta:
         constraints = [
@@ -34,18 +50,11 @@ class UsageDay(models.Model):
         return f"{self.meter} {self.day:%Y-%m-%d}"
 
 
-class UsageMonth(models.Model):
+class UsageMonth(Quantity):
     """The sum of a UTC month's :class:`UsageDay`, made in the same transaction."""
 
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
     month = models.DateTimeField()
     """Its first hour."""
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
-    meter = models.CharField(max_length=16, choices=Meter.choices)
-    whole = models.BigIntegerField()
-    rest = models.BigIntegerField()
-
-    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         constraints = [
@@ -73,22 +82,15 @@ class StaleDay(models.Model):
         return f"{self.tenant_id} {self.day:%Y-%m-%d}"
 
 
-class CostDay(models.Model):
+class CostDay(Quantity):
     """What a resource costs on one meter on a UTC day, in one rating.
 
     ``nanos`` are billionths of the currency, rounded so that those of a rating sum to its total, rounded once.
     """
 
     run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="days", db_index=False)
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
     day = models.DateTimeField()
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
-    meter = models.CharField(max_length=16, choices=Meter.choices)
-    whole = models.BigIntegerField()
-    rest = models.BigIntegerField()
     nanos = models.BigIntegerField()
-
-    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         indexes = [
@@ -100,17 +102,12 @@ class CostDay(models.Model):
         return f"{self.meter} {self.day:%Y-%m-%d} {self.nanos}"
 
 
-class CostMonth(models.Model):
+class CostMonth(Summed):
     """The sum of a month's :class:`CostDay` of one rating."""
 
     run = models.ForeignKey(RatingRun, on_delete=models.CASCADE, related_name="months", db_index=False)
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False)
     month = models.DateTimeField()
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+", db_index=False)
-    meter = models.CharField(max_length=16, choices=Meter.choices)
     nanos = models.BigIntegerField()
-
-    objects: ClassVar[TenantManager[Self]] = TenantManager()
 
     class Meta:
         indexes = [models.Index(fields=["run", "month"], name="metering_cost_month")]
