@@ -15,8 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from console.accounts.models import Tenant
 
 START = dt.datetime(2026, 11, 2, 10, 0, 30, tzinfo=dt.UTC)
 US = 10**6
@@ -63,7 +67,9 @@ def _figures(containers: int, lines: int) -> dict[str, float]:
     found["minute"] = _timed(lambda: services.take(_looks(ids, 60)))
     services.take(_looks(ids, 3569))
     before = UsageRecord.objects.count()
-    found["hour"] = _timed(lambda: services.take(_looks(ids, 3571)))
+    looks, cpu = _looks(ids, 3571), time.process_time()
+    found["hour"] = _timed(lambda: services.take(looks))
+    found["hour_cpu"] = time.process_time() - cpu
     found["records_a_second"] = (UsageRecord.objects.count() - before) / found["hour"]
     draft = BookDraft("EUR", START.replace(day=1, hour=0, second=0), (
         PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "0.00001"),)),
@@ -72,10 +78,45 @@ def _figures(containers: int, lines: int) -> dict[str, float]:
     period = Period.objects.get()
     seconds = _timed(lambda: rate_period(period.pk))
     found["lines_a_second"] = rate_period(period.pk).lines_count / seconds
+    found |= _records_page(tenant, lines)
     _fill(period.pk, lines)
     command = [sys.executable, "-m", "tests.bench._metering", "export", str(period.pk)]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return found | json.loads(ran.stdout)
+
+
+def _records_page(tenant: Tenant, count: int) -> dict[str, float]:
+    """Over so many records, spread over the hours of the month: its sums, its first rows, and making the sums of the days anew."""
+    from console.metering.models import StaleDay, UsageRecord
+    from console.metering.months import month_of
+    from console.metering.rows import insert
+    from console.metering.selectors import records
+    from console.metering.selectors.records import Wanted
+    from console.metering.services import sums
+    from console.metering.services.records import FIELDS
+    from console.metering.spans import Span
+    from console.metering.splitting import HOUR
+
+    month = Span(*month_of(START))
+    hours = (month.end - month.start) // HOUR
+    some = UsageRecord.objects.order_by("pk").values(*FIELDS)[:1000]
+    kinds = [{**row, "tenant_id": tenant.pk} for row in some]
+    for first in range(UsageRecord.objects.count(), count, 20_000):
+        numbers = range(first, min(first + 20_000, count))
+        made = [
+            {**kinds[number % len(kinds)], "id": f"{number:064x}", "window": month.start + HOUR * (number % hours)}
+            for number in numbers
+        ]
+        insert(UsageRecord, FIELDS, [[row[name] for name in FIELDS] for row in made])
+        sums.mark((tenant.pk, row["window"]) for row in made)
+    wanted = Wanted(tenant, month)
+    days = StaleDay.objects.count()
+    return {
+        "page_unsummed": _timed(lambda: records.totals(wanted)),
+        "day_summed": _timed(sums.refresh) / days,
+        "page_sums": _timed(lambda: records.totals(wanted)),
+        "page_rows": _timed(lambda: records.page(wanted, size=100)),
+    }
 
 
 def _looks(ids: list[str], seconds: int) -> list[object]:

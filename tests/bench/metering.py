@@ -1,7 +1,9 @@
 """Readings in, the hour's close, rating and export, on SQLite and on PostgreSQL, each in a process of its own; and what the collector
 costs over containers that run.
 
-The hour's close is the look just after a full hour: of each container the readings on both sides of it, and their records.
+The hour's close is the look just after a full hour: of each container the readings on both sides of it, and their records, from
+decoded looks to the last commit; the spool is not in it (the collector's row has that), nor is what the schedule makes of it later.
+Of PostgreSQL's own processes no time is in "processor time".
 """
 
 from __future__ import annotations
@@ -51,6 +53,11 @@ def _rows(database: str, containers: int, lines: int, environment: dict[str, str
     return [
         Row(f"{database}: a minute's look at {containers}", "s", found["minute"]),
         Row(f"{database}: the hour's close of {containers}", "s", found["hour"], goal=GOAL_HOUR_S if full else None, absolute=True),
+        Row(f"{database}: of it this process's own processor time", "s", found["hour_cpu"]),
+        Row(f"{database}: sums of a month of {lines} records", "s", found["page_sums"]),
+        Row(f"{database}: the same, from the records alone", "s", found["page_unsummed"]),
+        Row(f"{database}: their first page", "s", found["page_rows"]),
+        Row(f"{database}: a day's sums made anew", "s", found["day_summed"]),
         Row(f"{database}: records stored", "1/s", found["records_a_second"]),
         Row(f"{database}: lines rated", "1/s", found["lines_a_second"]),
         Row(f"{database}: FOCUS rows exported as CSV", "1/s", found["csv_rows_a_second"]),
