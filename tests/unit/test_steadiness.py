@@ -19,7 +19,7 @@ def watched(memory: list[float], descriptors: list[int] | None = None) -> Watche
     return Watched([1], looks={1: looks})
 
 
-@pytest.mark.parametrize("a_minute", [0.5, 2])
+@pytest.mark.parametrize("a_minute", [1.5, 4])
 def test_what_grows_is_told(a_minute: float) -> None:
     chance = random.Random(7)
     memory = [(60 + at * a_minute / 60 + chance.uniform(-0.5, 0.5)) * MIB for at in range(SECONDS)]
