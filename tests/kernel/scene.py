@@ -9,23 +9,19 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, ExecSpec, Limits, State
+from runtime.api import ContainerSpec, State
 from runtime.engines.native.engine import NativeEngine
-from runtime.home import Home
 from tests import archives
 from tests.blocks import free_block
 from tests.conftest import Place, patience
-from tests.prepared import busybox
-from tests.traces import traces
+from tests.kernel import containers
 
 MIB = 2**20
 SOURCES = Path(__file__).with_name("hostile")
-KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
 
 
 @pytest.fixture(scope="session")
@@ -53,17 +49,11 @@ class Scene:
         self._programs = programs
 
     def spec(self, **changes: object) -> ContainerSpec:
-        id = "c" + secrets.token_hex(5)
-        image = self.engine.image("busybox").id
-        plain = ContainerSpec(id, "tenant1", id, image, command=("sleep", "100000"), limits=Limits(64 * MIB, 1000, 64))
-        return replace(plain, **changes)  # type: ignore[arg-type]
+        return containers.spec(self.engine, **changes)
 
     def run(self, **changes: object) -> str:
         """The id of a new container that runs."""
-        made = self.spec(**changes)
-        self.engine.create(made)
-        self.engine.start(made.id)
-        return made.id
+        return containers.run(self.engine, self.spec(**changes))
 
     def arm(self, id: str, *names: str) -> None:
         """Bring compiled attacks into the container's ``/bin``."""
@@ -71,13 +61,8 @@ class Scene:
         rows = [archives.file(name, (self._programs / name).read_bytes(), mode=0o755) for name in names]
         self.engine.files.copy_in(id, "/bin", io.BytesIO(archives.entries(*rows)))
 
-    def inside(self, id: str, script: str, *, user: str | None = None, seconds: float = 60) -> str:
-        """What a shell said of it, errors too."""
-        session = self.engine.exec(id, ExecSpec(("sh", "-c", f"exec 2>&1; {script}"), user=user))
-        text = session.stdout.read().decode(errors="replace")
-        session.wait(patience(seconds))
-        session.close()
-        return text.strip()
+    def inside(self, id: str, script: str) -> str:
+        return containers.inside(self.engine, id, script)
 
     def ended(self, id: str, seconds: float = 20) -> list[str]:
         """Lines of the log of a container that comes to its end."""
@@ -96,7 +81,7 @@ class Scene:
 
     def alive(self, *ids: str) -> bool:
         """Whether these answer as if nothing were the matter."""
-        return all(self.inside(id, "echo alive", seconds=20) == "alive" for id in ids)
+        return all(self.inside(id, "echo alive") == "alive" for id in ids)
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +95,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeEngine]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in chosen.environment().items():
             patch.setenv(name, value)
-        made = NativeEngine(Home.from_environment())
-        busybox(made)
-        yield made
-        made.teardown()
-    left = traces(made.home)
-    for kind in KINDS:
-        assert not getattr(left, kind), f"{kind} left behind"
+        with containers.fresh_engine() as made:
+            yield made
 
 
 @pytest.fixture

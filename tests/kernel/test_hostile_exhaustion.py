@@ -93,7 +93,7 @@ def test_a_flood_of_words_is_bounded_and_holds_nobody_up(scene: Scene, others: t
 def flood(scene: Scene, id: str, folder: str, most: int) -> int:
     """How many empty files were made there until it failed, at most ``most``."""
     script = f"cd {folder}; i=0; while [ $i -lt {most} ]; do true > f$i || break; i=$((i+1)); done 2>/dev/null; echo $i"
-    return int(scene.inside(id, script, seconds=120).splitlines()[-1])
+    return int(scene.inside(id, script).splitlines()[-1])
 
 
 def test_files_without_content_end_with_the_disk_of_a_container_or_a_volume(
