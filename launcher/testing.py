@@ -35,7 +35,7 @@ RUNNERS: Mapping[str, tuple[str, ...]] = {
 """Parts that need something running around pytest; the rest is pytest on the part's folder."""
 PARTS = (*CHECKS, *SUITES)
 ON_REQUEST = frozenset({"vm"})
-"""Run only when named: a quarter of an hour in an emulated machine, and not yet seen to pass whole on every tree."""
+"""Run only when named: emulated machines, not yet seen to pass whole and within a quarter of an hour."""
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
 

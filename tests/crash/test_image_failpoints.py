@@ -18,9 +18,10 @@ from runtime.home import Home
 from tests import archives
 from tests.conftest import Place
 from tests.kernel.real_registry import RealRegistry, real_registry
+from tests.marks import files_only
 from tests.traces import Traces, traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 SOURCE = Path(__file__).parents[2]
 LIFE = """
 import sys

@@ -26,8 +26,9 @@ from tests.kernel.bad_registry import Registry, busybox, layer, registry
 from tests.kernel.real_registry import RealRegistry, door, real_registry
 from tests.kernel.test_pull import close_after_the_cut, noise
 from tests.kernel.upload_registry import shelf
+from tests.marks import files_only
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, files_only]
 
 
 @pytest.fixture

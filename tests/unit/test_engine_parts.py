@@ -79,6 +79,12 @@ def test_limits_become_resources() -> None:
     assert made["pids"]["limit"] == 10
 
 
+def test_a_tenants_ceiling_caps_a_quota_on_version_1_alone() -> None:
+    """On version 2 the tenant's cgroup does, and nobody would raise the container's when the ceiling goes."""
+    assert bundle.resources(SPEC, 1, 300)["cpu"]["quota"] == 30_000
+    assert bundle.resources(SPEC, 2, 300)["cpu"]["quota"] == 150_000
+
+
 def test_command_and_environment_of_image_and_spec() -> None:
     assert bundle.command(SPEC, IMAGE) == ["/run", "serve"]
     environment = bundle.environment(SPEC, IMAGE, "/root")

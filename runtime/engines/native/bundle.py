@@ -134,7 +134,8 @@ def resources(spec: ContainerSpec, cgroup_version: int, ceiling_millis: int | No
     if cgroup_version == 1 and not wanted.swap_bytes:
         memory["swappiness"] = 0
     weight = limits.cpu_weight(wanted)
-    millis = min(wanted.cpu_millis, ceiling_millis or wanted.cpu_millis)
+    capped = ceiling_millis if cgroup_version == 1 and ceiling_millis else wanted.cpu_millis
+    millis = min(wanted.cpu_millis, capped)
     cpu: dict[str, Any] = {"quota": limits.quota(millis), "period": limits.CPU_PERIOD_US}
     made: dict[str, Any] = {
         "devices": [{"allow": False, "access": "rwm"}],
