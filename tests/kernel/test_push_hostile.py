@@ -218,7 +218,7 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
     monkeypatch.setattr(transport, "TRIES", 1)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(10))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         over = threading.Event()
 
