@@ -65,16 +65,19 @@ RUN: tuple[Package, ...] = (
     Package("ca-certificates", "checks registries' TLS certificates", file="/etc/ssl/certs/ca-certificates.crt"),
 )
 
+REGISTRY = Package(
+    "docker-registry",
+    "the real registry that pulls are tested against",
+    "docker-registry",
+    unit="docker-registry.service",
+)
+SKOPEO = Package("skopeo", "pushes test images to it, and is a peer of the bench of pulls", program="skopeo")
+
 TEST: tuple[Package, ...] = (
-    Package(
-        "docker-registry",
-        "the real registry that pulls are tested against",
-        "docker-registry",
-        unit="docker-registry.service",
-    ),
+    REGISTRY,
     Package("gcc", "compiles the attacks that containers are tested against", program="gcc"),
     Package("libc6-dev", "the same", file="/usr/lib/*/libc.a"),
-    Package("skopeo", "pushes test images to it", program="skopeo"),
+    SKOPEO,
     Package("chromium", "the browser of the end-to-end tests", program="chromium", ubuntu="chromium-browser"),
     Package(
         "fonts-noto-cjk",
@@ -105,6 +108,8 @@ BENCH: tuple[Package, ...] = (
         unit="podman.service podman.socket podman-auto-update.timer podman-restart.service",
     ),
     Package("netavark", "its networks", file="/usr/lib/podman/netavark"),
+    REGISTRY,
+    SKOPEO,
 )
 BENCH_SPLIT: tuple[Package, ...] = (
     Package("docker-cli", "its command line, a package of its own since Debian 13", "docker"),
