@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -222,11 +223,16 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         over = threading.Event()
 
-        def taken_slowly() -> None:
-            client, _ = listener.accept()
-            with client:
+        def take(client: socket.socket) -> None:
+            with client, contextlib.suppress(OSError):
                 while not over.wait(0.005) and client.recv(8192):
                     continue
+
+        def taken_slowly() -> None:
+            """The layer and the configuration come on a connection each."""
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=take, args=(listener.accept()[0],), daemon=True).start()
 
         thread = threading.Thread(target=taken_slowly)
 
@@ -240,6 +246,7 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
             engine.image_service.push(image, f"{shop.address}/app")
         assert time.monotonic() - began < transport.ANSWER_WITHIN_S
         over.set()
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
