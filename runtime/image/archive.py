@@ -6,18 +6,15 @@ import hashlib
 import json
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-
-import zstandard
 
 from runtime.api import Image, Progress, Step
 from runtime.errors import ImageCorrupt, ImageUnsuitable, InvalidSpec
 from runtime.failpoint import failpoint
 from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, parse_json
-from runtime.image.compression import decompressed
+from runtime.image.compression import DAMAGE, decompressed
 from runtime.image.layer_writer import MOST_BYTES
 from runtime.image.leases import Lease
 from runtime.image.pull import choose_platform
@@ -26,6 +23,9 @@ from runtime.image.room import Room, disk_full, out_of_space
 from runtime.image.store import CONFIG, MANIFEST, ImageStore
 
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+NO_ARCHIVE: tuple[type[Exception], ...] = (
+    *DAMAGE, tarfile.TarError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -49,9 +49,7 @@ def load(store: ImageStore, path: Path, *, reference: str | None, progress: Prog
                 return _Archive(store, archive, reference, progress, lease).load()
     except OverflowError:
         raise ImageUnsuitable("The archive is too large to load.", hint="Use a smaller image.") from None
-    except (
-        tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
-    ):  # fmt: skip
+    except NO_ARCHIVE:
         raise ImageCorrupt("The file is not an image archive, or is damaged.", hint="Save the image anew.") from None
     except FileNotFoundError:
         raise InvalidSpec("The archive is not there.", hint="Check the path.", field="archive") from None

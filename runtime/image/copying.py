@@ -29,6 +29,9 @@ from runtime.image.unpack import DAMAGE, entries
 from runtime.kernel.beneath import open_in_root
 
 
+UNREADABLE: tuple[type[Exception], ...] = (ImageCorrupt, ImageUnsuitable, OverflowError, *DAMAGE)
+
+
 def bad_copy(name: str, what: str) -> InvalidSpec:
     return InvalidSpec(
         f"The archive has the entry {name[:100]!r}, which {what}.", hint="Leave it out.", field="archive"
@@ -59,7 +62,7 @@ class TreeWriter:
         try:
             for member, archive in entries(source):
                 self.write(member, archive)
-        except (ImageCorrupt, ImageUnsuitable, OverflowError, *DAMAGE):
+        except UNREADABLE:
             raise InvalidSpec(
                 "The archive is damaged, too large, or is none.", hint="Make it anew.", field="archive"
             ) from None

@@ -7,14 +7,12 @@ that are damaged or larger than any honest one, archives beyond the limits, and 
 from __future__ import annotations
 
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-import zstandard
-
 from runtime.errors import EngineFault, ImageCorrupt, ImageUnsuitable
+from runtime.image.compression import DAMAGE as PACKED_DAMAGE
 from runtime.image.compression import Hashing, decompressed
 from runtime.image.layer_writer import MOST_BYTES, OPAQUE, OPAQUE_XATTR, WHITEOUT, LayerWriter
 from runtime.image.room import disk_full, out_of_space
@@ -51,7 +49,7 @@ class _Header(tarfile.TarInfo):
 
 _END = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
 _HEADER_ERROR = tarfile.HeaderError
-DAMAGE = (tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, UnicodeError, ValueError, RecursionError)
+DAMAGE: tuple[type[Exception], ...] = (*PACKED_DAMAGE, tarfile.TarError, UnicodeError, ValueError, RecursionError)
 
 
 def unpack(source: BinaryIO, target: Path) -> tuple[str, int]:
@@ -84,7 +82,7 @@ def diff_id(source: BinaryIO) -> str:
         stream.drain()
     except OverflowError:
         raise ImageUnsuitable("A layer of the image is too large to unpack.", hint="Use a smaller image.") from None
-    except (zlib.error, zstandard.ZstdError, EOFError):
+    except PACKED_DAMAGE:
         raise _damaged() from None
     except OSError as error:
         raise _fault(error) from None
