@@ -197,6 +197,16 @@ def test_what_was_changed_at_a_shell_is_found(tenant: Tenant, member: User, engi
     assert kinds(container).count("renamed") == 1
 
 
+def test_one_that_is_damaged_hides_no_change_of_another(tenant: Tenant, member: User, engine: FakeEngine) -> None:
+    broken = launched(tenant, member, replace(BUSYBOX, name="broken"), "broken")
+    container = launched(tenant, member)
+    engine.controls.rename(container.id, "shell")
+    (engine.home.container(broken.id) / "spec.json").write_bytes(b"{")
+    assert reconcile_rows(engine) == []
+    container.refresh_from_db()
+    assert container.name == "shell"
+
+
 CHECK = HealthCheck("http", port=80, path="/ready", interval_s=5, timeout_s=2, retries=2, start_period_s=10)
 
 
