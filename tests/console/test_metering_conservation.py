@@ -213,3 +213,18 @@ def test_the_skew_of_a_reading_counts_as_uncertain_at_an_edge(tenant: Tenant) ->
     totals.take([replace(total(tenant, 15, 3 * S), before=3 * S - 4)], "n")
     edge = TenantHour.objects.get(window=HOUR_2)
     assert edge.uncertain == 2 * S + 13
+
+
+def test_a_look_writes_the_cgroup_that_it_is_at_and_no_earlier_one(container: Container) -> None:
+    services.take([observed(container, 1, cpu_ns=0)])
+    for number in range(1, 4):
+        totals.take([total(container.tenant, number, number * S, inode=number)], "n")
+    with CaptureQueriesContext(connection) as found:
+        totals.take([total(container.tenant, second, second * S, inode=3) for second in (5, 6)], "n")
+    table = TenantCgroup._meta.db_table
+    assert len([one for one in found.captured_queries if one["sql"].startswith(f'UPDATE "{table}"')]) == 1
+    assert list(TenantCgroup.objects.order_by("inode").values_list("inode", "value")) == [
+        (1, S),
+        (2, 2 * S),
+        (3, 6 * S),
+    ]

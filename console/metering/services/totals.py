@@ -34,13 +34,15 @@ def _take(tenant: Tenant, node: str, looks: list[TotalLook]) -> None:
         (one.boot_id, one.inode): one for one in TenantCgroup.objects.of(tenant).select_for_update().filter(node=node)
     }
     hours: Hours = {}
+    moved: dict[int, TenantCgroup] = {}
     for look in looks:
         cgroup = known.get((look.boot_id, look.inode))
         if cgroup is None:
             known[look.boot_id, look.inode] = _first(tenant, node, look, hours)
         elif look.ns > cgroup.boottime_ns:
             _next(cgroup, look, hours)
-    for one in known.values():
+            moved[cgroup.pk] = cgroup
+    for one in moved.values():  # not all that the tenant ever had
         one.save()
     for hour in hours.values():
         hour.save()
