@@ -28,7 +28,6 @@ from runtime.image.room import disk_full
 from runtime.image.unpack import DAMAGE, entries
 from runtime.kernel.beneath import open_in_root
 
-
 UNREADABLE: tuple[type[Exception], ...] = (ImageCorrupt, ImageUnsuitable, OverflowError, *DAMAGE)
 
 
