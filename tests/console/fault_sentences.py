@@ -28,16 +28,17 @@ def sentences() -> set[str]:
     paths = [path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] not in NOT_FOR_THE_CONSOLE]
     modules = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     everywhere = ast.Module(body=[node for module in modules for node in module.body], type_ignores=[])
+    faults = _names_of_faults(modules)
     for module in modules:
-        found |= set(_of_module(module, _names_of_faults(), everywhere))
+        found |= set(_of_module(module, faults, everywhere))
     return found - {"", "{}"}
 
 
-def _names_of_faults() -> set[str]:
+def _names_of_faults(modules: list[ast.Module]) -> set[str]:
     """Of the tree in ``runtime.errors``, and of what other modules derive from it."""
     names = set(FAULTS)
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module in modules:
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef) and any(
                 isinstance(base, ast.Name) and base.id in names for base in node.bases
             ):
