@@ -24,7 +24,7 @@ PACKAGES = (
     "golang-github-containers-common", "busybox-static", "dnsmasq-base", "procps", "e2fsprogs", "kmod", "apparmor",
 )  # fmt: skip
 PYTHON_PACKAGES = frozenset({
-    "anyio", "certifi", "h11", "httpcore", "httpx", "idna", "iniconfig", "packaging", "pluggy", "pygments", "pyroute2", "pytest",
+    "anyio", "certifi", "h11", "httpcore", "httpx", "idna", "iniconfig", "isal", "packaging", "pluggy", "pygments", "pyroute2", "pytest",
     "pytest-timeout", "typing-extensions", "zstandard",
 })  # fmt: skip
 """What the runtime and its tests import, of those that the development environment has."""
