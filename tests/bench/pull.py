@@ -57,7 +57,9 @@ def measure(quick: bool) -> list[Row]:
     return [
         row
         for name, theirs in times.items()
-        for row in compare("pull and unpack", "s", ours, theirs, peer_name=name, goal=None if name == DOWNLOAD else GOAL)
+        for row in compare(
+            "pull and unpack", "s", ours, theirs, peer_name=name, goal=None if name == DOWNLOAD else GOAL
+        )
     ]
 
 
