@@ -149,9 +149,9 @@ def test_its_interface_is_gone(engine: NativeEngine) -> None:
 
 def test_its_cgroup_is_gone(engine: NativeEngine) -> None:
     id = running(engine)
-    group = cgroup.Cgroup(engine.home.cgroup("tenant1", id))
-    move_away(group)
-    within(30, group.remove)
+    path = engine.home.cgroup("tenant1", id)
+    move_away(path)
+    within(30, cgroup.Cgroup(path).remove)
     assert id not in engine.counters([id]) or engine.counters([id])[id].cpu_ns is None
     within(30, engine.reconcile)
     assert within(30, lambda: engine.stop(id, grace_s=1)).state is State.EXITED
@@ -160,13 +160,21 @@ def test_its_cgroup_is_gone(engine: NativeEngine) -> None:
     within(30, lambda: engine.remove(id, force=True))
 
 
-def move_away(group: cgroup.Cgroup) -> None:
-    """Its processes, into the top of every hierarchy."""
-    pids = group.procs()
+def move_away(path: str) -> None:
+    """A cgroup's processes, into the top of every hierarchy; once more where one that was still there has made another meanwhile."""
+    deadline = time.monotonic() + patience(10)
+    while left := list(members(path)):
+        assert time.monotonic() < deadline, f"{left} stay"
+        for root, pid in left:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                (root / "cgroup.procs").write_text(pid)
+
+
+def members(path: str) -> Iterator[tuple[Path, str]]:
+    """Of each hierarchy."""
     for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-        for pid in pids if (root / "cgroup.procs").exists() else ():
-            with contextlib.suppress(OSError):  # a hierarchy that holds none of them
-                (root / "cgroup.procs").write_text(str(pid))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            yield from ((root, pid) for pid in Path(root, path.lstrip("/"), "cgroup.procs").read_text().split())
 
 
 @pytest.fixture
