@@ -14,7 +14,7 @@ import pytest
 
 from runtime.engines.native import choice
 from runtime.home import Home
-from runtime.kernel import cgroup, mount
+from runtime.kernel import cgroup, mount, process
 from runtime.kernel.process import Process
 from tests.conftest import patience
 from tests.traces import traces
@@ -33,9 +33,9 @@ def reboot(home: Home, monkeypatch: pytest.MonkeyPatch, other: Path) -> None:
     for pid in (
         int(row.split()[0]) for row in traces(home).processes
     ):  # name servers, and what else serves the instance
-        with contextlib.suppress(ProcessLookupError), Process(pid) as process:
-            process.send(signal.SIGKILL)
-            process.wait(patience(10))
+        with contextlib.suppress(ProcessLookupError), Process(pid) as served:
+            served.send(signal.SIGKILL)
+            served.wait(patience(10))
     for path in sorted((*mount.mounts_under(home.run), *mount.mounts_under(home.root)), reverse=True):
         mount.unmount(path, lazy=True)
     for name in {one.split("/")[-1] for one in traces(home, containers=ids).interfaces}:

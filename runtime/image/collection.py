@@ -33,9 +33,10 @@ class Collection:
         """The caller holds the content lock.  ``keep``: digests and diff_ids; ``leased``: those of them whose downloads stay, too."""
         gone = [digest for digest in self._blobs.digests() if digest not in keep]
         for digest in gone:
+            self._blobs.forget_origins(digest)  # first: of a blob that is gone nobody would look for them
+            failpoint("gc.origins")
             os.rename(self._blobs.path(digest), self._grave(digest.partition(":")[2]))
             failpoint("gc.blob")
-            self._blobs.forget_origins(digest)
         for part in self._blobs.ingest.glob("*.part"):
             if f"sha256:{part.name.partition('.')[0]}" not in leased:
                 os.rename(part, self._grave(part.name))

@@ -120,7 +120,7 @@ def test_what_a_killed_try_left_is_gone_without_a_next(
 ) -> None:
     engine.image_service.prune(named=True)
     before = traces(engine.home)
-    for point in ("pull.downloaded", "unpack.written", "load.plain", "blob.copied", "gc.blob"):
+    for point in ("pull.downloaded", "unpack.written", "load.plain", "blob.copied", "gc.origins", "gc.blob"):
         assert life(shop, tmp_path, point).returncode == -signal.SIGKILL
     again = NativeEngine(engine.home)
     again.reconcile()

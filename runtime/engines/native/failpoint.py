@@ -26,6 +26,6 @@ FILE_POINTS = ("view.mounted", "commit.packed")
 IMAGE_POINTS = (
     "lease.written", "pull.resolved", "pull.downloaded", "blob.arrived", "pull.configured", "unpack.begun", "unpack.written", "unpack.renamed",
     "pull.fetched", "adopt.stored", "adopt.named", "load.plain", "blob.copied", "push.held", "push.begun", "push.blobs", "push.named",
-    "save.held", "save.layer", "gc.untagged", "gc.blob", "gc.layer", "gc.emptied",
+    "save.held", "save.layer", "gc.untagged", "gc.origins", "gc.blob", "gc.layer", "gc.emptied",
 )  # fmt: skip
 """Of images: coming by a registry or an archive, going to one, and removed."""
