@@ -229,7 +229,7 @@ def test_alerts_are_shown_where_people_look(
     client = Client()
     client.force_login(member)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("console.workloads.selectors.containers.timezone.now", lambda: NOW)
+        patch.setattr("django.utils.timezone.now", lambda: NOW)
         home = client.get("/").content.decode()
     assert "80% of this month" in home
     assert "50% of this month" not in home, "the highest alone"
