@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ from runtime.api import Progress, Step
 from runtime.errors import DeadlineExceeded
 
 TELL_EVERY_S = 0.1
+PARALLEL = 3
 
 
 @dataclass
@@ -44,3 +46,16 @@ class Meter:
             if done > self.told and (now - self.told_at >= TELL_EVERY_S or done == self.total):
                 self.told, self.told_at = done, now
                 self.progress(Step(self.stage, done, self.total, digest[7:19]))
+
+    def together(self, jobs: Iterable[Callable[[], None]]) -> None:
+        """Each in a thread, up to ``PARALLEL`` at once, until all are over.  Raises what the first one raised; the others end with it."""
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix=self.stage) as pool:
+            futures = [pool.submit(job) for job in jobs]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            except BaseException:
+                self.stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise

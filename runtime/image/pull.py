@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from runtime.image.registry import INDEXES, RegistryClient
 from runtime.image.room import Room, check_room, disk_full, out_of_space
 from runtime.image.store import ImageStore, architecture
 
-PARALLEL = 3
 FRUITLESS = 3
 """Tries in a row that brought no byte before a blob is given up."""
 FRUIT = 64 << 10
@@ -185,16 +184,7 @@ def _fetch_layers(
         _fetch(store, client, layer, meter)
         store.ensure_layer(str(layer["digest"]), diff_id)
 
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pull") as pool:
-        futures = [pool.submit(one, layer, diff_id) for layer, diff_id in zip(layers, diff_ids, strict=True)]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            meter.stopped.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    meter.together(partial(one, layer, diff_id) for layer, diff_id in zip(layers, diff_ids, strict=True))
 
 
 def _fetch(store: ImageStore, client: RegistryClient, row: Mapping[str, Any], meter: Meter) -> None:

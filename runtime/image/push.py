@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from runtime.api import Credentials, Progress, Step
@@ -17,7 +17,6 @@ from runtime.image.registry import RegistryClient
 from runtime.image.store import MANIFEST, ImageStore
 from runtime.image.upload import Uploader
 
-PARALLEL = 3
 PUSH_WITHIN_S = 3600.0
 MOST_BESIDE = 8
 """Repositories that are asked for content to mount."""
@@ -62,7 +61,10 @@ def push(
                 progress, "upload", sum(rows.values()), target.registry, time.monotonic() + PUSH_WITHIN_S, late
             )
             uploader = Uploader(client, target, meter)
-            _upload(store, uploader, rows, beside, meter)
+            meter.together(
+                partial(uploader.blob, digest, size, store.blobs.path(digest), beside.get(digest, ""))
+                for digest, size in rows.items()
+            )
             failpoint("push.blobs")
             uploader.manifest(target.selector, content, str(manifest.get("mediaType") or MANIFEST))
     failpoint("push.named")
@@ -112,21 +114,3 @@ def _beside(store: ImageStore, target: Reference) -> dict[str, str]:
                 found |= {layer.digest: known.repository for layer in image.layers}
     kept = sorted(set(found.values()))[:MOST_BESIDE]
     return {digest: name for digest, name in found.items() if name in kept}
-
-
-def _upload(
-    store: ImageStore, uploader: Uploader, rows: Mapping[str, int], beside: Mapping[str, str], meter: Meter
-) -> None:
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="push") as pool:
-        futures = [
-            pool.submit(uploader.blob, digest, size, store.blobs.path(digest), beside.get(digest, ""))
-            for digest, size in rows.items()
-        ]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            meter.stopped.set()
-            pool.shutdown(cancel_futures=True)
-            raise
