@@ -10,7 +10,6 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.test import Client
@@ -27,6 +26,7 @@ from console.workloads.services import LaunchRequest, launch
 from tests.console.test_metering import START
 from tests.console.test_metering_bills import MONTH, NEXT, published
 from tests.console.test_metering_ingest import killed, observed
+from tests.serving import QuietHandler, serving
 
 pytestmark = pytest.mark.django_db
 S = 10**9
@@ -243,11 +243,11 @@ def test_alerts_are_shown_where_people_look(
 # ------------------------------------------------------------------------------------------------ webhooks
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(QuietHandler):
     got: list[tuple[dict[str, str], bytes]]
     answers: list[int]
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 -- the name that http.server calls
         body = self.rfile.read(int(self.headers["Content-Length"]))
         type(self).got.append((dict(self.headers.items()), body))
         status = type(self).answers.pop(0) if type(self).answers else 204
@@ -257,9 +257,6 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, type[Receiver]]]:
@@ -267,11 +264,8 @@ def receiver() -> Iterator[tuple[str, type[Receiver]]]:
         got: list[tuple[dict[str, str], bytes]] = []
         answers: list[int] = []
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/hook", Fresh
-    server.shutdown()
-    server.server_close()
+    with serving(Fresh) as address:
+        yield f"http://{address}/hook", Fresh
 
 
 def due(container: Container, admin: User, url: str, *, inside: bool = True) -> str:

@@ -9,13 +9,13 @@ import io
 import json
 import platform
 import tarfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.serving import QuietHandler, serving
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -110,10 +110,8 @@ class Registry:
 def registry() -> Iterator[Registry]:
     state = Registry()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 -- the name that http.server calls
             code, headers, body = state.answer(self.path.partition("?")[0], self.headers.get("Authorization", ""))
             self.send_response(code)
             for name, value in headers.items():
@@ -134,15 +132,5 @@ def registry() -> Iterator[Registry]:
 
         do_HEAD = do_GET  # noqa: N815 -- the name that http.server calls
 
-        def log_message(self, format: str, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as state.address:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -29,6 +28,7 @@ from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, Registry, digest, layer
 from tests.kernel.bad_registry import registry as honest_registry
 from tests.marks import files_only
+from tests.serving import QuietHandler, serving
 from tests.traces import traces
 
 pytestmark = [pytest.mark.root, files_only]
@@ -68,13 +68,11 @@ class Server:
 
 
 @contextmanager
-def serving(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[Server]:
+def answering(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[Server]:
     made = Server(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 -- the name that http.server calls
             headers = {name.lower(): value for name, value in self.headers.items()}
             made.asked.append((self.path, headers))
             code, sent, body = made.answer(self.path, headers)
@@ -84,18 +82,8 @@ def serving(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[Serv
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as made.address:
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def passing(shop: Registry) -> Callable[[str, Mapping[str, str]], Answer]:
@@ -107,7 +95,7 @@ def passing(shop: Registry) -> Callable[[str, Mapping[str, str]], Answer]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"])
 def test_a_tenants_registry_on_the_node_is_not_asked(engine: Engine, home: Home, host: str) -> None:
-    with serving(lambda *_: (200, {}, b"{}")) as service:
+    with answering(lambda *_: (200, {}, b"{}")) as service:
         before = traces(home)
         with pytest.raises(RuntimeFault) as caught:
             engine.pull(f"{host}:{service.address.partition(':')[2]}/app", insecure=True, confined=True)
@@ -151,13 +139,13 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("what", ["manifests", "blobs"])
 def test_a_redirect_into_the_node_is_not_followed(engine: Engine, home: Home, shop: Registry, what: str) -> None:
-    with serving(lambda *_: (200, {}, b"inside")) as inside:
+    with answering(lambda *_: (200, {}, b"inside")) as inside:
         target = f"http://{inside.address.replace('127.0.0.1', '127.0.0.2')}/shut-down"
 
         def answer(path: str, headers: Mapping[str, str]) -> Answer:
             return (307, {"Location": target}, b"") if what in path else passing(shop)(path, headers)
 
-        with serving(answer) as evil:
+        with answering(answer) as evil:
             before = traces(home)
             with pytest.raises(ImageDenied, match="inside the node"):
                 engine.pull(f"{evil.address}/app", insecure=True, confined=True)
@@ -167,10 +155,10 @@ def test_a_redirect_into_the_node_is_not_followed(engine: Engine, home: Home, sh
 
 @pytest.mark.usefixtures("outside")
 def test_a_sign_in_inside_the_node_is_not_asked(engine: Engine) -> None:
-    with serving(lambda *_: (200, {}, b'{"token": "x"}')) as inside:
+    with answering(lambda *_: (200, {}, b'{"token": "x"}')) as inside:
         realm = f"http://{inside.address.replace('127.0.0.1', '127.0.0.2')}/token"
         with (
-            serving(lambda *_: (401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b"")) as evil,
+            answering(lambda *_: (401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b"")) as evil,
             pytest.raises(RuntimeFault),
         ):
             engine.pull(f"{evil.address}/app", insecure=True, confined=True)
@@ -191,7 +179,7 @@ def test_a_name_that_changes_its_address_between_looking_and_connecting(
         return real(host, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    with serving(lambda *_: (200, {}, b"{}")) as service:
+    with answering(lambda *_: (200, {}, b"{}")) as service:
         with pytest.raises(ImageDenied):
             engine.pull(f"registry.example.org:{service.address.partition(':')[2]}/app", insecure=True, confined=True)
         assert len(looked) > 1, "it was connected to"
@@ -217,7 +205,7 @@ def test_a_token_is_got_with_the_password_and_used_at_the_registry(engine: Engin
         wanted = "Basic " + base64.b64encode(b"somebody:secret-password").decode()
         return (200, {}, b'{"access_token": "the-token"}') if headers.get("authorization") == wanted else (401, {}, b"")
 
-    with serving(service) as tokens, serving(bearer(f"http://{tokens.address}/token?a=b", shop)) as guarded:
+    with answering(service) as tokens, answering(bearer(f"http://{tokens.address}/token?a=b", shop)) as guarded:
         engine.pull(f"{guarded.address}/app", credentials=LOGIN)
         assert "scope=repository%3Aapp%3Apull" in tokens.asked[0][0]
         assert "others" not in tokens.asked[0][0], "whatever the registry would have us ask for"
@@ -227,12 +215,12 @@ def test_a_token_is_got_with_the_password_and_used_at_the_registry(engine: Engin
 
 
 def test_the_password_goes_to_no_other_site(engine: Engine, shop: Registry) -> None:
-    with serving(lambda *_: (200, {}, b'{"token": "x"}')) as thief:
+    with answering(lambda *_: (200, {}, b'{"token": "x"}')) as thief:
         for realm in (
             f"http://localhost:{thief.address.partition(':')[2]}/",
             f"http://{thief.address.replace('0.1', '0.2')}/",
         ):
-            with serving(bearer(realm, shop)) as evil, pytest.raises(RuntimeFault) as caught:
+            with answering(bearer(realm, shop)) as evil, pytest.raises(RuntimeFault) as caught:
                 engine.pull(f"{evil.address}/app", credentials=LOGIN)
             assert "secret-password" not in str(caught.value)
         assert thief.authorizations() == []
@@ -262,7 +250,7 @@ def test_a_blob_elsewhere_is_fetched_without_the_registrys_authorization(
     engine: Engine, shop: Registry, kind: str
 ) -> None:
     """A storage service behind a redirect, on another host or another port."""
-    with serving(passing(shop)) as storage:
+    with answering(passing(shop)) as storage:
 
         def answer(path: str, headers: Mapping[str, str]) -> Answer:
             if "authorization" not in headers:
@@ -278,7 +266,7 @@ def test_a_blob_elsewhere_is_fetched_without_the_registrys_authorization(
                 return 307, {"Location": f"http://{storage.address}{path}?signature=1"}, b""
             return shop.answer(path, "")
 
-        with serving(answer) as guarded:
+        with answering(answer) as guarded:
             engine.pull(f"{guarded.address}/app", credentials=LOGIN)
             assert guarded.authorizations()
         assert storage.asked
@@ -305,7 +293,7 @@ def test_no_step_down_from_https(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_redirects_without_end_are_ended(engine: Engine) -> None:
-    with serving(lambda path, _: (302, {"Location": path + "x"}, b"")) as circling:
+    with answering(lambda path, _: (302, {"Location": path + "x"}, b"")) as circling:
         with pytest.raises(ImageUnavailable, match="without end"):
             engine.pull(f"{circling.address}/app")
         assert len(circling.asked) < 10
@@ -374,7 +362,7 @@ def test_a_download_that_trickles_is_given_up(engine: Engine, shop: Registry, mo
                 return 307, {"Location": f"http://{slow}/"}, b""
             return passing(shop)(path, headers)
 
-        with serving(answer) as front, pytest.raises(ImageUnavailable, match="too slowly"):
+        with answering(answer) as front, pytest.raises(ImageUnavailable, match="too slowly"):
             engine.pull(f"{front.address}/large")
 
 
@@ -397,7 +385,7 @@ def test_a_registry_that_holds_a_blob_back_holds_up_nobody_elsewhere(engine: Eng
             release.wait(30)
         return passing(shop)(path, headers)
 
-    with serving(answer) as slow:
+    with answering(answer) as slow:
         waiting = threading.Thread(target=lambda: engine.pull(f"{slow.address}/app"))
         waiting.start()
         deadline = time.monotonic() + 10
@@ -421,7 +409,7 @@ def test_a_registry_that_compresses_answers_gives_the_same_bytes(engine: Engine,
             return code, {**sent, "Content-Encoding": "gzip"}, gzip.compress(body)
         return code, sent, body
 
-    with serving(answer) as front:
+    with answering(answer) as front:
         assert engine.pull(f"{front.address}/app").layers
 
 
@@ -436,7 +424,7 @@ def test_a_blob_of_another_size_is_damage_and_not_tried_again(engine: Engine, ho
 
 
 def test_too_many_questions_is_said_so(engine: Engine) -> None:
-    with serving(lambda *_: (429, {}, b"")) as busy, pytest.raises(ImageUnavailable, match="too often"):
+    with answering(lambda *_: (429, {}, b"")) as busy, pytest.raises(ImageUnavailable, match="too often"):
         engine.pull(f"{busy.address}/app")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from tests.serving import QuietHandler, serving
 
 Answer = tuple[int, Mapping[str, str], bytes]
 Instead = Callable[[str, str, Mapping[str, str]], Answer | None]
@@ -69,9 +69,7 @@ class Shelf:
 def shelf() -> Iterator[Shelf]:
     state = Shelf()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def any(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             length = int(headers.get("content-length", "0"))
@@ -98,15 +96,5 @@ def shelf() -> Iterator[Shelf]:
 
         do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = any  # noqa: N815 -- the names that http.server calls
 
-        def log_message(self, format: str, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as state.address:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
