@@ -125,13 +125,19 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def parent_of(pid: int) -> int:
+    """0: it has none, or is gone."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
 def descendants(root: int) -> set[int]:
     """``root`` and all below it, by parent pid."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(entry.name)] = parent_of(int(entry.name))
     found = {root}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runtime.kernel.cgroup import Cgroup
 from tests.bench._api import Api
-from tests.bench._docker import READY_WITHIN_S, descendants, remove_folder
+from tests.bench._docker import READY_WITHIN_S, descendants, parent_of, remove_folder
 
 PROGRAM = "/usr/bin/podman"
 INSIDE = """
@@ -87,7 +87,7 @@ class Podman:
 
     def _shell(self) -> int:
         """The pid namespace's first process."""
-        parents = {pid: _parent(pid) for pid in descendants(self._process.pid)}
+        parents = {pid: parent_of(pid) for pid in descendants(self._process.pid)}
         return next(pid for pid, parent in parents.items() if parent == self._process.pid)
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -131,12 +131,6 @@ class Podman:
         group.kill()
         group.remove()
         remove_folder(self.folder)
-
-
-def _parent(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 @contextlib.contextmanager
