@@ -133,7 +133,7 @@ def test_ulimits_hold(engine: NativeEngine) -> None:
         engine, "ulimit -n; ulimit -Hn; ulimit -c; head -c 100000 /dev/zero > /big; stat -c %s /big", ulimits=limits
     )
     assert text[:3] == ["50", "60", "0"]
-    assert text[-1] == str(512 * 100)
+    assert str(512 * 100) in text, "the shell's own word of the signal comes before or after"
 
 
 def test_kernel_settings_are_the_containers_own(engine: NativeEngine) -> None:
