@@ -34,30 +34,13 @@ from runtime.errors import (
     RuntimeFault,
 )
 from runtime.home import Home
-from tests.conftest import Place
-from tests.kernel.bad_registry import Registry, busybox, layer, registry
+from tests.kernel.bad_registry import Registry, busybox, layer
+from tests.kernel.images import engine, home, shop
 from tests.marks import refused_early
 from tests.traces import traces
 
+__all__ = ["engine", "home", "shop"]
 pytestmark = [pytest.mark.root, refused_early]
-
-
-@pytest.fixture
-def home(place: Place) -> Home:
-    return Home.from_environment()
-
-
-@pytest.fixture
-def engine(home: Home) -> Iterator[Engine]:
-    opened = open_engine("native", home)
-    yield opened
-    opened.teardown()
-
-
-@pytest.fixture
-def shop() -> Iterator[Registry]:
-    with registry() as running:
-        yield running
 
 
 @pytest.fixture

@@ -18,36 +18,19 @@ import pytest
 from runtime.api import ContainerSpec, EventKind, Image, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import ImageUnavailable, NotFound
-from runtime.home import Home
 from runtime.image import leases, pruning
 from tests import archives
-from tests.conftest import Place, patience
-from tests.kernel.bad_registry import Registry, busybox, layer, registry
-from tests.kernel.real_registry import RealRegistry, door, real_registry
-from tests.kernel.test_pull import close_after_the_cut, noise
+from tests.conftest import patience
+from tests.kernel.bad_registry import Registry, busybox, layer
+from tests.kernel.images import engine, home, noise, shop
+from tests.kernel.images import real_shop as store
+from tests.kernel.real_registry import RealRegistry, door
+from tests.kernel.test_pull import close_after_the_cut
 from tests.kernel.upload_registry import shelf
 from tests.marks import files_only
 
+__all__ = ["engine", "home", "shop", "store"]
 pytestmark = [pytest.mark.root, files_only]
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    yield made
-    made.teardown()
-
-
-@pytest.fixture
-def shop() -> Iterator[Registry]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("shop") / "registry") as running:
-        yield running
 
 
 @pytest.fixture

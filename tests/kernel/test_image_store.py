@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,32 +20,14 @@ from runtime.home import Home
 from runtime.image import build as builder
 from runtime.image.recipe import find
 from tests import archives
-from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, LAYER, MANIFEST, Registry, busybox, digest, layer, registry
+from tests.kernel.images import engine, home, shop
 from tests.marks import files_only
 from tests.traces import traces
 from tests.unit.test_tree import deep
 
+__all__ = ["engine", "home", "shop"]
 pytestmark = [pytest.mark.root, files_only]
-
-
-@pytest.fixture
-def home(place: Place) -> Home:
-    return Home.from_environment()
-
-
-@pytest.fixture
-def engine(home: Home) -> Iterator[NativeEngine]:
-    opened = open_engine("native", home)
-    assert isinstance(opened, NativeEngine)
-    yield opened
-    opened.teardown()
-
-
-@pytest.fixture
-def shop() -> Iterator[Registry]:
-    with registry() as running:
-        yield running
 
 
 def spec(image: str) -> ContainerSpec:

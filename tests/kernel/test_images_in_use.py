@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,25 +10,12 @@ import pytest
 from runtime.api import ContainerSpec, ExecSpec, Image, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, NotFound
-from runtime.home import Home
-from tests.conftest import Place
-from tests.kernel.bad_registry import Registry, busybox, layer, registry
+from tests.kernel.bad_registry import Registry, busybox, layer
+from tests.kernel.images import engine, home, shop
 from tests.marks import records_only
 
+__all__ = ["engine", "home", "shop"]
 pytestmark = [pytest.mark.root, records_only]
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    yield made
-    made.teardown()
-
-
-@pytest.fixture
-def shop() -> Iterator[Registry]:
-    with registry() as running:
-        yield running
 
 
 def spec(image: Image, id: str) -> ContainerSpec:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,38 +19,18 @@ from runtime.engines import open_engine
 from runtime.errors import ImageDenied, ImageUnavailable, ImageUnsuitable
 from runtime.home import Home
 from tests import archives
-from tests.conftest import Place, patience
+from tests.conftest import patience
+from tests.kernel.images import engine, home, noise
+from tests.kernel.images import real_shop as shop
 from tests.kernel.real_registry import LOGIN, RealRegistry, door, real_registry
 from tests.marks import files_only
 from tests.traces import traces
 
+__all__ = ["engine", "home", "shop"]
 pytestmark = [pytest.mark.root, files_only]
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("shop") / "registry") as running:
-        yield running
-
-
-@pytest.fixture
-def home(place: Place) -> Home:
-    return Home.from_environment()
-
-
-@pytest.fixture
-def engine(home: Home) -> Iterator[Engine]:
-    opened = open_engine("native", home)
-    yield opened
-    opened.teardown()
-
-
-def noise(seed: int, size: int) -> bytes:
-    """A layer that no compression makes smaller."""
-    return archives.layer({f"noise-{seed}": random.Random(seed).randbytes(size)})
 
 
 def content(home: Home, image: Image, name: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import random
 import socket
 import threading
 import time
@@ -17,31 +16,23 @@ import httpx
 import pytest
 
 from runtime.api import Credentials, Engine
-from runtime.engines import open_engine
 from runtime.errors import ImageDenied, ImageUnavailable, ImageUnsuitable, RuntimeFault
-from runtime.home import Home
 from runtime.image import push as pushing
 from runtime.image import reach, transport, upload
 from tests import archives
-from tests.conftest import Place
+from tests.kernel.images import engine, home, noise
 from tests.kernel.upload_registry import Answer, Shelf, shelf
 from tests.marks import files_only
 
+__all__ = ["engine", "home"]
 pytestmark = [pytest.mark.root, files_only]
 LOGIN = Credentials("somebody", "secret-password")
 
 
 @pytest.fixture
-def engine(place: Place) -> Iterator[Engine]:
-    opened = open_engine("native", Home.from_environment())
-    yield opened
-    opened.teardown()
-
-
-@pytest.fixture
 def image(engine: Engine, tmp_path: Path) -> str:
-    noise = archives.layer({"noise": random.Random(1).randbytes(1 << 20)})
-    return engine.load(archives.write(tmp_path / "image.tar", layers=[noise]), reference="test/loaded")[0].id
+    archive = archives.write(tmp_path / "image.tar", layers=[noise(1, 1 << 20)])
+    return engine.load(archive, reference="test/loaded")[0].id
 
 
 @pytest.fixture
@@ -211,8 +202,8 @@ def test_a_registry_that_takes_byte_by_byte_is_given_up(
     engine: Engine, shop: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than the kernel holds for a connection."""
-    noise = archives.layer({"noise": random.Random(2).randbytes(12 << 20)})
-    image = engine.load(archives.write(tmp_path / "large.tar", layers=[noise]), reference="test/large")[0].id
+    archive = archives.write(tmp_path / "large.tar", layers=[noise(2, 12 << 20)])
+    image = engine.load(archive, reference="test/large")[0].id
     monkeypatch.setattr(upload, "SLOW_FOR_S", 0.3)
     monkeypatch.setattr(upload, "SLOWEST", 4 << 20)
     monkeypatch.setattr(upload, "FRUITLESS", 1)

@@ -17,35 +17,23 @@ from contextlib import contextmanager
 import pytest
 
 from runtime.api import Credentials, Engine
-from runtime.engines import open_engine
 from runtime.errors import ImageCorrupt, ImageDenied, ImageUnavailable, RuntimeFault
 from runtime.home import Home
 from runtime.image import pull as pulling
 from runtime.image import reach, registry, transport
 from runtime.image.pull import choose_platform
 from runtime.image.registry import may_sign_in_at
-from tests.conftest import Place
 from tests.kernel.bad_registry import ARCHITECTURE, Registry, digest, layer
 from tests.kernel.bad_registry import registry as honest_registry
+from tests.kernel.images import engine, home
 from tests.marks import files_only
 from tests.serving import QuietHandler, serving
 from tests.traces import traces
 
+__all__ = ["engine", "home"]
 pytestmark = [pytest.mark.root, files_only]
 LOGIN = Credentials("somebody", "secret-password")
 Answer = tuple[int, Mapping[str, str], bytes]
-
-
-@pytest.fixture
-def home(place: Place) -> Home:
-    return Home.from_environment()
-
-
-@pytest.fixture
-def engine(home: Home) -> Iterator[Engine]:
-    opened = open_engine("native", home)
-    yield opened
-    opened.teardown()
 
 
 @pytest.fixture

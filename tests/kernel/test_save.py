@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
 import subprocess
 import sys
 import tarfile
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -19,32 +17,16 @@ import pytest
 from runtime.api import ArchiveForm, Step
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Cancelled, ImageCorrupt, NotFound
-from runtime.home import Home
 from tests import archives
-from tests.conftest import Place, patience
-from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, MANIFEST, Registry, digest, layer, registry
+from tests.conftest import patience
+from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, MANIFEST, Registry, digest, layer
+from tests.kernel.images import engine, home, noise, shop
 from tests.marks import files_only
 from tests.traces import traces
 
+__all__ = ["engine", "home", "shop"]
 pytestmark = [pytest.mark.root, files_only]
 FORMS: tuple[ArchiveForm, ...] = ("oci", "docker")
-
-
-@pytest.fixture
-def engine(place: Place) -> Iterator[NativeEngine]:
-    made = NativeEngine(Home.from_environment())
-    yield made
-    made.teardown()
-
-
-@pytest.fixture
-def shop() -> Iterator[Registry]:
-    with registry() as running:
-        yield running
-
-
-def noise(seed: int, size: int) -> bytes:
-    return archives.layer({f"noise-{seed}": random.Random(seed).randbytes(size)})
 
 
 def saved(engine: NativeEngine, path: Path, form: ArchiveForm, *images: str) -> Path:
