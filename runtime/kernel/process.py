@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+OCI_INIT = "runc:[2:INIT]"
+"""The name of runc's process that becomes the container's first one."""
 
 
 def boot_id() -> str:
@@ -30,6 +33,11 @@ def start_time(pid: int) -> int | None:
     threads = int(fields[17])
     # a first thread that has ended is a zombie until the others have, too
     return None if fields[0] == b"X" or (fields[0] == b"Z" and threads <= 1) else int(fields[19])
+
+
+def age_s(started: int) -> float:
+    """Of a process whose :func:`start_time` this is."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def session_id(pid: int) -> int | None:
@@ -71,6 +79,24 @@ class Process:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def hears(self, number: int) -> bool:
+        """Whether the first process of a container seems to be ready for this signal: it blocks it, has a handler for it, or has children.
+
+        The kernel drops every signal that such a process has no handler for, but SIGKILL and SIGSTOP (pid_namespaces(7)).  A program just
+        after its start has none yet, and :data:`OCI_INIT`, which it replaces, has those of Go.  An init waits in sigtimedwait(2), which
+        shows nothing; but by the time it has a child it blocks.  True when it has ended.
+        """
+        if number in {signal.SIGKILL, signal.SIGSTOP}:
+            return True
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8", errors="replace")
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        fields = dict(line.split(":\t", 1) for line in status.splitlines())
+        taken = int(fields["SigBlk"], 16) | int(fields["SigCgt"], 16)
+        return fields["Name"] != OCI_INIT and bool(children or taken >> number - 1 & 1)
 
     def send(self, number: int) -> None:
         """A process that has just ended is not an error."""

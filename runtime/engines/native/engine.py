@@ -60,7 +60,7 @@ from runtime.image.build import build
 from runtime.image.recipe import find as find_recipe
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer
-from runtime.kernel.process import Process
+from runtime.kernel.process import Process, age_s
 from runtime.network.attach import TenantNetworks
 from runtime.storage.disk import check_fits
 from runtime.storage.snapshot import Snapshots
@@ -70,6 +70,9 @@ from runtime.telemetry.sampler import Sampler
 KILL_DEADLINE_S = 10.0
 RESTARTS_AT_ONCE = 4
 THAW_EVERY_S = 1.0
+YOUNG_S = 3.0
+"""By then a program is ready for signals, or never will be."""
+HEARD_EVERY_S = 0.01
 SIGKILL = signal.SIGKILL
 """Where a parameter is called signal."""
 RUN_FOLDERS = (
@@ -289,10 +292,13 @@ class NativeEngine:
     def _end(self, spec: ContainerSpec, record: Record, number: int, grace_s: float) -> None:
         """Signal, wait, SIGKILL, wait.  Raises DeadlineExceeded when even that does not end it (a process stuck in the kernel)."""
         group = self.home.cgroup(spec.tenant, spec.id)
+        by = time.monotonic() + grace_s
         try:
             with Process(record.pid or 0, record.pid_started) as process:
+                young_s = YOUNG_S - age_s(record.pid_started or 0)
+                self._wait_until_heard(process, group, number, min(by, time.monotonic() + young_s))
                 process.send(number)
-                if self._thawed_until_ended(process, group, grace_s):
+                if self._thawed_until_ended(process, group, by - time.monotonic()):
                     return
                 process.send(signal.SIGKILL)
                 if not self._thawed_until_ended(process, group, KILL_DEADLINE_S):
@@ -301,6 +307,14 @@ class NativeEngine:
                     )
         except ProcessLookupError:
             return
+
+    @staticmethod
+    def _wait_until_heard(process: Process, group: str, number: int, by: float) -> None:
+        """A signal just after the start would be lost, and the whole grace with it."""
+        while not process.hears(number) and time.monotonic() < by:
+            freezer.thaw(group)
+            if process.wait(HEARD_EVERY_S):
+                return
 
     @staticmethod
     def _thawed_until_ended(process: Process, group: str, timeout_s: float) -> bool:
