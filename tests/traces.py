@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.home import Home
 from runtime.kernel.loop import devices_of
 from runtime.kernel.mount import mounts_under
+from runtime.kernel.process import pids
 
 CGROUPS = Path("/sys/fs/cgroup")
 VOLATILE = re.compile(r"/locks(/|$)|/up\.lock$|/ctr\.log\.(current|1)$")
@@ -103,19 +104,22 @@ def _processes(home: Home) -> set[str]:
 
     Nor what is dead and waits only for the system's first process to collect it, which is nobody else's to do.
     """
-    wanted = (str(home.root), f"{home.run}/")
+    wanted, group = (os.fsencode(home.root), os.fsencode(f"{home.run}/")), os.fsencode(f":/{home.instance}/")
     found = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for pid in pids():
+        if pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            group = (entry / "cgroup").read_text()
-            if (entry / "stat").read_text().rpartition(")")[2].split()[:2] == ["Z", "1"]:
-                continue
-            if any(text in command for text in wanted) or f":/{home.instance}/" in group:
-                found.add(f"{entry.name} {command[:120]}")
+            command = _of(pid, "cmdline").replace(b"\0", b" ")
+            ours = any(text in command for text in wanted) or group in _of(pid, "cgroup")
+            if ours and _of(pid, "stat").rpartition(b")")[2].split()[:2] != [b"Z", b"1"]:
+                found.add(f"{pid} {command[:120].decode(errors='replace')}")
     return found
+
+
+def _of(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _files(home: Home) -> set[str]:

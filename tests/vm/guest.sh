@@ -7,7 +7,7 @@ export PYTHONPATH=/opt/python:/slipway PYTHONUNBUFFERED=1 NO_COLOR=1
 . ./environment
 mkdir /results
 modprobe loop  # whose device the services that are not waited for would have made
-echo "guest: $(uname -r), $(. /etc/os-release; echo "$PRETTY_NAME"), cgroup $(stat -fc %T /sys/fs/cgroup), up after $(cut -d' ' -f1 /proc/uptime) s"
+echo "guest: $(uname -r), $(. /etc/os-release; echo "$PRETTY_NAME"), cgroup $(stat -fc %T /sys/fs/cgroup), clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource), up after $(cut -d' ' -f1 /proc/uptime) s"
 while IFS=' ' read -r runtime files; do
     for other in runc crun; do  # a node that has only this one
         [ "$other" = "$runtime" ] || chmod a-x "$(command -v $other)" 2>/dev/null
