@@ -365,6 +365,27 @@ def test_a_pause_is_made_up_for_and_pauses_grow(container: Container, owner: Use
     assert pauses[-1] == deliveries.LONGEST_PAUSE
 
 
+def test_a_tenant_s_many_exports_do_not_keep_another_s_waiting(
+    owner: User, outsider: User, tenant: Tenant, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve are due of one, all before the two of another: they take turns, and the other's second is the fourth of all."""
+    rival, order = Tenant.objects.get(slug="other"), []
+    tried = deliveries._deliver
+
+    def noted(delivery: ExportDelivery) -> object:
+        order.append((delivery.schedule.tenant, delivery.starts_at))
+        return tried(delivery)
+
+    monkeypatch.setattr(deliveries, "_deliver", noted)
+    for name in ("a", "b", "c"):
+        scheduled(tenant, owner, wish(root, folder=name))
+    assert deliveries.plan(AFTER + 3 * DAY) == 12
+    scheduled(rival, outsider, wish(root), since=TODAY + 2 * DAY)
+    assert deliveries.deliver_due(AFTER + 3 * DAY) == 14
+    assert [whose for whose, _day in order] == [tenant, rival] * 2 + [tenant] * 10
+    assert ExportDelivery.objects.filter(state=State.DELIVERED).count() == 14
+
+
 def test_months_follow_each_other(owner: User, tenant: Tenant, root: Path) -> None:
     schedule = scheduled(tenant, owner, wish(root, every="month", hour="5"))
     found = list(due_since(schedule, NEXT.replace(year=2027, month=2, hour=4)))
