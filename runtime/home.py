@@ -233,11 +233,21 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def sweep_temporaries(folder: Path) -> tuple[str, ...]:
-    """Remove what an :func:`atomic_write` in ``folder`` left whose process is gone."""
+    """Remove what an :func:`atomic_write` in ``folder`` left whose process is gone.
+
+    One entry at a time: there may be ten thousand final readings that nobody has taken in yet, and few temporary files.
+    """
     swept = []
-    for path in sorted(folder.glob(".*.*.*")) if folder.is_dir() else ():
-        pid = path.name.split(".")[-2]
-        if path.is_file() and pid.isdigit() and not Path("/proc", pid).exists():
-            path.unlink(missing_ok=True)
-            swept.append(path.name)
-    return tuple(swept)
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            pid = _writer(entry.name)
+            if pid is not None and entry.is_file() and not Path("/proc", pid).exists():
+                Path(entry.path).unlink(missing_ok=True)
+                swept.append(entry.name)
+    return tuple(sorted(swept))
+
+
+def _writer(name: str) -> str | None:
+    """The process whose temporary file is called so."""
+    words = name.split(".") if name.startswith(".") else []
+    return words[-2] if len(words) > 3 and words[-2].isdigit() else None

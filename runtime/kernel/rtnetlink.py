@@ -1,5 +1,7 @@
 """Changes of links, addresses and routes, as rtnetlink(7) messages: built by hand, since each launch needs a dozen of them.
 
+:class:`Netlink` carries those of other protocols, too.
+
 A library that knows all of netlink took half of the processor time that a launch cost this process, and a fifth of a second of each
 start of a program.
 """
@@ -9,14 +11,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 20, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+NLM_F_DUMP = 0x300
 NEW = NLM_F_CREATE | NLM_F_EXCL
-NLMSG_ERROR = 2
+NLMSG_ERROR, NLMSG_DONE = 2, 3
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_PID = 1, 3, 10, 18, 19
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
@@ -34,6 +37,8 @@ ROUTE = struct.Struct("=BBBBBBBBI")
 """Family, prefixes of destination and source, TOS, table, protocol, scope, type, flags."""
 ATTRIBUTE = struct.Struct("=HH")
 """Length, type; what follows is padded to four bytes."""
+NESTED, TYPE = 0x8000, 0x3FFF
+"""Of an attribute's type: that it holds attributes, and the type itself (linux/netlink.h)."""
 ANSWER = 1 << 16
 DEADLINE_S = 30.0
 """A veth's creation waits for the lock of all links, which others hold while they remove theirs."""
@@ -41,7 +46,7 @@ DEADLINE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One change, as the kernel takes it."""
+    """One change or question, as the kernel takes it."""
 
     kind: int
     flags: int
@@ -110,10 +115,8 @@ def default_route(gateway: str, index: int) -> Message:
 class Netlink:
     """A socket in the calling thread's network namespace, which it stays in wherever the thread goes."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )  # fmt: skip
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(DEADLINE_S)
 
     def __enter__(self) -> Self:
@@ -134,18 +137,47 @@ class Netlink:
         if refused:
             raise OSError(refused[0], os.strerror(refused[0]))
 
+    def dump(self, question: Message) -> Iterator[bytes]:
+        """The bodies of the messages that answer it.  Read to the end before anything else is sent.  Raises OSError."""
+        self._socket.send(_encoded(0, question, NLM_F_REQUEST | NLM_F_DUMP))
+        while True:
+            for kind, body in _messages(self._socket.recv(ANSWER)):
+                if kind == NLMSG_DONE:
+                    return
+                if kind == NLMSG_ERROR:
+                    number = _refusal(body)
+                    raise OSError(number, os.strerror(number))
+                yield body
 
-def _encoded(sequence: int, message: Message) -> bytes:
-    flags = NLM_F_REQUEST | NLM_F_ACK | message.flags
-    return HEADER.pack(HEADER.size + len(message.body), message.kind, flags, sequence, 0) + message.body
+
+def _encoded(sequence: int, message: Message, flags: int = NLM_F_REQUEST | NLM_F_ACK) -> bytes:
+    return HEADER.pack(HEADER.size + len(message.body), message.kind, flags | message.flags, sequence, 0) + message.body
+
+
+def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each."""
+    at = 0
+    while at < len(content):
+        length, kind, *_ = HEADER.unpack_from(content, at)
+        yield kind, content[at + HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _refusal(body: bytes) -> int:
+    """0: it was done."""
+    return -int(struct.unpack_from("=i", body)[0])
 
 
 def _answers(content: bytes) -> Sequence[int]:
     """Error numbers, 0 where it was done."""
-    found, at = [], 0
+    return [_refusal(body) for kind, body in _messages(content) if kind == NLMSG_ERROR]
+
+
+def attributes(content: bytes) -> dict[int, bytes]:
+    """The content of each by its type, without the flags of the type."""
+    found, at = {}, 0
     while at < len(content):
-        length, kind, *_ = HEADER.unpack_from(content, at)
-        if kind == NLMSG_ERROR:
-            found.append(-struct.unpack_from("=i", content, at + HEADER.size)[0])
+        length, kind = ATTRIBUTE.unpack_from(content, at)
+        found[kind & TYPE] = content[at + ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
     return found

@@ -13,7 +13,7 @@ from runtime.api import ContainerSpec
 from runtime.errors import NotFound
 from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
-from runtime.kernel import link, namespaces
+from runtime.kernel import conntrack, link, namespaces
 from runtime.kernel.nft import NftablesFault
 from runtime.network import addresses, endpoint, firewall, placement
 from runtime.network.claims import Claims
@@ -209,12 +209,9 @@ class TenantNetworks:
     @staticmethod
     def _forget_flows(made: Endpoint) -> None:
         """A stream of datagrams keeps the way that its first one took, to the node itself or to a container that is gone."""
-        ports = [port.host_port for port in made.ports if port.protocol == "udp" and port.host_port]
-        if ports:
-            from runtime.kernel import conntrack  # few need it, and its library takes long to load
-
-            for port in ports:
-                conntrack.forget_udp(port)
+        for port in made.ports:
+            if port.protocol == "udp" and port.host_port:
+                conntrack.forget_udp(port.host_port)
 
     def attach(self, made: Endpoint, pid: int) -> None:
         """Give the process's network namespace its interfaces.  The namespace is pinned first: its counters outlive it."""
@@ -230,7 +227,7 @@ class TenantNetworks:
         """What a container receives, its host's ends send."""
         if made.rx_bps is None and made.tx_bps is None:
             return
-        from runtime.kernel import shaping  # as conntrack
+        from runtime.kernel import shaping  # few need it, and its library takes long to load
 
         interfaces = [place.interface for place in made.places]
         received, sent = self._home.shapers(made.container)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,6 +248,19 @@ def test_what_a_dead_process_was_writing_is_swept(tmp_path: Path) -> None:
     assert sweep_temporaries(tmp_path) == (dead.name,)
     assert mine.exists()
     assert (tmp_path / "status.json").exists()
+
+
+def test_a_sweep_holds_no_list_of_all_that_is_there(tmp_path: Path) -> None:
+    """Final readings that nobody takes in while the database is away are thousands."""
+    for number in range(3000):
+        (tmp_path / f"c{number}-1-1790000000000.json").touch()
+    tracemalloc.start()
+    try:
+        assert not sweep_temporaries(tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100 * 3000, "bytes by the file"
 
 
 def test_a_kernel_without_a_controller_that_limits_need_is_named(tmp_path: Path) -> None:
