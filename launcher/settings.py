@@ -195,6 +195,13 @@ OPTIONS: tuple[Option, ...] = (
         "names of interfaces with commas between them, such as br0,br1",
     ),
     Option(
+        "SLIPWAY_FLOWS",
+        "4096",
+        "Connections that this machine tracks at once for one address of a container: as many that it began, and as many that came to it.",
+        _matching(r"[1-9][0-9]{1,6}"),
+        "a number from 10 to 9999999, such as 4096",
+    ),
+    Option(
         "SLIPWAY_IMAGE_MARKS",
         "85,75",
         "Percent of the home's disk: above the first, images that no container has and that can be had again go, the least recently used first, down to the second. 100,100: none ever.",

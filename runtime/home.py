@@ -23,6 +23,17 @@ def _short_hash(text: str, length: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def _flows(text: str) -> int:
+    """Raises InvalidSpec."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**32):
+        raise InvalidSpec(
+            f"SLIPWAY_FLOWS is {text!r}, which is not a number of connections.",
+            hint="Write it as 4096.",
+            field="SLIPWAY_FLOWS",
+        )
+    return int(text)
+
+
 def _marks(text: str) -> tuple[float, float]:
     """``above,down to``.  Raises InvalidSpec."""
     try:
@@ -49,12 +60,15 @@ class Home:
     uid_base: int = 0x40000000
     flat_bridges: tuple[str, ...] = ()
     """Bridges of the node that an admin allows containers on."""
+    flows: int = 4096
+    """Connections that the node tracks at once for one address of a container: of those that it began, and of those that came to it."""
     image_marks: tuple[float, float] = (85.0, 75.0)
     """Percent of the disk in use above which images that are not needed go, and down to which."""
 
     @classmethod
     def from_environment(cls) -> Home:
-        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS``, ``SLIPWAY_UID_BASE``, ``SLIPWAY_FLAT_BRIDGES``, ``SLIPWAY_IMAGE_MARKS``.
+        """From ``SLIPWAY_HOME``, ``SLIPWAY_INSTANCE``, ``SLIPWAY_SUBNETS``, ``SLIPWAY_UID_BASE``, ``SLIPWAY_FLAT_BRIDGES``, ``SLIPWAY_FLOWS``,
+        ``SLIPWAY_IMAGE_MARKS``.
 
         Raises InvalidSpec.
         """
@@ -71,6 +85,7 @@ class Home:
             subnets=os.environ.get("SLIPWAY_SUBNETS") or "10.89.0.0/16",
             uid_base=base,
             flat_bridges=tuple(filter(None, os.environ.get("SLIPWAY_FLAT_BRIDGES", "").split(","))),
+            flows=_flows(os.environ.get("SLIPWAY_FLOWS") or "4096"),
             image_marks=_marks(os.environ.get("SLIPWAY_IMAGE_MARKS") or "85,75"),
         )
 

@@ -102,6 +102,8 @@ SENTENCES = (
     _("Choose oci or docker."),
     _("Room is made above one percentage of the disk, down to a lower one."),
     _("Choose two from 0 to 100, such as 85 and 75."),
+    _("SLIPWAY_FLOWS is %(text)s, which is not a number of connections."),
+    _("Write it as 4096."),
     _("SLIPWAY_IMAGE_MARKS is %(text)s, which is not two percentages, the higher first."),
     _("Write them as 85,75."),
     _("A layer of the image is damaged."),

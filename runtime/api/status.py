@@ -204,6 +204,12 @@ class IsolationReport:
     address: str = ""
     interface: str = ""
     """The host's end of the veth pair."""
+    flows: int | None = None
+    """Connections that the node tracks now of those that ``address`` began; None: the kernel does not tell, or there is no address."""
+    flows_most: int = 0
+    """As many at once and no more, of each of its addresses; as many again that come to it."""
+    terminals_most: int | None = None
+    """Pseudo-terminals; None: as many as the node has."""
 
 
 @dataclass(frozen=True, slots=True)

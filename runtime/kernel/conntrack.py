@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from runtime.kernel.rtnetlink import NESTED, Message, Netlink, attribute, attributes
 
@@ -22,11 +23,12 @@ CTA_TUPLE_ORIG, CTA_FILTER = 1, 25
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 1, 3
 CTA_FILTER_ORIG_FLAGS = 1
-BY_PROTOCOL_AND_PORT = 1 << 3 | 1 << 5
-"""CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT (nf_internals.h): the kernel compares, since there may be
-hundreds of thousands of flows."""
+BY_SOURCE, BY_PROTOCOL_AND_PORT = 1 << 0, 1 << 3 | 1 << 5
+"""CTA_FILTER_F_CTA_IP_SRC, …_PROTO_NUM and …_PROTO_DST_PORT (nf_internals.h): the kernel compares, since there may be hundreds of
+thousands of flows."""
+SOURCE = {socket.AF_INET: 1, socket.AF_INET6: 3}
 DESTINATION = {socket.AF_INET: 2, socket.AF_INET6: 4}
-"""CTA_IP_V4_DST and CTA_IP_V6_DST."""
+"""CTA_IP_V4_SRC, …_V4_DST and those of IPv6."""
 HEADER = struct.Struct(">BBH")
 """Family, version, resource (struct nfgenmsg)."""
 
@@ -48,20 +50,52 @@ def forget_udp(port: int) -> int:
         )
 
 
+def begun_by(address: str) -> int | None:
+    """How many flows are known that this address began; None: the kernel does not tell.
+
+    Asked for an IPv6 address the kernel tells of all others (seen with 6.18; ctnetlink_filter_match_tuple has it the wrong way around), so
+    there all flows are looked at here.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    wanted = attribute(CTA_TUPLE_IP | NESTED, attribute(SOURCE[family], packed))
+    question = _question(family, wanted, BY_SOURCE) if family == socket.AF_INET else _all_of(family)
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        try:
+            return sum(_end(body, SOURCE[family]) == packed for body in netlink.dump(question))
+        except OSError as error:
+            logger.warning("this kernel does not tell what flows it tracks: %s", error)
+            return None
+
+
 def _flows(netlink: Netlink, family: socket.AddressFamily, port: int) -> Iterator[bytes]:
     """Of datagrams to that port of any address: the attributes of how each began."""
     wanted = attribute(
-        CTA_TUPLE_ORIG | NESTED,
-        attribute(
-            CTA_TUPLE_PROTO | NESTED,
-            attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP])),
-            attribute(CTA_PROTO_DST_PORT, struct.pack(">H", port)),
-        ),
+        CTA_TUPLE_PROTO | NESTED,
+        attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP])),
+        attribute(CTA_PROTO_DST_PORT, struct.pack(">H", port)),
     )
-    compared = attribute(CTA_FILTER | NESTED, attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", BY_PROTOCOL_AND_PORT)))
-    question = Message(IPCTNL_MSG_CT_GET, 0, HEADER.pack(family, 0, 0) + wanted + compared)
-    for body in netlink.dump(question):
-        yield attributes(body[HEADER.size :])[CTA_TUPLE_ORIG]
+    for body in netlink.dump(_question(family, wanted, BY_PROTOCOL_AND_PORT)):
+        yield _tuple(body)
+
+
+def _tuple(body: bytes) -> bytes:
+    return attributes(body[HEADER.size :])[CTA_TUPLE_ORIG]
+
+
+def _end(body: bytes, end: int) -> bytes:
+    return attributes(attributes(_tuple(body))[CTA_TUPLE_IP])[end]
+
+
+def _question(family: socket.AddressFamily, wanted: bytes, compared: int) -> Message:
+    """For the flows whose first packet was so."""
+    flags = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", compared))
+    body = attribute(CTA_TUPLE_ORIG | NESTED, wanted) + attribute(CTA_FILTER | NESTED, flags)
+    return replace(_all_of(family), body=HEADER.pack(family, 0, 0) + body)
+
+
+def _all_of(family: socket.AddressFamily) -> Message:
+    return Message(IPCTNL_MSG_CT_GET, 0, HEADER.pack(family, 0, 0))
 
 
 def _destination(family: socket.AddressFamily, flow: bytes) -> bytes:

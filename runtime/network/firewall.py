@@ -10,6 +10,9 @@ martians    from a bridge to an address of the node's loopback: dropped before a
 prerouting, output
             questions for names, which must come before published ports (one may be 53); published ports by maps: of one
             address, and of any address of the node, each for IPv4 and IPv6.
+tracked, forward
+            a container's address has so many connections in the node's table and no more (``Home.flows``), of those that it
+            began and of those that came to it from beyond; one more is dropped, and for a second all that are new.
 postrouting masquerade for what leaves a tenant's subnet, for localhost's way in, and for hairpins.
 bridge      a container's frames must carry the MAC and the addresses that it was given, in every header that has them, and it
             advertises no router and no address that is another's.
@@ -31,23 +34,32 @@ NAMES_PORT = 10053
 """Where a network's name server listens on the gateway's address: 53 there stays free for a container to publish."""
 QUESTIONS_PER_S = 2000
 """That a network's containers may ask; more are dropped, so that nobody burns the node's processors by asking."""
+BRAKE = "1s"
+"""How long nothing new passes once there are too many.  Each that is counted and then dropped stays in the kernel's list for a while
+(nf_conncount.c clears eight at a time), so a flood must not be counted."""
 GONE = ("No such file", "element does not exist")
 """How nft says it of an element of a set, and of one of intervals."""
 
 
 def present(home: Home) -> bool:
-    wanted = {("inet", home.table), ("bridge", home.table)}
-    return wanted <= {
-        (row["table"]["family"], row["table"]["name"]) for row in nft.query("list tables") if "table" in row
-    }
+    """These very rules: an older version's, or with another limit, are not."""
+    wanted = {("inet", home.table, _counted(home)), ("bridge", home.table, "own")}
+    chains = [row["chain"] for row in nft.query("list chains") if "chain" in row]
+    return wanted <= {(chain["family"], chain["table"], chain["name"]) for chain in chains}
+
+
+def _counted(home: Home) -> str:
+    """The chain that counts connections, whose name tells how many."""
+    return f"began_{home.flows}"
 
 
 def install(home: Home, elements: Sequence[str] = ()) -> None:
     """The whole rule set with these elements, in one transaction, in place of what is there of it."""
-    nft.run("\n".join((_removal(home), _rules(home.table), *elements)))
+    nft.run("\n".join((_removal(home), _rules(home), *elements)))
 
 
-def _rules(table: str) -> str:
+def _rules(home: Home) -> str:
+    table = home.table
     return f"""
 table inet {table} {{
   set bridges {{ type ifname; }}
@@ -57,6 +69,7 @@ table inet {table} {{
   set subnets6 {{ type ipv6_addr; flags interval; }}
   set resolvers {{ type ifname . ipv4_addr; }}
   set asking {{ type ifname; size 65535; flags dynamic,timeout; timeout 1m; }}
+{_flow_sets()}
   map published_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   map published_one {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   map published_any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
@@ -70,6 +83,16 @@ table inet {table} {{
   chain martians {{
     type filter hook prerouting priority raw; policy accept;
     iifname @bridges ip daddr 127.0.0.0/8 drop
+  }}
+  chain tracked {{
+    type filter hook prerouting priority mangle; policy accept;
+    iifname @bridges ct state new ct status ! confirmed jump {_counted(home)}
+  }}
+  chain {_counted(home)} {{
+{_flow_rules("saddr", "began", home.flows)}
+  }}
+  chain came {{
+{_flow_rules("daddr", "came", home.flows)}
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -93,6 +116,7 @@ table inet {table} {{
     ct state established,related accept
     iifname @bridges jump from_tenant
     oifname @internal drop
+    oifname @bridges ct state new ct status ! confirmed jump came
     oifname @bridges ct status dnat accept
     oifname @bridges drop
   }}
@@ -145,6 +169,25 @@ table bridge {table} {{
   }}
 }}
 """  # noqa: S608 -- no database is spoken to
+
+
+def _flow_sets() -> str:
+    """Of connections by the container's address, and of addresses that have too many."""
+    return "\n".join(
+        f"  set {way}{six} {{ type ipv{six or 4}_addr; size 65535; flags dynamic; }}\n"
+        f"  set {way}{six}_full {{ type ipv{six or 4}_addr; size 65535; flags dynamic,timeout; timeout {BRAKE}; }}"
+        for way in ("began", "came")
+        for six in ("", "6")
+    )
+
+
+def _flow_rules(end: str, way: str, most: int) -> str:
+    """For a packet that may begin a connection: of the container at that end."""
+    return "\n".join(
+        f"    {ip} {end} @{name}_full drop\n"
+        f"    add @{name} {{ {ip} {end} ct count over {most} }} add @{name}_full {{ {ip} {end} }} drop"
+        for ip, name in (("ip", way), ("ip6", f"{way}6"))
+    )
 
 
 def add_segment(home: Home, segment: Segment) -> None:

@@ -67,3 +67,10 @@ def test_flows_to_one_port_of_the_node_are_forgotten_and_no_others(namespace: Pa
 def test_a_port_that_nobody_asked_for_has_none(namespace: Path) -> None:
     with inside_network(namespace):
         assert conntrack.forget_udp(9000) == 0
+
+
+@pytest.mark.parametrize(("address", "other"), [("127.0.0.1", "127.0.0.2"), ("::1", "::2")])
+def test_flows_are_counted_by_who_began_them(namespace: Path, address: str, other: str) -> None:
+    with inside_network(namespace):
+        tracked(address, 9000, 70)
+        assert (conntrack.begun_by(address), conntrack.begun_by(other)) == (70, 0)

@@ -122,6 +122,30 @@ def test_terminals_are_not_one_containers_to_use_up(armed: Scene, others: tuple[
             session.close()
 
 
+CONTAINERS = 24
+"""Of one tenant: more than the console lets one have, unless an admin says otherwise."""
+
+
+def test_terminals_are_not_one_tenants_to_use_up(armed: Scene, others: tuple[str, str]) -> None:
+    """All of its containers hold all that they get."""
+    with contextlib.ExitStack() as held:
+        for _ in range(CONTAINERS):
+            id = armed.run()
+            armed.arm(id, "call")
+            words = held.enter_context(_held(armed, id, "call x5000 openat -100 =/dev/ptmx 2 0"))
+            assert words == f"{bundle.TERMINALS} ENOSPC"
+        most, reserve, taken = (
+            int(Path(f"/proc/sys/kernel/pty/{name}").read_text()) for name in ("max", "reserve", "nr")
+        )
+        assert taken >= CONTAINERS * bundle.TERMINALS, "they are the node's own"
+        assert (most - reserve) / 4 >= CONTAINERS * bundle.TERMINALS, "three quarters are left"
+        for other in others:
+            assert armed.engine.isolation(other).terminals_most == bundle.TERMINALS
+            session = armed.engine.exec(other, ExecSpec(("tty",), terminal=True))
+            assert session.stdout.read(8) == b"/dev/pts"
+            session.close()
+
+
 @contextlib.contextmanager
 def _held(scene: Scene, id: str, command: str) -> Iterator[str]:
     """What an attack has said of itself, while it holds what it got."""

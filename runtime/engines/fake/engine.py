@@ -77,7 +77,9 @@ class FakeEngine:
 
     def __init__(self, home: Home) -> None:
         # a home beside the real one, and locks on its own disk: no root needed
-        self.home = _FakeHome(home.root / "fake", home.instance, home.subnets, home.uid_base, home.flat_bridges)
+        self.home = _FakeHome(
+            home.root / "fake", home.instance, home.subnets, home.uid_base, home.flat_bridges, home.flows
+        )
         self.misbehaviour = Misbehaviour(self.home.state / "misbehaviour.json")
         self._records = Records(self.home)
         self.totals = FakeTotals(self.home.state / "totals", self._cpu_by_tenant)
@@ -443,6 +445,9 @@ class FakeEngine:
             read_only=("/proc/sys",),
             address=record.address or "",
             interface=self.home.veth(id),
+            flows=0,
+            flows_most=self.home.flows,
+            terminals_most=32,
         )
 
     # counters --------------------------------------------------------------------------------------------

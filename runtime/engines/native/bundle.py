@@ -22,8 +22,10 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_BYTES = 64 * 2**20
 OPEN_FILES = 65536
-TERMINALS = 128
-"""Pseudo-terminals of one container; all of a node's have 3,072 together (kernel.pty.max less its reserve)."""
+TERMINALS = 32
+"""Pseudo-terminals of one container.  All of a node's have 3,072 together (kernel.pty.max less its reserve), and nothing in the kernel
+counts them by tenant: 24 containers that hold all of theirs leave three quarters to others.
+"""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDS = 65536
 

@@ -9,7 +9,7 @@ from runtime.api import ContainerSpec, Image, IsolationReport, LayerMount, Names
 from runtime.engines.native import apparmor
 from runtime.home import Home
 from runtime.kernel import apparmor as kernel_apparmor
-from runtime.kernel import cgroup, namespaces
+from runtime.kernel import cgroup, conntrack, namespaces
 from runtime.storage.snapshot import Snapshots, disk_usage
 
 CAPABILITY_NAMES = (
@@ -64,6 +64,16 @@ def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(masked)), tuple(sorted(read_only))
 
 
+def _terminals(pid: int) -> int | None:
+    """By the option of the file system that they are in (filesystems/devpts.rst)."""
+    for row in Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        words = row.split(" ")
+        kind, _, options = words[words.index("-") + 1 :]
+        if kind == "devpts" and words[4] == "/dev/pts":
+            return next((int(one[4:]) for one in options.split(",") if one.startswith("max=")), None)
+    return None
+
+
 def report(
     home: Home, spec: ContainerSpec, image: Image, lowers: tuple[Path, ...], pid: int, address: str
 ) -> IsolationReport:
@@ -95,4 +105,7 @@ def report(
         read_only=read_only,
         address=address,
         interface=home.veth(spec.id),
+        flows=conntrack.begun_by(address) if address else None,
+        flows_most=home.flows,
+        terminals_most=_terminals(pid),
     )

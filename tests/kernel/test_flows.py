@@ -1,0 +1,117 @@
+"""Connections that the node tracks: a container that opens all it can has its share of the table, and a neighbour's still go through."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.api import Port
+from runtime.home import Home
+from runtime.kernel import conntrack, nft
+from runtime.network import firewall
+from tests.conftest import patience
+from tests.kernel.test_networks import on
+from tests.kernel.world import Host, World, world
+
+__all__ = ["world"]
+pytestmark = pytest.mark.root
+FLOOD = (
+    "import socket, sys; family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+    "with socket.socket(family, socket.SOCK_DGRAM) as sender:\n"
+    "    for port in range(1, int(sys.argv[2]) + 1): sender.sendto(b'x', (sys.argv[1], port)); sender.sendto(b'x', (sys.argv[1], port))"
+)
+"""Two datagrams to each of so many ports: each port is a connection to the node that carries them."""
+MANY = 20_000
+TABLE = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+
+
+def flood(host: Host | None, address: str) -> None:
+    command = ["/usr/bin/python3", "-c", FLOOD, address, str(MANY)]
+    subprocess.run(host.inside(*command) if host else command, check=True, timeout=patience(60))
+
+
+@pytest.fixture
+def most(world: World) -> int:
+    return Home.from_environment().flows
+
+
+def machine(world: World, address: str) -> Host:
+    made = world.outside(address)
+    world.serve(made, "::" if ":" in address else "0.0.0.0", 8080)
+    return made
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_a_flood_of_connections_has_its_share_and_a_neighbour_still_connects(
+    world: World, most: int, six: bool
+) -> None:
+    number = secrets.randbelow(250)
+    beyond = f"fd7e:{number:x}::9" if six else f"198.19.{number}.9"
+    machine(world, beyond)
+    world.network("tenant1", "both", ipv6=True)
+    flooder, neighbour = (world.host(name, "tenant1", networks=on("both")) for name in ("cflood", "cnext"))
+    stranger = world.host("cstranger", "tenant2")
+    main = flooder.endpoint.main
+    assert world.reaches(flooder, beyond, 8080)
+    flood(flooder, beyond)
+    begun = conntrack.begun_by(main.address6 if six else main.address)
+    assert begun is not None
+    assert most * 0.9 < begun <= most + 1, "counted, and no more than its share"
+    assert not world.reaches(flooder, beyond, 8080), "it would be one too many"
+    assert world.reaches(neighbour, beyond, 8080)
+    if not six:
+        assert world.reaches(stranger, beyond, 8080)
+
+
+def test_a_container_that_a_flood_comes_to_has_its_share_and_opens_its_own(world: World, most: int) -> None:
+    beyond = f"198.19.{secrets.randbelow(250)}.9"
+    attacker = machine(world, beyond)
+    web = world.host("cweb", "tenant1", Port(9000, "udp"))
+    other = world.host("cother", "tenant1", Port(8080))
+    world.serve(other, "0.0.0.0", 8080)
+    (port,) = web.endpoint.ports
+    program = (
+        "import socket, sys\n"
+        "for one in range(20000, 20000 + int(sys.argv[3])):\n"
+        " with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: s.bind(('', one)); s.sendto(b'x', (sys.argv[1], int(sys.argv[2])))"
+    )
+    near, address = ends_of(attacker)
+    subprocess.run(
+        attacker.inside("/usr/bin/python3", "-c", program, near, str(port.host_port), str(MANY)),
+        check=True,
+        timeout=patience(60),
+    )
+    begun = conntrack.begun_by(address)
+    assert begun is not None
+    assert most * 0.9 < begun <= most + 1, "taken in, and no more than the share"
+    assert world.reaches(web, beyond, 8080), "what it opens itself is counted apart"
+    assert world.reaches(attacker, near, other.endpoint.ports[0].host_port or 0)
+
+
+def ends_of(host: Host) -> tuple[str, str]:
+    """The node as a machine beyond it knows it, and that machine as the node sees it."""
+    shown = subprocess.run(
+        host.inside("ip", "route", "get", "198.18.255.9"), check=True, capture_output=True, text=True
+    )
+    words = shown.stdout.split()
+    return words[words.index("via") + 1], words[words.index("src") + 1]
+
+
+def test_the_share_is_a_small_part_of_the_table(most: int) -> None:
+    assert most * 24 < int(TABLE.read_text()) / 2, "24 containers of one tenant that have all of theirs leave half"
+
+
+def test_another_share_is_put_in_place_of_the_old_one(world: World, most: int) -> None:
+    home = Home.from_environment()
+    host = world.host("cweb", "tenant1")
+    assert firewall.present(home)
+    changed = replace(home, flows=most - 1)
+    assert not firewall.present(changed), "the rules that are there count otherwise"
+    type(world.networks)(changed).restore()
+    assert firewall.present(changed)
+    members = [row["set"]["elem"] for row in nft.query(f"list set bridge {home.table} members") if "set" in row]
+    assert host.endpoint.address in str(members), "what ran goes on"
