@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 
 import pytest
 
-from tests.steadiness import Look, Watched
+from tests.steadiness import Look, Watched, give_back
 
 MIB = 2**20
 SECONDS = 600
@@ -19,7 +20,7 @@ def watched(memory: list[float], descriptors: list[int] | None = None) -> Watche
     return Watched([1], looks={1: looks})
 
 
-@pytest.mark.parametrize("a_minute", [1.5, 4])
+@pytest.mark.parametrize("a_minute", [0.75, 2])
 def test_what_grows_is_told(a_minute: float) -> None:
     chance = random.Random(7)
     memory = [(60 + at * a_minute / 60 + chance.uniform(-0.5, 0.5)) * MIB for at in range(SECONDS)]
@@ -32,6 +33,12 @@ def test_noise_is_no_growth() -> None:
     assert not watched([(60 + chance.uniform(-3, 3)) * MIB for _ in range(SECONDS)]).growing_memory()
 
 
+def test_what_is_taken_for_a_moment_more_and_more_often_is_no_growth() -> None:
+    chance = random.Random(7)
+    memory = [(60 + 8 * (chance.random() < 0.8 * at / SECONDS)) * MIB for at in range(SECONDS)]
+    assert not watched(memory).growing_memory()
+
+
 def test_what_a_process_takes_at_its_start_is_no_growth() -> None:
     assert not watched([(30 + min(at, 60) / 2) * MIB for at in range(SECONDS)]).growing_memory()
 
@@ -39,6 +46,32 @@ def test_what_a_process_takes_at_its_start_is_no_growth() -> None:
 def test_descriptors_that_are_kept_are_told() -> None:
     assert watched([60 * MIB] * SECONDS, [20 + at // 20 for at in range(SECONDS)]).growing_descriptors()
     assert not watched([60 * MIB] * SECONDS, [20 + at % 8 for at in range(SECONDS)]).growing_descriptors()
+
+
+def test_what_malloc_only_keeps_is_not_the_processs() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+
+    def looked_at() -> int:
+        one = Watched([os.getpid()])
+        one.look()
+        return one.looks[os.getpid()][0].memory
+
+    before = looked_at()
+    taken = [libc.malloc(1000) for _ in range(30_000)]
+    for one in taken:
+        ctypes.memset(one, 1, 1000)
+    held = looked_at()
+    last = libc.malloc(1000)  # lies above, so that the top does not shrink by itself
+    for one in taken:
+        libc.free(one)
+    kept = looked_at()
+    give_back()
+    assert held - before > 20 * MIB
+    assert kept - before > 20 * MIB
+    assert looked_at() - before < 8 * MIB
+    libc.free(last)
 
 
 def test_a_real_process_is_looked_at() -> None:
