@@ -1,8 +1,8 @@
 """What must be done for containers at its time, by whichever process keeps them: the agent, or ``python -m runtime watch``.
 
-Restarts that policies have decided on are carried out when they are due, what runs is asked for its health, and images make room when the disk is
-nearly full.  Any number of keepers may
-run at once: the engine starts each once, and remembers the verdict of whoever saw a change.
+Restarts that policies have decided on are carried out when they are due, what runs is asked for its health, images make room when the disk is
+nearly full, and a container that is about to fill it is ended.  Any number of keepers may run at once: the engine starts each once, and
+remembers the verdict of whoever saw a change.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ CHECKS_AT_ONCE = 8
 LONGEST_S = 60.0
 ROOM_EVERY_S = 60.0
 """Between two looks at how full the disk is."""
+DISK_EVERY_S = 1.0
 FIRST_CHECK_S = 1.0
 """After a start, and between checks while no failure counts."""
 
@@ -97,10 +98,27 @@ class Keeper:
 
     def run(self) -> None:
         """Until :meth:`stop`; checks that are on their way are given up then."""
-        room = threading.Thread(target=self._make_room, name="image-room")
-        room.start()
+        beside = [
+            threading.Thread(target=self._make_room, name="image-room"),
+            threading.Thread(target=self._guard_disk),
+        ]
+        for thread in beside:
+            thread.start()
         self._carry_out()
-        room.join()
+        for thread in beside:
+            thread.join()
+
+    def _guard_disk(self) -> None:
+        """A thread of its own: to count what containers hold may take a minute."""
+        guard = getattr(self._engine, "guard_disk", None)
+        while guard is not None and not self._over.wait(DISK_EVERY_S):
+            try:
+                status = guard()
+            except Exception:
+                log.exception("the node's disk could not be guarded; the next look tries again")
+                continue
+            if status is not None:
+                self._tell(status)
 
     def _make_room(self) -> None:
         """A thread of its own: to delete an image may take longer than what is due waits."""

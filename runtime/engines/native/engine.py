@@ -42,6 +42,7 @@ from runtime.engines.native.attach import NativeAttachments
 from runtime.engines.native.controls import NativeControls
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.files import NativeFiles
+from runtime.engines.native.flooding import FLOODED, Flooding
 from runtime.engines.native.health import NativeHealth
 from runtime.engines.native.image_service import NativeImageService
 from runtime.engines.native.lifecycle import Lifecycle
@@ -100,6 +101,7 @@ class NativeEngine:
         self.files = NativeFiles(views, self._records, self.store)
         self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store, self.volumes)
         self._sampler = Sampler(home)
+        self._flooding = Flooding(home, self._records)
         self.totals = NativeTotals(home)
         self._journal = self._lifecycle.journal
         self.image_service = NativeImageService(self.store, self._journal)
@@ -457,6 +459,19 @@ class NativeEngine:
         self._journal.sync()
         self._networks.restore()
         self._controls.note_kills()
+
+    def guard_disk(self) -> ContainerStatus | None:
+        """Called each second by a keeper: a container that is about to fill the node's disk is ended, and stays so.  None: there is none."""
+        id = self._flooding.found()
+        if id is None:
+            return None
+        self.stop(id, grace_s=0)
+        with self.home.lock(id, timeout_s=90):
+            spec, record = self._settled(id)
+            if record.state is State.EXITED:
+                record = record.moved(State.EXITED, stopped=True, restart_at=None, reason=FLOODED)
+                self._records.save_end(id, record)
+            return records.status(id, spec, record)
 
     def rotate_logs(self) -> None:
         """Keep the generation of each log that conmon replaces."""
