@@ -196,9 +196,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "SLIPWAY_FLOWS",
-        "4096",
-        "Connections that this machine tracks at once for one address of a container: as many that it began, and as many that came to it.",
-        _matching(r"[1-9][0-9]{1,6}"),
+        "",
+        "Connections that this machine tracks at once for one address of a container: as many that it began, and as many that came to it. Without: a 128th of what its table holds.",
+        _matching(r"([1-9][0-9]{1,6})?"),
         "a number from 10 to 9999999, such as 4096",
     ),
     Option(

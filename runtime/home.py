@@ -25,7 +25,7 @@ def _short_hash(text: str, length: int) -> str:
 
 def _flows(text: str) -> int:
     """Raises InvalidSpec."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**32):
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
         raise InvalidSpec(
             f"SLIPWAY_FLOWS is {text!r}, which is not a number of connections.",
             hint="Write it as 4096.",
@@ -60,8 +60,9 @@ class Home:
     uid_base: int = 0x40000000
     flat_bridges: tuple[str, ...] = ()
     """Bridges of the node that an admin allows containers on."""
-    flows: int = 4096
-    """Connections that the node tracks at once for one address of a container: of those that it began, and of those that came to it."""
+    flows: int = 0
+    """Connections that the node tracks at once for one address of a container: of those that it began, and of those that came to it.
+    0: a share of what its table holds (:func:`runtime.network.firewall.flows`)."""
     image_marks: tuple[float, float] = (85.0, 75.0)
     """Percent of the disk in use above which images that are not needed go, and down to which."""
 
@@ -85,7 +86,7 @@ class Home:
             subnets=os.environ.get("SLIPWAY_SUBNETS") or "10.89.0.0/16",
             uid_base=base,
             flat_bridges=tuple(filter(None, os.environ.get("SLIPWAY_FLAT_BRIDGES", "").split(","))),
-            flows=_flows(os.environ.get("SLIPWAY_FLOWS") or "4096"),
+            flows=_flows(os.environ.get("SLIPWAY_FLOWS") or "0"),
             image_marks=_marks(os.environ.get("SLIPWAY_IMAGE_MARKS") or "85,75"),
         )
 

@@ -11,7 +11,7 @@ prerouting, output
             questions for names, which must come before published ports (one may be 53); published ports by maps: of one
             address, and of any address of the node, each for IPv4 and IPv6.
 tracked, forward
-            a container's address has so many connections in the node's table and no more (``Home.flows``), of those that it
+            a container's address has so many connections in the node's table and no more (:func:`flows`), of those that it
             began and of those that came to it from beyond; one more is dropped, and for a second all that are new.
 postrouting masquerade for what leaves a tenant's subnet, for localhost's way in, and for hairpins.
 bridge      a container's frames must carry the MAC and the addresses that it was given, in every header that has them, and it
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 
 from runtime.api import ANY_ADDRESS, ANY_ADDRESS6
 from runtime.home import Home
@@ -34,6 +35,10 @@ NAMES_PORT = 10053
 """Where a network's name server listens on the gateway's address: 53 there stays free for a container to publish."""
 QUESTIONS_PER_S = 2000
 """That a network's containers may ask; more are dropped, so that nobody burns the node's processors by asking."""
+TABLE = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+"""How many connections the node tracks at most; not there before something has them tracked."""
+USUAL_TABLE, SHARES = 262_144, 128
+"""A container with both families has four: 24 of one tenant that fill all of theirs leave a quarter of the table."""
 BRAKE = "1s"
 """How long nothing new passes once there are too many.  Each that is counted and then dropped stays in the kernel's list for a while
 (nf_conncount.c clears eight at a time), so a flood must not be counted."""
@@ -50,7 +55,16 @@ def present(home: Home) -> bool:
 
 def _counted(home: Home) -> str:
     """The chain that counts connections, whose name tells how many."""
-    return f"began_{home.flows}"
+    return f"began_{flows(home)}"
+
+
+def flows(home: Home) -> int:
+    """Of one address of a container, each way."""
+    try:
+        table = int(TABLE.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        table = USUAL_TABLE  # if it turns out otherwise, the rules are not these very ones, and are put in anew
+    return home.flows or max(1, table // SHARES)
 
 
 def install(home: Home, elements: Sequence[str] = ()) -> None:
@@ -89,10 +103,10 @@ table inet {table} {{
     iifname @bridges ct state new ct status ! confirmed jump {_counted(home)}
   }}
   chain {_counted(home)} {{
-{_flow_rules("saddr", "began", home.flows)}
+{_flow_rules("saddr", "began", flows(home))}
   }}
   chain came {{
-{_flow_rules("daddr", "came", home.flows)}
+{_flow_rules("daddr", "came", flows(home))}
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;

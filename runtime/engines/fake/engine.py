@@ -446,7 +446,7 @@ class FakeEngine:
             address=record.address or "",
             interface=self.home.veth(id),
             flows=0,
-            flows_most=self.home.flows,
+            flows_most=self.home.flows or 2048,
             terminals_most=32,
         )
 

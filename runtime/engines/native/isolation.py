@@ -10,6 +10,7 @@ from runtime.engines.native import apparmor
 from runtime.home import Home
 from runtime.kernel import apparmor as kernel_apparmor
 from runtime.kernel import cgroup, conntrack, namespaces
+from runtime.network import firewall
 from runtime.storage.snapshot import Snapshots, disk_usage
 
 CAPABILITY_NAMES = (
@@ -106,6 +107,6 @@ def report(
         address=address,
         interface=home.veth(spec.id),
         flows=conntrack.begun_by(address) if address else None,
-        flows_most=home.flows,
+        flows_most=firewall.flows(home),
         terminals_most=_terminals(pid),
     )
