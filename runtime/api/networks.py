@@ -7,7 +7,10 @@ the tenant.  Containers find each other on a network by name and alias; two netw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from runtime.api.status import ContainerStatus  # which has connections
 
 DEFAULT_NETWORK = "default"
 
@@ -57,7 +60,7 @@ class Connection:
     address6: str = ""
     """Empty where the network has no IPv6."""
     interface: str = ""
-    """In the container: ``eth0``, ``eth1``, ..., in the order of its attachments."""
+    """In the container: ``eth0``, ``eth1``, ..., in the order of its attachments; one that comes later has the first that is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,24 @@ class Networks(Protocol):
 
     def remove(self, tenant: str, name: str) -> None:
         """Unknown: does nothing.  Raises Conflict when a container names it (``data['container']``), or for ``default``."""
+
+    def connect(self, id: str, attachment: Attachment) -> ContainerStatus:
+        """Put a container on one more network of its tenant, durably, all or none; one that runs is on it at once, and its peers there know its names.
+
+        Its place is as at launch: addresses, names, rules against spoofing, its bandwidth, which it shares with its others.  Its way out
+        and its published ports stay where they are; one that had no way out has it there.  On it already with an equal attachment: returns its status.
+
+        Raises NotFound (container; network, if the tenant has none of that name), InvalidSpec (``networks[n]…``, the place that it would have),
+        Conflict (on it already with another attachment; the address is taken; the container is being removed), LimitExceeded,
+        EngineFault (somebody has taken away an interface that it has); then all is as it was.
+        """
+
+    def disconnect(self, id: str, network: str) -> ContainerStatus:
+        """Take a container off a network, durably.  What went over its interface stays counted.  Not on it: returns its status.
+
+        Its way out goes over to the next network that has one.  Its last network it keeps: a container that names none is on ``default``.
+        Raises NotFound, Conflict (its last one; its published ports lead through it; the container is being removed), EngineFault (as connect).
+        """
 
     def prune(self, tenant: str | None = None) -> tuple[str, ...]:
         """Remove those that no container names, and tell them as ``tenant/name``."""

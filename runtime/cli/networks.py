@@ -6,9 +6,9 @@ import argparse
 import json
 from dataclasses import asdict
 
-from runtime.api import Engine, NetworkSpec
+from runtime.api import Attachment, Engine, NetworkSpec
 from runtime.cli.table import table
-from runtime.cli.verbs import TENANT
+from runtime.cli.verbs import TENANT, find
 
 
 def add_verbs(network: argparse.ArgumentParser) -> None:
@@ -31,6 +31,15 @@ def add_verbs(network: argparse.ArgumentParser) -> None:
     verb("ls", ls, "list networks")
     verb("inspect", inspect, "all that is known of a network, as JSON").add_argument("name")
     verb("rm", rm, "remove networks").add_argument("names", nargs="+", metavar="name")
+    placed = verb("connect", connect, "put a container on one more network, also while it runs")
+    placed.add_argument("name")
+    placed.add_argument("container")
+    placed.add_argument("--ip", help="its IPv4 address there (default: a free one)")
+    placed.add_argument("--ip6", help="its IPv6 address there")
+    placed.add_argument("--alias", action="append", default=[], help="a name there beside its own; may be given again")
+    taken = verb("disconnect", disconnect, "take a container off a network, also while it runs")
+    taken.add_argument("name")
+    taken.add_argument("container")
     verb("prune", prune, "remove the networks that no container names")
 
 
@@ -63,6 +72,20 @@ def rm(engine: Engine, options: argparse.Namespace) -> int:
         engine.networks.inspect(TENANT, name)
     for name in options.names:
         engine.networks.remove(TENANT, name)
+    return 0
+
+
+def connect(engine: Engine, options: argparse.Namespace) -> int:
+    place = Attachment(options.name, options.ip, options.ip6, tuple(options.alias))
+    status = engine.networks.connect(find(engine, options.container).id, place)
+    for one in status.networks:
+        if one.network == options.name:
+            print(one.interface, one.address, one.address6)
+    return 0
+
+
+def disconnect(engine: Engine, options: argparse.Namespace) -> int:
+    engine.networks.disconnect(find(engine, options.container).id, options.name)
     return 0
 
 

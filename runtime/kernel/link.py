@@ -80,11 +80,11 @@ def _without_ipv6(name: str) -> None:
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
 
 
-def add_veth(name: str, bridge: str, pid: int, mac: str, inside: str = INTERFACE) -> None:
-    """A pair: ``name`` on the bridge, ``inside`` in the network namespace of ``pid``.  Exists already: made anew."""
-    peer = rtnetlink.veth_peer(inside, mac, pid)
-    pair = rtnetlink.new_link(name, "veth", master=socket.if_nametoindex(bridge), data=peer)
-    with Netlink() as netlink:
+def add_veth(name: str, bridge: str, netns: Path, mac: str, inside: str = INTERFACE) -> None:
+    """A pair: ``name`` on the bridge, ``inside`` in the network namespace that is pinned at ``netns``.  Exists already: made anew."""
+    with open(netns, "rb") as namespace, Netlink() as netlink:
+        peer = rtnetlink.veth_peer(inside, mac, namespace.fileno())
+        pair = rtnetlink.new_link(name, "veth", master=socket.if_nametoindex(bridge), data=peer)
         try:
             netlink.send(pair)
         except OSError as error:
@@ -147,6 +147,26 @@ def _settings(one: Inside, index: int) -> Iterator[Message]:
         yield rtnetlink.new_address(index, one.address6, one.prefix6, IFA_F_NODAD)
     for gateway in filter(None, (one.gateway, one.gateway6)):
         yield rtnetlink.default_route(gateway, index)
+
+
+def lead_out(netns: Path, one: Inside) -> None:
+    """The default routes of a namespace through an interface that it has; those that are there stay."""
+    with inside_network(netns):
+        netlink, index = Netlink(), socket.if_nametoindex(one.interface)
+    with netlink:
+        for gateway in filter(None, (one.gateway, one.gateway6)):
+            _once(netlink, rtnetlink.default_route(gateway, index))
+
+
+def take_down(name: str) -> bool:
+    """Nothing passes it from here on, in either direction, so its counters are final.  False: there is no such interface."""
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        return False
+    with Netlink() as netlink:
+        netlink.send(rtnetlink.link_down(index))
+    return True
 
 
 def remove(name: str) -> bool:

@@ -20,7 +20,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 NLM_F_DUMP = 0x300
 NEW = NLM_F_CREATE | NLM_F_EXCL
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_PID = 1, 3, 10, 18, 19
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 RTA_OIF, RTA_GATEWAY = 4, 5
@@ -84,9 +84,9 @@ def new_link(name: str, kind: str, *, mac: str = "", master: int = 0, data: byte
     return Message(RTM_NEWLINK, NEW, body + (_number(IFLA_MASTER, master) if master else b""))
 
 
-def veth_peer(name: str, mac: str, pid: int) -> bytes:
-    """The other end, as :func:`new_link` takes it: in the network namespace of a process."""
-    end = LINK.pack(0, 0, 0, 0, 0) + _name(IFLA_IFNAME, name) + _mac(mac) + _number(IFLA_NET_NS_PID, pid)
+def veth_peer(name: str, mac: str, namespace: int) -> bytes:
+    """The other end, as :func:`new_link` takes it: in the network namespace that a descriptor of the sender's is of."""
+    end = LINK.pack(0, 0, 0, 0, 0) + _name(IFLA_IFNAME, name) + _mac(mac) + _number(IFLA_NET_NS_FD, namespace)
     return attribute(VETH_INFO_PEER, end)
 
 
@@ -94,6 +94,10 @@ def set_link(index: int, *, up: bool = False, mac: str = "", master: int = 0) ->
     flags = IFF_UP if up else 0
     body = LINK.pack(0, 0, index, flags, flags) + _mac(mac)
     return Message(RTM_NEWLINK, 0, body + (_number(IFLA_MASTER, master) if master else b""))
+
+
+def link_down(index: int) -> Message:
+    return Message(RTM_NEWLINK, 0, LINK.pack(0, 0, index, 0, IFF_UP))
 
 
 def delete_link(index: int) -> Message:

@@ -194,13 +194,20 @@ class TenantNetworks:
 
         Rules that somebody flushed are put back, and what an earlier holder left of this address and these ports is taken away.
         """
+        self.let_in(made)
+        self._forget_flows(made)
+        self.tell(made)
+
+    def let_in(self, made: Endpoint) -> None:
         try:
             firewall.admit(self._home, made)
         except NftablesFault:
             self.restore()
             firewall.expel(self._home, made)
             firewall.admit(self._home, made)
-        self._forget_flows(made)
+
+    def tell(self, made: Endpoint) -> None:
+        """Its tenant's networks know its names, and those of networks that it is on no more no longer."""
         self.names.tell(made, self._bridges_of(made.tenant))
 
     def _bridges_of(self, tenant: str) -> list[str]:
@@ -219,11 +226,11 @@ class TenantNetworks:
         namespaces.unpin_network(pin)
         namespaces.pin_network(pid, pin)
         for place in made.places:
-            link.add_veth(place.interface, place.bridge, pid, place.mac, place.inside)
-        link.configure_inside(pin, [_inside(place, made.main) for place in made.places])
-        self._limit(made)
+            link.add_veth(place.interface, place.bridge, pin, place.mac, place.inside)
+        link.configure_inside(pin, [inside(place, made.main) for place in made.places])
+        self.limit(made)
 
-    def _limit(self, made: Endpoint) -> None:
+    def limit(self, made: Endpoint) -> None:
         """What a container receives, its host's ends send."""
         if made.rx_bps is None and made.tx_bps is None:
             return
@@ -249,7 +256,7 @@ class TenantNetworks:
         for shaper, rate in zip(self._home.shapers(container), (rx_bps, tx_bps), strict=True):
             if rate is None:
                 link.remove(shaper)
-        self._limit(changed)
+        self.limit(changed)
 
     def rename(self, container: str, name: str) -> None:
         """Its networks know it by the new name alone."""
@@ -257,7 +264,7 @@ class TenantNetworks:
         if made is not None and made.name != name:
             changed = replace(made, name=name)
             endpoint.save(self._home, changed)
-            self.names.tell(changed, self._bridges_of(made.tenant))
+            self.tell(changed)
 
     def keep(self, made: Endpoint) -> None:
         """Whatever a container that runs needs of its networks is there, by its present name."""
@@ -317,7 +324,7 @@ class TenantNetworks:
                 mark.unlink()
 
 
-def _inside(place: Place, main: Place) -> link.Inside:
+def inside(place: Place, main: Place) -> link.Inside:
     """Only its main place leads out."""
     leads = place == main and not place.internal
     return link.Inside(

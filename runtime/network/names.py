@@ -139,7 +139,9 @@ class Names:
         for bridge in bridges:
             hosts = self._hosts(bridge)
             lines = [_line(endpoint, place, bridge) for place in endpoint.places if place.names]
-            if lines and hosts.is_dir():
+            if not lines:
+                self.untell(endpoint, [bridge])
+            elif hosts.is_dir():
                 # of this writer alone: a start of the network's first container tells of all others while they tell of themselves
                 temporary = hosts / f".{endpoint.container}.{secrets.token_hex(4)}"
                 temporary.write_text("".join(lines), encoding="ascii")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from runtime.api import DEFAULT_NETWORK, Attachment, ContainerSpec
+from runtime.api import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, ContainerSpec
 from runtime.errors import InvalidSpec
+from runtime.failpoint import failpoint
 from runtime.home import Home
 from runtime.network import addresses, endpoint
 from runtime.network.endpoint import Endpoint, Place, mac_of
@@ -26,9 +28,14 @@ def wanted(segments: Segments, spec: ContainerSpec) -> Wanted:
     return found
 
 
+def leads(segments: Sequence[Segment]) -> Segment:
+    """The one that has the way out and the published ports."""
+    return next((one for one in segments if one.gateway and not one.internal), segments[0])
+
+
 def check_published(spec: ContainerSpec, segments: Sequence[Segment]) -> None:
     """Raises InvalidSpec for a port that no network of the container leads to."""
-    main = next((one for one in segments if one.gateway and not one.internal), segments[0])
+    main = leads(segments)
     for index, port in enumerate(spec.ports):
         if main.internal or main.flat:
             raise InvalidSpec(
@@ -48,7 +55,7 @@ def reserve(home: Home, spec: ContainerSpec, networks: Wanted) -> Endpoint:
     """Raises Conflict, LimitExceeded, InvalidSpec; then nothing is reserved."""
     ports = addresses.take_ports(home, spec.ports, spec.id)
     try:
-        places = tuple(_place(home, spec.id, number, *one) for number, one in enumerate(networks))
+        places = tuple(_place(home, spec.id, number, *one, number) for number, one in enumerate(networks))
         limits = spec.limits
         made = Endpoint(spec.id, spec.tenant, spec.name, places, ports, limits.net_rx_bps, limits.net_tx_bps)
         endpoint.save(home, made)
@@ -59,8 +66,58 @@ def reserve(home: Home, spec: ContainerSpec, networks: Wanted) -> Endpoint:
     return made
 
 
-def _place(home: Home, container: str, number: int, segment: Segment, asked: Attachment) -> Place:
-    address = addresses.take_address(home, segment, container, asked.address, number)
+def add(home: Home, made: Endpoint, segment: Segment, asked: Attachment, index: int) -> Endpoint:
+    """With one place more, whose addresses are claimed; written down by the caller.  ``index`` is the attachment's in the specification.
+
+    Raises Conflict, LimitExceeded; then nothing is claimed.
+    """
+    has = {place.interface for place in made.places}
+    number = next(one for one in range(MOST_NETWORKS) if home.veth(made.container, one) not in has)
+    try:
+        place = _place(home, made.container, number, segment, asked, index)
+    except Exception:
+        free_unplaced(home, made)
+        raise
+    failpoint("connect.claimed")
+    return replace(made, places=(*made.places, place))
+
+
+def drop(home: Home, made: Endpoint, network: str) -> Endpoint:
+    """Without its place there; written down before the addresses are given back."""
+    left = replace(made, places=tuple(place for place in made.places if place.network != network))
+    endpoint.save(home, left)
+    failpoint("disconnect.dropped")
+    free_unplaced(home, left)
+    return left
+
+
+def free_unplaced(home: Home, made: Endpoint) -> tuple[str, ...]:
+    """Give back what the container has claimed and has no place with; the caller holds its lock."""
+    claims = addresses.address_claims(home, made.tenant)
+    placed = {address for place in made.places for address in (place.address, place.address6)}
+    unplaced = tuple(name for owner, name in claims.holdings() if owner == made.container and name not in placed)
+    for name in unplaced:
+        claims.free(name, made.container)
+    return unplaced
+
+
+def strays(home: Home) -> tuple[str, ...]:
+    """Containers of whose claims one has no place: somebody is at work with them, or a crash was."""
+    placed = {
+        (one.tenant, one.container, address)
+        for one in (endpoint.load(home, container) for container in endpoint.containers(home))
+        if one is not None
+        for place in one.places
+        for address in (place.address, place.address6)
+    }
+    folder = home.run / "addresses"
+    tenants = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    held = {(tenant, *one) for tenant in tenants for one in addresses.address_claims(home, tenant).holdings()}
+    return tuple(sorted({container for _, container, _ in held - placed}))
+
+
+def _place(home: Home, container: str, number: int, segment: Segment, asked: Attachment, index: int) -> Place:
+    address = addresses.take_address(home, segment, container, asked.address, index)
     return Place(
         network=segment.name,
         bridge=segment.bridge,
@@ -70,7 +127,7 @@ def _place(home: Home, container: str, number: int, segment: Segment, asked: Att
         address=address,
         prefix=segment.prefix,
         gateway=segment.gateway,
-        address6=addresses.take_address6(home, segment, container, address, asked.address6, number),
+        address6=addresses.take_address6(home, segment, container, address, asked.address6, index),
         prefix6=segment.prefix6,
         gateway6=segment.gateway6,
         internal=segment.internal,

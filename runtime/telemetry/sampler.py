@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from runtime.api import MOST_NETWORKS, Counters
+from runtime.errors import EngineFault
 from runtime.home import Home
 from runtime.kernel.cgroup import Reader
 from runtime.kernel.traffic import traffic
+from runtime.telemetry import interfaces
+from runtime.telemetry.interfaces import Mark, Wiring
 
+logger = logging.getLogger(__name__)
 NOTHING: Mapping[int, tuple[int, int]] = {}
 
 
 ALL_AT_ONCE_FROM = 50
 """Containers in one live reading from which one answer about every interface costs less than a file for each."""
+
+
+LOOKS = 5
+"""At interfaces that others change at that moment, before this reading has none of them."""
 
 
 def _statistic(interface: str, name: str) -> int | None:
@@ -53,13 +62,74 @@ def _pread(descriptor: int | None) -> int | None:
         return None
 
 
-def _interfaces(home: Home, container: str) -> Iterator[_Interface]:
+def _names(home: Home, container: str) -> Iterator[str]:
+    """Of its start: without gaps."""
     for number in range(MOST_NETWORKS):
         name = home.veth(container, number)
         if not os.path.exists(f"/sys/class/net/{name}"):
             return
-        with contextlib.suppress(OSError):
+        yield name
+
+
+def _opened(names: Iterable[str]) -> Iterator[_Interface | None]:
+    for name in names:
+        try:
             yield _Interface(name)
+        except OSError:
+            yield None
+
+
+class _Interfaces:
+    """What a container has sent and received in this start, on interfaces that went since, too.
+
+    Others change them meanwhile: what is opened is believed only if the container's file was the same before and after.
+    """
+
+    def __init__(self, home: Home, container: str) -> None:
+        self._home = home
+        self._container = container
+        self._open: tuple[_Interface | None, ...] = ()
+        self._wiring: Wiring | None = None
+        self._look()
+
+    def _look(self) -> None:
+        for _ in range(LOOKS):
+            self.close()
+            self._generation: Mark | None = interfaces.generation(self._home)
+            mark = interfaces.mark(self._home, self._container)
+            try:
+                self._wiring = interfaces.load(self._home, self._container)
+            except EngineFault:
+                logger.warning("nobody knows the interfaces of %s", self._container, exc_info=True)
+                self._open = (None,)
+                return
+            names = _names(self._home, self._container) if self._wiring is None else self._wiring.names
+            self._open = tuple(_opened(names))
+            if interfaces.mark(self._home, self._container) == mark:
+                return
+        self.close()
+        self._generation = None  # the next reading looks again
+
+    def read(self, generation: Mark, known: Mapping[int, tuple[int, int]]) -> tuple[int | None, int | None]:
+        """Bytes received and sent; None when the kernel does not say one of them.  ``known`` is as old as ``generation``, or younger."""
+        if generation != self._generation:
+            self._look()
+        found = self._totals(known)
+        if None in found and interfaces.generation(self._home) != self._generation:  # one went in this moment
+            self._look()
+            found = self._totals(NOTHING)
+        return found
+
+    def _totals(self, known: Mapping[int, tuple[int, int]]) -> tuple[int | None, int | None]:
+        pairs = [(None, None) if one is None else known.get(one.index) or one.read() for one in self._open]
+        gone = self._wiring or Wiring(())
+        received, sent = [received for _, received in pairs], [sent for sent, _ in pairs]
+        return _total(received, gone.rx_bytes), _total(sent, gone.tx_bytes)
+
+    def close(self) -> None:
+        for interface in filter(None, self._open):
+            interface.close()
+        self._open = ()
 
 
 class _Source:
@@ -67,26 +137,27 @@ class _Source:
 
     def __init__(self, home: Home, tenant: str, container: str) -> None:
         self.reader = Reader(home.cgroup(tenant, container))
-        self._interfaces = tuple(_interfaces(home, container))
+        try:
+            self._interfaces = _Interfaces(home, container)
+        except BaseException:
+            self.reader.close()
+            raise
 
-    def read(self, *, live: bool = False, traffic: Mapping[int, tuple[int, int]] = NOTHING) -> Counters:
-        pairs = [traffic.get(one.index) or one.read() for one in self._interfaces]
-        return self.reader.read(
-            live=live,
-            net_rx_bytes=_total([received for _, received in pairs]),
-            net_tx_bytes=_total([sent for sent, _ in pairs]),
-        )
+    def read(
+        self, generation: Mark, *, live: bool = False, traffic: Mapping[int, tuple[int, int]] = NOTHING
+    ) -> Counters:
+        received, sent = self._interfaces.read(generation, traffic)
+        return self.reader.read(live=live, net_rx_bytes=received, net_tx_bytes=sent)
 
     def close(self) -> None:
         self.reader.close()
-        for interface in self._interfaces:
-            interface.close()
+        self._interfaces.close()
 
 
-def _total(figures: Sequence[int | None]) -> int | None:
+def _total(figures: Sequence[int | None], gone: int) -> int | None:
     """None when the kernel does not say one of them."""
     known = [figure for figure in figures if figure is not None]
-    return sum(known) if known and len(known) == len(figures) else None
+    return gone + sum(known) if known and len(known) == len(figures) else None
 
 
 def read_once(home: Home, tenant: str, container: str) -> Counters | None:
@@ -96,7 +167,7 @@ def read_once(home: Home, tenant: str, container: str) -> Counters | None:
     except FileNotFoundError:
         return None
     with contextlib.closing(source):
-        return source.read()
+        return source.read(interfaces.generation(home))
 
 
 class Sampler:
@@ -112,22 +183,27 @@ class Sampler:
     ) -> Mapping[str, Counters]:
         """One reading of each whose cgroup is there.  ``tenant_of`` is asked of those not open yet: None for one that does not run."""
         wanted = tuple(containers)
+        generation = interfaces.generation(
+            self._home
+        )  # before the traffic, which so has all that the generation tells of
         known = traffic() if live and len(wanted) >= ALL_AT_ONCE_FROM else NOTHING
         found: dict[str, Counters] = {}
         with self._lock:
             for container in wanted:
-                counters = self._read(container, live, known)
+                counters = self._read(container, generation, live, known)
                 if counters is None and self._open(container, tenant_of(container)):
-                    counters = self._read(container, live, NOTHING)
+                    counters = self._read(container, generation, live, NOTHING)
                 if counters is not None:
                     found[container] = counters
         return found
 
-    def _read(self, container: str, live: bool, known: Mapping[int, tuple[int, int]]) -> Counters | None:
+    def _read(
+        self, container: str, generation: Mark, live: bool, known: Mapping[int, tuple[int, int]]
+    ) -> Counters | None:
         source = self._sources.get(container)
         if source is None:
             return None
-        counters = source.read(live=live, traffic=known)
+        counters = source.read(generation, live=live, traffic=known)
         if counters.cpu_ns is None and counters.memory_bytes is None:
             self._forget(container)
             return None

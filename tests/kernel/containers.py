@@ -21,6 +21,8 @@ from tests.traces import traces
 KINDS = ("mounts", "cgroups", "interfaces", "processes", "firewall", "loops")
 SMALL = Limits(64 << 20, 1000, 64)
 FOREVER = ("sleep", "100000")
+SERVER = ("busybox", "httpd", "-f", "-p", "8080", "-h", "/etc")
+"""A command that answers on IPv4 and IPv6: see :func:`fetched`."""
 
 
 @contextlib.contextmanager
@@ -63,6 +65,13 @@ def output(engine: NativeEngine, made: ContainerSpec) -> list[str]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return [line.text for line in engine.logs(made.id)]
+
+
+def fetched(engine: NativeEngine, id: str, host: str) -> str:
+    """What a container has of a :data:`SERVER` by this name or address: its host name; empty when it has no answer."""
+    address = f"[{host}]" if ":" in host else host
+    wait_s = max(3, round(patience(3)))
+    return inside(engine, id, f"timeout {wait_s} wget -q -O - http://{address}:8080/hostname 2>/dev/null")
 
 
 def inside(engine: NativeEngine, id: str, script: str) -> str:

@@ -426,6 +426,13 @@ def test_networks_from_creation_to_removal() -> None:
     refused = cli("network", "rm", "back")
     assert refused.returncode == 1
     assert "has containers" in refused.stderr
+    assert cli("network", "disconnect", "back", "web").returncode == 0
+    refused = cli("network", "disconnect", "default", "web")
+    assert (refused.returncode, "last" in refused.stderr) == (1, True)
+    joined = cli("network", "connect", "back", "web", "--alias", "db")
+    assert joined.stdout.split()[0] == "eth1"
+    asked = cli(*ask)
+    assert asked.stdout == "web\n", asked.stderr
     assert cli("rm", "-f", "web").returncode == 0
     assert cli("network", "prune").stdout == "cli/back\n"
     assert cli("network", "inspect", "back").returncode == 1

@@ -60,8 +60,9 @@ def test_a_pair_between_two_namespaces(netlink: tuple[Netlink, int]) -> None:
     sender, pid = netlink
     sender.send(rtnetlink.new_link("bridge0", "bridge", mac=MAC))
     with another() as inside:
-        peer = rtnetlink.veth_peer("eth0", OTHER, inside)
-        sender.send(rtnetlink.new_link("host0", "veth", master=index(pid, "bridge0"), data=peer))
+        with open(f"/proc/{inside}/ns/net", "rb") as namespace:
+            peer = rtnetlink.veth_peer("eth0", OTHER, namespace.fileno())
+            sender.send(rtnetlink.new_link("host0", "veth", master=index(pid, "bridge0"), data=peer))
         assert ip(pid, "link", "show", "host0")[0]["master"] == "bridge0"
         (found,) = ip(inside, "link", "show", "eth0")
         assert found["address"] == OTHER

@@ -91,7 +91,7 @@ class FakeEngine:
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
         self.files = FakeFiles(self.home, self._records, self.misbehaviour, self.add_image)
         self.image_service = FakeImageService(self, self._journal)
-        self.networks = FakeNetworks(self.home, self._specs)
+        self.networks = FakeNetworks(self, self._records, self._specs)
         for folder in (self.home.containers, self.home.final, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -250,7 +250,7 @@ class FakeEngine:
                 raise InvalidSpec(
                     f"The image has no command {command[0]!r}.", hint="Check the command.", field="command"
                 )
-            place = self.networks.connect(spec)
+            place = self.networks.place(spec)
             running = record.moved(
                 State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=place.ports,
                 oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=place.address,
@@ -285,7 +285,7 @@ class FakeEngine:
                 )
             )  # fmt: skip
             self.totals.add(spec.tenant, counters.cpu_ns or 0)
-            self.networks.disconnect(id)
+            self.networks.release(id)
             now = time.time()
             past = restarting.Past(
                 record.stopped, code, False, now - (record.started_at or now), record.restarts, record.failures

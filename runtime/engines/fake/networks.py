@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
-from runtime.api import ContainerSpec
-from runtime.home import Home
-from runtime.network import endpoint, placement
+from runtime.api import Attachment, ContainerSpec, ContainerStatus, EventKind, State
+from runtime.engines.fake.controls import Owner
+from runtime.engines.native.records import Record, Records
+from runtime.network import endpoint, membership, placement
 from runtime.network.endpoint import Endpoint
 from runtime.network.register import Register, Specs
 from runtime.network.segments import Segments
@@ -14,20 +17,54 @@ from runtime.network.tenants import TenantSlots
 
 
 class FakeNetworks(Register):
-    def __init__(self, home: Home, containers: Specs) -> None:
-        super().__init__(home, Segments(home, TenantSlots(home)), containers)
+    def __init__(self, engine: Owner, records: Records, containers: Specs) -> None:
+        super().__init__(engine.home, Segments(engine.home, TenantSlots(engine.home)), containers)
+        self._engine = engine
+        self._records = records
 
     def _alone(self) -> AbstractContextManager[None]:
         return self._home.lock("all")
+
+    # a container's places --------------------------------------------------------------------------------
 
     def check(self, spec: ContainerSpec) -> None:
         """As the native engine does before it writes a container down."""
         placement.wanted(self.segments, spec)
 
-    def connect(self, spec: ContainerSpec) -> Endpoint:
+    def place(self, spec: ContainerSpec) -> Endpoint:
         return placement.reserve(self._home, spec, placement.wanted(self.segments, spec))
 
-    def disconnect(self, container: str) -> None:
+    def release(self, container: str) -> None:
         made = endpoint.load(self._home, container)
         if made is not None:
             placement.release(self._home, made)
+
+    def connect(self, id: str, attachment: Attachment) -> ContainerStatus:
+        with self._alone():
+            spec = self._records.spec(id)
+            segment = membership.joinable(self.segments, spec, attachment)
+            if segment is not None:
+                wanted = membership.with_network(spec, attachment)
+                index = len(wanted.networks) - 1
+                record = self._change(wanted, lambda made: placement.add(self._home, made, segment, attachment, index))
+                self._engine.tell(EventKind.CONNECTED, id, **membership.told(attachment.network, record.networks))
+        return self._engine.inspect(id)
+
+    def disconnect(self, id: str, network: str) -> ContainerStatus:
+        with self._alone():
+            spec = self._records.spec(id)
+            if membership.leavable(self.segments, spec, network):
+                wanted = membership.without_network(spec, network)
+                self._change(wanted, lambda made: placement.drop(self._home, made, network))
+                self._engine.tell(EventKind.DISCONNECTED, id, network=network)
+        return self._engine.inspect(id)
+
+    def _change(self, wanted: ContainerSpec, change: Callable[[Endpoint], Endpoint]) -> Record:
+        record, made = self._records.record(wanted.id), endpoint.load(self._home, wanted.id)
+        if record.state is State.RUNNING and made is not None:
+            changed = change(made)
+            endpoint.save(self._home, changed)
+            record = replace(record, networks=changed.connections, address=changed.address)
+            self._records.save(wanted.id, record)
+        self._records.save_spec(wanted)
+        return record

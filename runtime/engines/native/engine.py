@@ -77,7 +77,7 @@ HEARD_EVERY_S = 0.01
 SIGKILL = signal.SIGKILL
 """Where a parameter is called signal."""
 RUN_FOLDERS = (
-    "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports", "dns",
+    "runc", "conmon", "exits", "netns", "lower", "bundle", "locks", "exec", "bridges", "self-test", "endpoints", "addresses", "ports", "dns", "interfaces",
 )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ class NativeEngine:
         self.home = home
         self.store = ImageStore(home, self._images_in_use)
         self._networks = TenantNetworks(home)
-        self.networks = NativeNetworks(home, self._networks, self._specs)
         self._lifecycle = Lifecycle(home, self.store, self._networks)
+        self.networks = NativeNetworks(home, self._lifecycle, self._specs, self._settled)
         self._records = self._lifecycle.records
         self._removal = Removal(home, self._lifecycle)
         self.volumes = NativeVolumes(home, self._records)
@@ -250,9 +250,11 @@ class NativeEngine:
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)
         spec, record = self._lifecycle.resizing.finish(spec, record)
-        if record.state is State.RUNNING and self._lifecycle.ended(record):
-            record = self._lifecycle.settle(spec, record)
-        return spec, record
+        if record.state is not State.RUNNING:
+            return spec, record
+        if self._lifecycle.ended(record):
+            return spec, self._lifecycle.settle(spec, record)
+        return self._lifecycle.connecting.finish(spec, record)
 
     # stop, kill, remove ----------------------------------------------------------------------------------
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from runtime.failpoint import failpoint
 
-__all__ = ["CONTROLS", "FILE_POINTS", "IMAGE_POINTS", "NETWORK_POINTS", "POINTS", "VOLUME_POINTS", "failpoint"]
+__all__ = [
+    "CONNECT_POINTS",
+    "CONTROLS",
+    "FILE_POINTS",
+    "IMAGE_POINTS",
+    "NETWORK_POINTS",
+    "POINTS",
+    "VOLUME_POINTS",
+    "failpoint",
+]
 
 POINTS = (
     "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
@@ -21,6 +30,11 @@ NETWORK_POINTS = (
     "network.created", "bridge.rules", "bridge.made", "bridge.names", "network.forgotten", "network.silenced", "network.unlinked",
 )  # fmt: skip
 """Of a network's life, from its creation over its first container to its removal."""
+CONNECT_POINTS = (
+    "connect.claimed", "connect.placed", "connect.admitted", "connect.attached", "connect.opened", "connect.written", "disconnect.written",
+    "disconnect.closed", "disconnect.counted", "disconnect.unlinked", "disconnect.expelled", "disconnect.dropped", "networks.followed",
+)  # fmt: skip
+"""Of a container that comes onto a network and leaves one while it runs."""
 VOLUME_POINTS = ("volume.prepared", "volume.filled", "volume.used", "volume.buried")
 FILE_POINTS = ("view.mounted", "commit.packed")
 IMAGE_POINTS = (

@@ -26,6 +26,7 @@ from runtime.engines.native import (
     apparmor,
     bundle,
     choice,
+    etc,
     mount_places,
     oci,
     options,
@@ -36,6 +37,7 @@ from runtime.engines.native import (
     supervisor,
 )
 from runtime.engines.native.ceilings import Ceilings
+from runtime.engines.native.connecting import Connecting
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records
 from runtime.engines.native.resizing import Resizing
@@ -49,9 +51,8 @@ from runtime.kernel import cgroup, idmap
 from runtime.kernel.process import boot_id, start_time
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
-from runtime.network.resolving import resolv_conf
 from runtime.storage.snapshot import Snapshots
-from runtime.telemetry import log
+from runtime.telemetry import interfaces, log
 from runtime.telemetry.exits import exit_code
 from runtime.telemetry.journal import Journal
 from runtime.telemetry.sampler import read_once
@@ -78,6 +79,7 @@ class Lifecycle:
         self.journal = Journal(home.state / "events")
         self.ceilings = Ceilings(home)
         self.resizing = Resizing(home, self.records, self.ceilings, networks)
+        self.connecting = Connecting(home, self.records, networks)
 
     @property
     def runtime(self) -> oci.Runtime:
@@ -238,14 +240,7 @@ class Lifecycle:
         mount_places.check(root, spec, self._volumes.folder(spec.id))
         name = bundle.hostname(spec)
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
-        texts = {
-            "hostname": f"{name}\n",
-            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n{_own_names(endpoint, name)}",
-            "resolv.conf": resolv_conf(endpoint),
-        }
-        for file, text in texts.items():
-            (folder / file).write_text(text, encoding="utf-8")
-            (folder / file).chmod(0o644)
+        etc.write(folder, name, endpoint)
         host = bundle.Host(
             root=root,
             folder=folder,
@@ -396,6 +391,7 @@ class Lifecycle:
         failpoint("release.deleted")
         group.remove()
         self.networks.detach(id)
+        interfaces.forget(self._home, id)
         failpoint("release.detached")
         self.unmount(id)
 
@@ -426,10 +422,3 @@ def keep_null_device() -> None:
     """crun gives the container's streams to its root, also the host's /dev/null: taken back before the program runs."""
     if os.stat(os.devnull).st_uid != 0:
         os.chown(os.devnull, 0, 0)
-
-
-def _own_names(endpoint: Endpoint, name: str) -> str:
-    """As hosts(5): a container knows itself on all of its networks, the main one first."""
-    places = sorted(endpoint.places, key=lambda place: place != endpoint.main)
-    addresses = [address for place in places for address in (place.address, place.address6) if address]
-    return "".join(f"{address}\t{name}\n" for address in addresses)

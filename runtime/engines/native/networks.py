@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from runtime.api import Network, NetworkSpec
+from runtime.api import Attachment, ContainerSpec, ContainerStatus, EventKind, Network, NetworkSpec, State
+from runtime.engines.native import records
+from runtime.engines.native.lifecycle import Lifecycle
+from runtime.engines.native.records import Record
 from runtime.engines.native.refusals import told
+from runtime.errors import Conflict
 from runtime.home import Home
-from runtime.network.attach import TenantNetworks
+from runtime.network import membership
 from runtime.network.register import Register, Specs
 from runtime.network.segments import Segment
 
+LOCK_S = 90.0
+Settled = Callable[[str], tuple[ContainerSpec, Record]]
+"""Under the lock: what is true now."""
+
 
 class NativeNetworks(Register):
-    def __init__(self, home: Home, networks: TenantNetworks, containers: Specs) -> None:
-        super().__init__(home, networks.segments, containers)
-        self._networks = networks
+    def __init__(self, home: Home, lifecycle: Lifecycle, containers: Specs, settled: Settled) -> None:
+        super().__init__(home, lifecycle.networks.segments, containers)
+        self._lifecycle = lifecycle
+        self._networks = lifecycle.networks
+        self._settled = settled
 
     def _alone(self) -> AbstractContextManager[None]:
         return self._networks.removing()
@@ -30,3 +41,33 @@ class NativeNetworks(Register):
     @told()
     def remove(self, tenant: str, name: str) -> None:
         super().remove(tenant, name)
+
+    # a container's place ---------------------------------------------------------------------------------
+
+    @told()
+    def connect(self, id: str, attachment: Attachment) -> ContainerStatus:
+        with self._home.lock(id, timeout_s=LOCK_S), self._networks.adding():
+            spec, record = self._present(id)
+            segment = membership.joinable(self.segments, spec, attachment)
+            if segment is not None:
+                spec, record = self._lifecycle.connecting.connect(spec, record, segment, attachment)
+                self._tell(EventKind.CONNECTED, spec, **membership.told(attachment.network, record.networks))
+            return records.status(id, spec, record)
+
+    @told()
+    def disconnect(self, id: str, network: str) -> ContainerStatus:
+        with self._home.lock(id, timeout_s=LOCK_S), self._networks.adding():
+            spec, record = self._present(id)
+            if membership.leavable(self.segments, spec, network):
+                spec, record = self._lifecycle.connecting.disconnect(spec, record, network)
+                self._tell(EventKind.DISCONNECTED, spec, network=network)
+            return records.status(id, spec, record)
+
+    def _present(self, id: str) -> tuple[ContainerSpec, Record]:
+        spec, record = self._settled(id)
+        if record.state is State.REMOVING:
+            raise Conflict("The container is being removed.", hint="Launch a new one.")
+        return spec, record
+
+    def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str) -> None:
+        self._lifecycle.journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.removal import GRAVE, Removal
 from runtime.engines.native.volumes import NativeVolumes
-from runtime.errors import EngineFault, RuntimeFault
+from runtime.errors import DeadlineExceeded, EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer, link
+from runtime.network import placement
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 from runtime.storage.snapshot import Snapshots
@@ -29,6 +31,10 @@ RUN_FOLDERS = (
     ("exits", "folder"),
 )  # fmt: skip
 """Folders of RUN with an entry for each container that is in the kernel, and what such an entry is told as."""
+
+
+BUSY_S = 1.0
+"""Whoever has the container for longer is at work with it, and not what a crash left."""
 
 
 class Recovery:
@@ -86,6 +92,7 @@ class Recovery:
         paused = freezer.frozen(self._home.cgroup(spec.tenant, id))
         if paused != record.paused:
             self._records.save(id, replace(record, paused=paused))
+        spec, record = self._lifecycle.connecting.finish(spec, self._records.record(id))
         endpoint = self._networks.endpoint(id)
         if endpoint is not None:
             self._networks.keep(endpoint)
@@ -121,12 +128,13 @@ class Recovery:
             swept += self._networks.sweep()
         for folder in (
             self._home.final, self._home.state / "totals", self._home.tenants, self._home.images, self._home.run / "endpoints",
-            self._home.run / "bridges", self._lifecycle.ceilings.folder, *self._home.networks.glob("*"),
+            self._home.run / "bridges", self._home.run / "interfaces", self._lifecycle.ceilings.folder, *self._home.networks.glob("*"),
         ):  # fmt: skip
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
         swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
         for id in self._records.ids():
             swept += [f"file:{id}/{name}" for name in sweep_temporaries(self._home.container(id))]
+        swept += self._unplaced()
         strays = {id for id, _ in self._belongings()}
         for id in sorted(strays - set(self._records.ids())):
             try:
@@ -135,6 +143,15 @@ class Recovery:
             except (RuntimeFault, OSError):
                 logger.exception("what is left of %s could not be swept", id)
         return tuple(swept)
+
+    def _unplaced(self) -> list[str]:
+        """Addresses that a crash on the way onto a network left with a container that lives."""
+        freed: list[str] = []
+        for id in placement.strays(self._home):
+            with contextlib.suppress(DeadlineExceeded), self._home.lock(id, timeout_s=BUSY_S):
+                endpoint = self._networks.endpoint(id)
+                freed += placement.free_unplaced(self._home, endpoint) if endpoint else ()
+        return [f"address:{address}" for address in freed]
 
     def _belongings(self) -> Iterator[tuple[str, str]]:
         """(container's id, ``kind:name``) of everything in the kernel and in RUN that a container may have."""

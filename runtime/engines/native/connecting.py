@@ -1,0 +1,118 @@
+"""Onto one network more, or off one, while a container runs; the specification decides which it is to be.
+
+connect      claim, write the place down, rules, interface, bandwidth, address, specification, names.
+             Until the specification has it recovery takes the place away; from then on it is done.
+disconnect   specification, interface down, its last figures stored, interface, rules, place, addresses, names.
+             Once the specification has it no more recovery finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import replace
+
+from runtime.api import Attachment, ContainerSpec, State
+from runtime.engines.native import etc
+from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.records import Record, Records
+from runtime.errors import EngineFault, RuntimeFault
+from runtime.home import Home
+from runtime.kernel import link
+from runtime.network import membership
+from runtime.network.attach import TenantNetworks
+from runtime.network.endpoint import Endpoint, Place
+from runtime.network.joining import Joining
+from runtime.network.segments import Segment
+from runtime.telemetry import interfaces
+
+Truth = tuple[ContainerSpec, Record]
+
+logger = logging.getLogger(__name__)
+
+
+class Connecting:
+    """The caller holds the container's lock, and keeps its networks from being removed."""
+
+    def __init__(self, home: Home, records: Records, networks: TenantNetworks) -> None:
+        self._home = home
+        self._records = records
+        self._networks = networks
+        self._joining = Joining(home, networks)
+
+    def connect(self, spec: ContainerSpec, record: Record, segment: Segment, asked: Attachment) -> Truth:
+        """Raises as :meth:`runtime.api.Networks.connect` says; then it is as it was."""
+        wanted = membership.with_network(spec, asked)
+        if record.state is not State.RUNNING:
+            self._records.save_spec(wanted)
+            return wanted, record
+        with contextlib.ExitStack() as undo:
+            joined = self._joining.reserve(self._whole(spec.id), segment, asked, len(wanted.networks) - 1)
+            undo.callback(self._undo, spec, joined)
+            failpoint("connect.placed")
+            self._joining.admit(joined)
+            failpoint("connect.admitted")
+            self._joining.attach(joined)
+            interfaces.joined(self._home, spec.id, _names(joined))
+            failpoint("connect.attached")
+            self._joining.open(joined)
+            failpoint("connect.opened")
+            self._records.save_spec(wanted)
+            undo.pop_all()
+        failpoint("connect.written")
+        return wanted, self._follow(spec.id, record, joined)
+
+    def _undo(self, spec: ContainerSpec, joined: Endpoint) -> None:
+        """The person is told of the first failure, not of this one; recovery tries again."""
+        try:
+            self._withdraw(joined, joined.places[-1])
+        except (RuntimeFault, OSError):
+            logger.exception("a place of %s could not be taken away; recovery tries again", spec.id)
+
+    def disconnect(self, spec: ContainerSpec, record: Record, network: str) -> Truth:
+        wanted = membership.without_network(spec, network)
+        if record.state is not State.RUNNING:
+            self._records.save_spec(wanted)
+            return wanted, record
+        self._whole(spec.id)
+        self._records.save_spec(wanted)
+        failpoint("disconnect.written")
+        return self.finish(wanted, record)
+
+    def _whole(self, id: str) -> Endpoint:
+        """Raises EngineFault when somebody has taken an interface away: what went over it nobody can tell any more."""
+        made = self._networks.endpoint(id)
+        if made is None or not all(link.exists(place.interface) for place in made.places):
+            raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
+        return made
+
+    def finish(self, spec: ContainerSpec, record: Record) -> Truth:
+        """What a crash cut short, of a container that runs: no place that its specification has not, and all told of the others."""
+        made = self._networks.endpoint(spec.id)
+        if made is None:
+            return spec, record
+        for place in made.places:
+            if place.network not in membership.networks_of(spec):
+                made = self._withdraw(made, place)
+        return spec, record if record.networks == made.connections else self._follow(spec.id, record, made)
+
+    def _withdraw(self, made: Endpoint, place: Place) -> Endpoint:
+        self._joining.close(place)
+        failpoint("disconnect.closed")
+        left = [name for name in _names(made) if name != place.interface]
+        interfaces.retire(self._home, made.container, place.interface, left)
+        failpoint("disconnect.counted")
+        return self._joining.leave(made, place)
+
+    def _follow(self, id: str, record: Record, made: Endpoint) -> Record:
+        """The record comes last: while it differs from the places, recovery comes here."""
+        self._joining.follow(made)
+        etc.follow(self._home.bundle(id), made)
+        failpoint("networks.followed")
+        told = replace(record, networks=made.connections, address=made.address)
+        self._records.save(id, told)
+        return told
+
+
+def _names(made: Endpoint) -> list[str]:
+    return [place.interface for place in made.places]

@@ -1,0 +1,162 @@
+"""kill -9 at every failpoint of connect and disconnect: the next reconciliation has the container wholly on the network or wholly off it.
+
+Whatever point it is, the container goes on undisturbed, no address, rule or interface is left, and what went over the interface stays counted.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.api import Attachment, NetworkSpec
+from runtime.engines.native.engine import NativeEngine
+from runtime.engines.native.failpoint import CONNECT_POINTS
+from runtime.kernel import link
+from runtime.network import placement
+from tests import programs
+from tests.conftest import Place
+from tests.kernel.containers import SERVER, fetched, fresh_engine, inside, run, spec
+
+pytestmark = pytest.mark.root
+
+CONNECT = """
+from runtime.api import Attachment
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+networks = NativeEngine(Home.from_environment()).networks
+networks.connect("cvictim", Attachment("back", aliases=("db",)))
+print("connected")
+"""
+DISCONNECT = CONNECT.replace('connect("cvictim", Attachment("back", aliases=("db",)))', 'disconnect("cvictim", "back")')
+BACK = Attachment("back", aliases=("db",))
+SENT = 20_000
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    for _ in range(int(sys.argv[2]) // 1000):
+        sender.sendto(bytes(1000), (sys.argv[1], 9))
+"""
+POINTS_OF_CONNECT = (*(point for point in CONNECT_POINTS if point.startswith("connect.")), "networks.followed")
+POINTS_OF_DISCONNECT = (*(point for point in CONNECT_POINTS if point.startswith("disconnect.")), "networks.followed")
+
+
+@pytest.fixture
+def engine(place: Place) -> Iterator[NativeEngine]:
+    with fresh_engine() as made:
+        made.networks.create(NetworkSpec("tenant1", "back", ipv6=True))
+        run(
+            made, spec(made, *SERVER, id="csteady", name="steady", networks=(Attachment("default"), Attachment("back")))
+        )
+        run(made, spec(made, id="cvictim", name="victim"))
+        yield made
+
+
+def sent(engine: NativeEngine) -> int:
+    counted = engine.counters(["cvictim"])["cvictim"].net_tx_bytes
+    assert counted is not None
+    return counted
+
+
+def send(engine: NativeEngine) -> None:
+    """Over the network that it has come onto."""
+    gateway = engine.networks.inspect("tenant1", "back").gateway
+    enter = ["nsenter", f"--net={engine.home.netns('cvictim')}"]
+    subprocess.run([*enter, "/usr/bin/python3", "-c", SEND, gateway, str(SENT)], check=True)
+
+
+def died_at(point: str, program: str) -> None:
+    died = programs.run(program, point)
+    assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
+
+
+def made_whole(engine: NativeEngine) -> tuple[NativeEngine, bool]:
+    """A new engine over what the crash left, reconciled, and whether the container is on the network."""
+    steady, before = engine.inspect("csteady"), engine.inspect("cvictim")
+    again = NativeEngine(engine.home)
+    found = again.reconcile()
+    assert (set(found.adopted), found.failed) == ({"csteady", "cvictim"}, ())
+    assert again.inspect("csteady") == steady, "a bystander was disturbed"
+    now = again.inspect("cvictim")
+    assert (now.pid, now.epoch, now.address) == (before.pid, before.epoch, before.address), "it was disturbed"
+    asked = [one.network for one in again.spec("cvictim").networks or (Attachment("default"),)]
+    assert [one.network for one in now.networks] == asked
+    wholly(again, "back" in asked)
+    return again, "back" in asked
+
+
+def wholly(engine: NativeEngine, on: bool) -> None:
+    home = engine.home
+    assert link.exists(home.veth("cvictim", 1)) == on
+    assert placement.strays(home) == (), "an address is left"
+    assert (home.veth("cvictim", 1) in rules(engine)) == on
+    table = inside(engine, "cvictim", "cat /etc/resolv.conf /etc/hosts; ip addr")
+    assert ("back.slipway.internal" in table) == on
+    assert ("eth1" in table) == on
+    names = (home.run / "dns" / home.bridge("tenant1", "back") / "hosts" / "cvictim").read_text()
+    assert (" db\n" in names) == on
+    assert fetched(engine, "cvictim", "steady.default.slipway.internal") == "steady"
+    if on:
+        for address in engine.inspect("csteady").networks[1].address, engine.inspect("csteady").networks[1].address6:
+            assert fetched(engine, "cvictim", address) == "steady"
+
+
+def rules(engine: NativeEngine) -> str:
+    from runtime.kernel import nft
+
+    return str(nft.query(f"list table bridge {engine.home.table}"))
+
+
+@pytest.mark.parametrize("point", POINTS_OF_CONNECT)
+def test_a_kill_in_connect_leaves_it_wholly_on_or_off(engine: NativeEngine, point: str) -> None:
+    before = sent(engine)
+    died_at(point, CONNECT)
+    again, on = made_whole(engine)
+    assert on == (point in {"connect.written", "networks.followed"})
+    assert sent(again) >= before
+    assert programs.run(CONNECT).stdout == "connected\n"
+    wholly(again, True)
+    assert sent(again) >= before
+
+
+@pytest.mark.parametrize("point", POINTS_OF_DISCONNECT)
+def test_a_kill_in_disconnect_finishes_it_and_loses_no_byte(engine: NativeEngine, point: str) -> None:
+    engine.networks.connect("cvictim", BACK)
+    before = sent(engine)
+    send(engine)
+    counted = sent(engine)
+    assert counted >= before + SENT
+    died_at(point, DISCONNECT)
+    assert sent(engine) >= counted, "between the crash and the reconciliation"
+    again, on = made_whole(engine)
+    assert not on
+    assert counted <= sent(again) < counted + SENT, "lost, or counted twice"
+    assert programs.run(DISCONNECT).stdout == "connected\n"
+    stopped = again.stop("cvictim", grace_s=0)
+    (final,) = again.final_readings("cvictim")
+    assert final.counters.net_tx_bytes is not None
+    assert counted <= final.counters.net_tx_bytes < counted + 2 * SENT, "the final reading has all that went"
+    assert again.start("cvictim").epoch == stopped.epoch + 1
+    assert sent(again) < SENT, "a new start counts from nothing"
+
+
+def test_a_container_that_ends_after_the_crash_has_all_counted(engine: NativeEngine) -> None:
+    engine.networks.connect("cvictim", BACK)
+    send(engine)
+    counted = sent(engine)
+    died_at("disconnect.unlinked", DISCONNECT)
+    again = NativeEngine(engine.home)
+    again.kill("cvictim")
+    again.controls.wait("cvictim", 60)
+    (final,) = again.final_readings("cvictim")
+    assert final.counters.net_tx_bytes is not None
+    assert final.counters.net_tx_bytes >= counted
+    assert [one.network for one in again.spec("cvictim").networks] == ["default"]
+    assert placement.strays(engine.home) == ()
+
+
+def test_every_point_is_passed_by_one_of_the_two() -> None:
+    print(f"{len(CONNECT_POINTS)} failpoints of connect and disconnect")
+    assert set(POINTS_OF_CONNECT) | set(POINTS_OF_DISCONNECT) == set(CONNECT_POINTS)
