@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.accounts.models import Tenant
 from console.operations.models import Operation
 from console.workloads import services as workloads
 from console.workloads.models import Container, Network, Volume
@@ -18,6 +19,13 @@ def furnish(container: Container, engine: Engine) -> None:
     for place in container.attachments.select_related("network"):
         if place.network.state == Network.State.PENDING:
             _make_network(place.network, engine)
+
+
+def furnish_network(tenant: Tenant, name: str, engine: Engine) -> None:
+    """Likewise the one that a container comes onto."""
+    network = Network.objects.of(tenant).filter(name=name, removed_at__isnull=True, state=Network.State.PENDING).first()
+    if network is not None:
+        _make_network(network, engine)
 
 
 def create_volume(operation: Operation, engine: Engine, _progress: Progress) -> None:

@@ -40,6 +40,8 @@ class Operation(models.Model):
         RESUME = "resume", _("Resume")
         UPDATE = "update", _("Change limits")
         RENAME = "rename", _("Rename")
+        CONNECT = "connect", _("Connect to network")
+        DISCONNECT = "disconnect", _("Disconnect from network")
         CREATE_VOLUME = "create_volume", _("Make volume")
         REMOVE_VOLUME = "remove_volume", _("Remove volume")
         CREATE_NETWORK = "create_network", _("Make network")
@@ -69,7 +71,7 @@ class Operation(models.Model):
     network = models.ForeignKey("workloads.Network", null=True, on_delete=models.CASCADE, related_name="operations")
     params = models.JSONField(default=dict)
     """What the kind needs beyond its subject: ``{"recipe": …}``, ``{"reference": …, "registry": …}``, ``{"signal": …}``,
-    ``{"name": …}`` (rename), ``{"memory_bytes": …, "cpu_millis": …, "pids": …}`` (update)."""
+    ``{"name": …}`` (rename), ``{"network": …, "aliases": […]}`` (connect), ``{"network": …}`` (disconnect), ``{"memory_bytes": …, "cpu_millis": …, "pids": …}`` (update)."""
     request_key = models.CharField(max_length=64)
     """Made by the form; the same key again is the same operation, so a double click launches once."""
 

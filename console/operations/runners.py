@@ -20,7 +20,7 @@ from console.operations import furnishing, images
 from console.operations.models import Operation
 from console.workloads import services as workloads
 from console.workloads.models import Container, Network
-from runtime.api import DEFAULT_NETWORK, ContainerSpec, ContainerStatus, Engine, Progress, State
+from runtime.api import DEFAULT_NETWORK, Attachment, ContainerSpec, ContainerStatus, Engine, Progress, State
 from runtime.errors import NotFound, RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def _started(operation: Operation, status: ContainerStatus, engine: Engine) -> N
     """The truth of a start, and the first reading of its epoch."""
     workloads.observe(status, actor=operation.actor)
     _tell_default(status, engine)
-    first_reading(status.id, engine)
+    take_reading(status.id, engine)
 
 
 def _tell_default(status: ContainerStatus, engine: Engine) -> None:
@@ -114,14 +114,14 @@ def _tell_default(status: ContainerStatus, engine: Engine) -> None:
         workloads.network_made(row, engine.networks.inspect(status.tenant, DEFAULT_NETWORK))
 
 
-def first_reading(id: str, engine: Engine) -> None:
-    """Of an epoch that has just begun."""
+def take_reading(id: str, engine: Engine) -> None:
+    """Of an epoch that has just begun, or whose interfaces are others now."""
     collector = node_collector(engine)
     try:
         collector.collect([id])
         collector.deliver()
     except (OSError, RuntimeFault, DatabaseError) as fault:
-        log.warning("the first reading of %s: %s; the next one covers it", id, fault)
+        log.warning("a reading of %s: %s; the next one covers it", id, fault)
 
 
 def stop(operation: Operation, engine: Engine, progress: Progress) -> None:
@@ -181,6 +181,39 @@ def rename(operation: Operation, engine: Engine, _progress: Progress) -> None:
     workloads.changed(replace(made or workloads.spec(container), name=name), actor=operation.actor)
 
 
+def connect(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    container = _container(operation)
+    place = Attachment(str(operation.params["network"]), aliases=tuple(operation.params["aliases"]))
+    made = _made(container, engine)
+    if made is None:
+        before = workloads.spec(container)
+        networks = (*(before.networks or (Attachment(DEFAULT_NETWORK),)), place)
+        workloads.changed(replace(before, networks=networks), actor=operation.actor)
+        return
+    furnishing.furnish_network(container.tenant, place.network, engine)
+    _moved(engine, engine.networks.connect(container.id, place), operation)
+
+
+def disconnect(operation: Operation, engine: Engine, _progress: Progress) -> None:
+    container, network = _container(operation), str(operation.params["network"])
+    made = _made(container, engine)
+    if made is None:
+        before = workloads.spec(container)
+        left = tuple(one for one in before.networks if one.network != network)
+        workloads.changed(replace(before, networks=left), actor=operation.actor)
+        return
+    _moved(engine, engine.networks.disconnect(container.id, network), operation)
+
+
+def _moved(engine: Engine, status: ContainerStatus, operation: Operation) -> None:
+    """And a reading: what an interface counted that is gone is in the spool from here on, whatever becomes of the node."""
+    workloads.changed(engine.spec(status.id), actor=operation.actor)
+    workloads.observe(status, actor=operation.actor)
+    _tell_default(status, engine)
+    if status.state is State.RUNNING:
+        take_reading(status.id, engine)
+
+
 def _made(container: Container, engine: Engine) -> ContainerSpec | None:
     """None: a launch that failed has left nothing but its row."""
     try:
@@ -229,6 +262,8 @@ RUNNERS: dict[str, Runner] = {
     Operation.Kind.RESUME: resume,
     Operation.Kind.UPDATE: update,
     Operation.Kind.RENAME: rename,
+    Operation.Kind.CONNECT: connect,
+    Operation.Kind.DISCONNECT: disconnect,
     Operation.Kind.CREATE_VOLUME: furnishing.create_volume,
     Operation.Kind.REMOVE_VOLUME: furnishing.remove_volume,
     Operation.Kind.CREATE_NETWORK: furnishing.create_network,

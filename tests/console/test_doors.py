@@ -95,6 +95,8 @@ RULES = {
     "containers/<str:id>/files/upload/": Rule(OF_MEMBERS, "post"),
     "containers/<str:id>/limits/": Rule(OF_MEMBERS, "post"),
     "containers/<str:id>/rename/": Rule(OF_MEMBERS, "post"),
+    "containers/<str:id>/connect/": Rule(OF_MEMBERS, "post"),
+    "containers/<str:id>/disconnect/": Rule(OF_MEMBERS, "post"),
     "containers/<str:id>/<str:verb>/": Rule(OF_MEMBERS, "post"),
     "volumes/": Rule(SIGNED_IN),
     "volumes/create/": Rule(LAUNCHING, "post"),

@@ -14,7 +14,7 @@ from django.db import close_old_connections
 from console.live.agent.sampling import Sampling
 from console.metering.collector import seconds_to_next
 from console.operations.reconciling import reconcile_rows
-from console.operations.runners import first_reading, node_collector, settle_bills
+from console.operations.runners import node_collector, settle_bills, take_reading
 from console.workloads import services as workloads
 from runtime.api import ContainerStatus, Engine, State
 from runtime.errors import NotFound, RuntimeFault
@@ -99,7 +99,7 @@ class Truth:
         settle_bills(self._engine, status.id)
         workloads.observe(status)
         if status.state is State.RUNNING:
-            first_reading(status.id, self._engine)
+            take_reading(status.id, self._engine)
 
     def _sweep(self) -> None:
         """What runs by its status but has ended, and final readings that a crash kept from the database."""

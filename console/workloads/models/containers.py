@@ -167,6 +167,8 @@ class ContainerEvent(models.Model):
         RESUMED = "resumed", _("Resumed")
         UPDATED = "updated", _("Limits changed")
         RENAMED = "renamed", _("Renamed")
+        CONNECTED = "connected", _("Connected to a network")
+        DISCONNECTED = "disconnected", _("Disconnected from a network")
 
     container = models.ForeignKey(Container, on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(auto_now_add=True)

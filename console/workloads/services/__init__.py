@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.workloads.services.acting import VERBS, act, rename, update_limits
+from console.workloads.services.acting import VERBS, act, connect, disconnect, rename, update_limits
 from console.workloads.services.checking import check
 from console.workloads.services.launching import launch
 from console.workloads.services.naming import suggest_name
@@ -46,8 +46,10 @@ __all__ = [
     "act",
     "changed",
     "check",
+    "connect",
     "create_network",
     "create_volume",
+    "disconnect",
     "launch",
     "launch_failed",
     "network_made",

@@ -1,6 +1,6 @@
-"""What is done to a container that is there: verbs, other limits, another name.  Intent and an operation in one transaction.
+"""What is done to a container that is there: verbs, other limits, another name, other networks.  Intent and an operation in one transaction.
 
-Other limits and another name are in the operation's ``params`` until the engine has them; quotas and names count them from the start.
+Other limits, another name and other networks are in the operation's ``params`` until the engine has them; quotas and names count them from the start.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent
 from console.workloads.services import quotas
 from console.workloads.services.checking import check_limits
+from console.workloads.services.checking_places import check_connection, check_disconnection
 from console.workloads.services.naming import check_free
-from console.workloads.services.requests import LimitsRequest
+from console.workloads.services.requests import LimitsRequest, NetworkRequest
 
 WANTED = {"start": "running", "restart": "running", "stop": "stopped", "kill": "stopped", "remove": "removed"}
 FREEZING = ("pause", "resume")
@@ -79,6 +80,33 @@ def rename(*, container: Container, actor: User, name: str, request_key: str) ->
             audit("container.rename", actor=actor, tenant=now.tenant, target=now.id, name=name, before=now.name)
 
         return _submit(container, actor, Operation.Kind.RENAME, request_key, {"name": name}, prepare)
+
+
+def connect(*, container: Container, actor: User, asked: NetworkRequest, request_key: str) -> Operation:
+    """Raises Missing, NotAllowed, Invalid (``network``, ``aliases``)."""
+    require(actor, container.tenant, Role.MEMBER)
+    with transaction.atomic():
+        quotas.locked(container.tenant)  # nobody removes the network meanwhile
+
+        def prepare(now: Container) -> None:
+            check_connection(now, asked)
+            said = {"network": asked.network, "aliases": list(asked.aliases)}
+            audit("container.connect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, **said)
+
+        params = {"network": asked.network, "aliases": list(asked.aliases)}
+        return _submit(container, actor, Operation.Kind.CONNECT, request_key, params, prepare)
+
+
+def disconnect(*, container: Container, actor: User, network: str, request_key: str) -> Operation:
+    """Raises Missing, NotAllowed, Invalid (``network``)."""
+    require(actor, container.tenant, Role.MEMBER)
+    with transaction.atomic():
+
+        def prepare(now: Container) -> None:
+            check_disconnection(now, network)
+            audit("container.disconnect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, network=network)
+
+        return _submit(container, actor, Operation.Kind.DISCONNECT, request_key, {"network": network}, prepare)
 
 
 def _submit(

@@ -6,10 +6,11 @@ from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
-from console.workloads.models import Network, Volume
+from console.workloads.models import Container, Network, Volume
 from console.workloads.services.checking_options import check_with
-from console.workloads.services.requests import LaunchRequest, MountRequest
-from runtime.api import DEFAULT_NETWORK, Attachment, Limits, VolumeMount
+from console.workloads.services.requests import LaunchRequest, MountRequest, NetworkRequest
+from console.workloads.services.spec import attachments_of
+from runtime.api import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, Limits, VolumeMount
 
 LONGEST_PATH = 1000
 
@@ -58,18 +59,50 @@ def _check_sizes(mounts: tuple[MountRequest, ...]) -> None:
             raise Invalid("volumes", _("The new volume %(name)s is given two sizes.") % {"name": one.volume})
 
 
+def _check_network(row: Network | None, name: str, field: str) -> None:
+    """Raises Invalid.  ``default`` needs no row: the tenant's first launch makes it."""
+    if row is None and name != DEFAULT_NETWORK:
+        raise Invalid(field, _("There is no network %(name)s.") % {"name": name})
+    if row is not None and row.state not in Network.USABLE:
+        raise Invalid(
+            field, _("The network %(name)s cannot be used: it is being removed, or was never made.") % {"name": name}
+        )
+
+
+def check_connection(container: Container, asked: NetworkRequest) -> None:
+    """Of a container that is there.  Raises Invalid (``network``, ``aliases``)."""
+    check_with("aliases", networks=(Attachment(DEFAULT_NETWORK, aliases=asked.aliases),))
+    row = Network.objects.of(container.tenant).filter(name=asked.network, removed_at__isnull=True).first()
+    _check_network(row, asked.network, "network")
+    present = [one.network for one in attachments_of(container)]
+    if asked.network in present:
+        raise Invalid("network", _("It is on the network %(name)s already.") % {"name": asked.network})
+    if len(present) >= MOST_NETWORKS:
+        raise Invalid("network", _("A container has at most %(most)d networks.") % {"most": MOST_NETWORKS})
+
+
+def check_disconnection(container: Container, network: str) -> None:
+    """Raises Invalid (``network``)."""
+    rows = list(container.attachments.select_related("network"))
+    present = [row.network.name for row in rows] or [DEFAULT_NETWORK]
+    if network not in present:
+        raise Invalid("network", _("It is not on the network %(name)s.") % {"name": network})
+    if len(present) == 1:
+        raise Invalid("network", _("This is its last network: connect it to another first."))
+    way_out = next((row.network.name for row in rows if not row.network.internal), "")
+    if network == way_out and container.ports.filter(released_at__isnull=True).exists():
+        raise Invalid(
+            "network",
+            _("Its published ports lead through the network %(name)s: launch it anew without them.")
+            % {"name": network},
+        )
+
+
 def _check_networks(tenant: Tenant, request: LaunchRequest) -> None:
     check_with("networks", networks=tuple(Attachment(one.network, aliases=one.aliases) for one in request.networks))
     rows = networks_of(tenant, request)
     for one in request.networks:
-        row = rows.get(one.network)
-        said = {"name": one.network}
-        if row is None and one.network != DEFAULT_NETWORK:
-            raise Invalid("networks", _("There is no network %(name)s.") % said)
-        if row is not None and row.state not in Volume.USABLE:
-            raise Invalid(
-                "networks", _("The network %(name)s cannot be used: it is being removed, or was never made.") % said
-            )
+        _check_network(rows.get(one.network), one.network, "networks")
     if (
         request.ports
         and request.networks

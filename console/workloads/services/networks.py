@@ -28,6 +28,13 @@ def default(tenant: Tenant, node: str) -> Network:
     return Network.objects.get_or_create(**mine, defaults={"node": node, "state": Network.State.READY})[0]
 
 
+def named(tenant: Tenant, node: str, name: str) -> Network | None:
+    """None: no row knows it."""
+    if name == DEFAULT_NETWORK:
+        return default(tenant, node)
+    return Network.objects.of(tenant).filter(name=name, removed_at__isnull=True).first()
+
+
 def create_network(
     *, tenant: Tenant, actor: User, name: str, internal: bool = False, ipv6: bool = False, request_key: str
 ) -> Operation:
@@ -64,7 +71,11 @@ def _refuse_used(network: Network) -> None:
     if network.is_default:
         raise Invalid("", _("The network default is the tenant's own and stays."))
     users = network.attachments.filter(container__removed_at__isnull=True)
-    if names := sorted(users.values_list("container__name", flat=True)):
+    coming = Operation.objects.of(network.tenant).filter(
+        kind=Operation.Kind.CONNECT, state__in=Operation.OPEN, params__network=network.name
+    )
+    found = {*users.values_list("container__name", flat=True), *coming.values_list("container__name", flat=True)}
+    if names := sorted(filter(None, found)):
         raise Invalid("", _("Remove these containers first, which are on it: %(names)s.") % {"names": ", ".join(names)})
 
 

@@ -61,12 +61,18 @@ def health_check(container: Container) -> HealthCheck | None:
     return None if stored is None else HealthCheck(**{**stored, "command": tuple(stored["command"])})
 
 
-def _networks(container: Container) -> tuple[Attachment, ...]:
-    """The tenant's ``default`` alone is what a spec has that names none."""
+def attachments_of(container: Container) -> tuple[Attachment, ...]:
+    """Never none: one that was launched before there were rows for them is on ``default``."""
     places = tuple(
         Attachment(one.network.name, aliases=tuple(one.aliases))
         for one in container.attachments.select_related("network")
     )
+    return places or (Attachment(DEFAULT_NETWORK),)
+
+
+def _networks(container: Container) -> tuple[Attachment, ...]:
+    """The tenant's ``default`` alone is what a spec has that names none."""
+    places = attachments_of(container)
     return () if places == (Attachment(DEFAULT_NETWORK),) else places
 
 

@@ -16,8 +16,13 @@ from console.operations.models import Operation
 from console.workloads import restarts
 from console.workloads.models import Attachment, Container, ContainerEvent, PublishedPort
 from console.workloads.services import networks
-from runtime.api import Connection, ContainerSpec, ContainerStatus, Port, State
+from console.workloads.services.spec import attachments_of
+from runtime import api
+from runtime.api import DEFAULT_NETWORK, Connection, ContainerSpec, ContainerStatus, Port, State
 from runtime.errors import RuntimeFault
+
+NOWHERE = Connection("", "")
+OWN = api.Attachment(DEFAULT_NETWORK)
 
 
 def _when(seconds: float | None) -> dt.datetime | None:
@@ -32,6 +37,8 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
         return
     state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
     if _as_told(container) == _tells(status, state):
+        if state == Container.State.RUNNING and _place(container, status.networks):
+            announce(container.tenant_id, "container", container.id, state=container.state)
         return
     if (
         status.epoch == container.epoch
@@ -76,32 +83,35 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
 
 
 def _as_told(row: Container) -> tuple[object, ...]:
-    return (row.state, row.epoch, row.exit_code, row.restart_at, row.restarts, row.health, row.paused)
+    return (row.address, row.state, row.epoch, row.exit_code, row.restart_at, row.restarts, row.health, row.paused)
 
 
 def _tells(status: ContainerStatus, state: Container.State) -> tuple[object, ...]:
     at = _when(status.restart_at)
-    return (state, status.epoch, status.exit_code, at, status.restarts, status.health, status.paused)
+    return (status.address, state, status.epoch, status.exit_code, at, status.restarts, status.health, status.paused)
 
 
-def _place(container: Container, connections: Iterable[Connection]) -> None:
-    """Its addresses while it runs.  One that was launched before there were rows for them has a place on ``default``."""
+def _place(container: Container, connections: Iterable[Connection]) -> bool:
+    """Its addresses while it runs, and whether they are others.  One that was launched before there were rows for them has a place on ``default``."""
     now = {one.network: one for one in connections}
     places = list(container.attachments.select_related("network"))
     if not places and now:
         network = networks.default(container.tenant, container.node)
         places = [Attachment.objects.create(container=container, network=network)]
+    moved = []
     for place in places:
-        told = now.get(place.network.name)
-        place.address = told.address if told else None
-        place.address6 = (told.address6 or None) if told else None
-        place.interface = told.interface if told else ""
-    Attachment.objects.bulk_update(places, ["address", "address6", "interface"])
+        told = now.get(place.network.name, NOWHERE)
+        there = (told.address or None, told.address6 or None, told.interface)
+        if there != (place.address, place.address6, place.interface):
+            place.address, place.address6, place.interface = there
+            moved.append(place)
+    Attachment.objects.bulk_update(moved, ["address", "address6", "interface"])
+    return bool(moved)
 
 
 @transaction.atomic
 def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
-    """The name and the limits that it has by now, and an event of each that is new.  Idempotent."""
+    """The name, the limits and the networks that it has by now, and an event of each that is new.  Idempotent."""
     container = Container.objects.select_for_update().filter(pk=spec.id, removed_at__isnull=True).first()
     if container is None:
         return
@@ -112,11 +122,34 @@ def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
         _tell_change(container, ContainerEvent.Kind.RENAMED, actor, before=container.name, after=spec.name)
     if before != now:
         _tell_change(container, ContainerEvent.Kind.UPDATED, actor, before=before, after=now)
+    moved = _moved(container, spec, actor)
+    if moved:
+        announce(container.tenant_id, "container", container.id, state=container.state)
     if container.name != spec.name or before != now:
         Container.objects.filter(pk=container.pk).update(name=spec.name, **now)
         container.name = spec.name
         metering.renamed(container, timezone.now())
         announce(container.tenant_id, "container", container.id, state=container.state)
+
+
+def _moved(container: Container, spec: ContainerSpec, actor: User | None) -> bool:
+    """Whether it is on other networks than its rows say, which follow.  A network that no row knows is told by its own reconciliation."""
+    now = {one.network: one.aliases for one in spec.networks or (OWN,)}
+    before = {one.network: one.aliases for one in attachments_of(container)}
+    if now == before:
+        return False
+    _place(container, [Connection(name, "") for name in before])  # a row of each
+    container.attachments.exclude(network__name__in=now).delete()
+    for name in sorted(set(before) - set(now)):
+        _tell_change(container, ContainerEvent.Kind.DISCONNECTED, actor, network=name)
+    for name, aliases in now.items():
+        network = networks.named(container.tenant, container.node, name)
+        if network is None or before.get(name) == aliases:
+            continue
+        Attachment.objects.update_or_create(container=container, network=network, defaults={"aliases": list(aliases)})
+        if name not in before:
+            _tell_change(container, ContainerEvent.Kind.CONNECTED, actor, network=name)
+    return True
 
 
 def _tell_change(container: Container, kind: ContainerEvent.Kind, actor: User | None, **data: object) -> None:
@@ -179,13 +212,13 @@ def removed(container: Container, *, actor: User | None) -> None:
 def reconcile(statuses: Iterable[ContainerStatus], specs: Iterable[ContainerSpec] = ()) -> list[str]:
     """Truth of the whole node.  Returns ids that the engine has and no row knows: they are told, never touched."""
     found = {status.id: status for status in statuses}
-    for status in found.values():
-        observe(status, why="adopted")
     busy = Operation.objects.filter(state__in=Operation.OPEN, container__isnull=False).values("container")
     occupied = set(busy.values_list("container", flat=True))
     for spec in specs:
         if spec.id not in occupied:
             changed(spec)
+    for status in found.values():
+        observe(status, why="adopted")
     rows = Container.objects.filter(node=settings.NODE, state=Container.State.RUNNING).exclude(pk__in=busy)
     for container in rows.exclude(pk__in=list(found)):
         _lost(container)

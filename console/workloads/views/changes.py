@@ -1,4 +1,4 @@
-"""What is changed of a container that is there: its limits and its name.  The forms are on its page, under the tab ``change``."""
+"""What is changed of a container that is there: its limits, its name and its networks.  The forms are on its page, under the tab ``change``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from console.accounts.services import require
 from console.core.errors import Full, Invalid
 from console.core.requests import person
 from console.workloads import selectors, services
-from console.workloads.services import LimitsRequest
+from console.workloads.services import LimitsRequest, NetworkRequest
 from console.workloads.views import containers
 
 KIB = 2**10
@@ -46,6 +46,30 @@ def rename(request: HttpRequest, id: str) -> HttpResponse:
         )  # fmt: skip
     except Invalid as refused:
         return _again(request, id, refused, "rename")
+    return redirect("workloads:container", id=id)
+
+
+@require_POST
+def connect(request: HttpRequest, id: str) -> HttpResponse:
+    container, actor = selectors.container(person(request).user, id), person(request).user
+    asked = NetworkRequest(request.POST.get("network", ""), tuple(request.POST.get("aliases", "").split()))
+    try:
+        services.connect(container=container, actor=actor, asked=asked, request_key=_key(request, "connect"))
+    except Invalid as refused:
+        return _again(request, id, refused, "connect")
+    return redirect("workloads:container", id=id)
+
+
+@require_POST
+def disconnect(request: HttpRequest, id: str) -> HttpResponse:
+    container, actor = selectors.container(person(request).user, id), person(request).user
+    network = request.POST.get("leave", "")
+    try:
+        services.disconnect(
+            container=container, actor=actor, network=network, request_key=_key(request, f"disconnect-{network}")
+        )
+    except Invalid as refused:
+        return _again(request, id, Invalid("disconnect", refused.message), "disconnect")
     return redirect("workloads:container", id=id)
 
 

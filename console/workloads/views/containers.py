@@ -103,7 +103,7 @@ def page_of(request: HttpRequest, id: str, tab: str) -> dict[str, Any]:
     if context["tab"] == "configuration":
         context |= _configuration(container)
     if context["tab"] == "change":
-        context["typed"] = _typed(container)
+        context |= {"typed": _typed(container), **_networks(container)}
     if context["tab"] == "files":
         context["most"] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if context["tab"] == "events":
@@ -117,6 +117,13 @@ def _typed(container: Container) -> dict[str, str]:
         "memory": f"{container.memory_bytes / MIB:g}", "cpu": f"{container.cpu_millis / 1000:g}", "pids": f"{container.pids}",
         "name": container.name,
     }  # fmt: skip
+
+
+def _networks(container: Container) -> dict[str, Any]:
+    """Those that it is on, and those that it can come onto."""
+    places = selectors.places(container)
+    free = selectors.usable_networks(container.tenant).exclude(pk__in=[one.network_id for one in places])
+    return {"places": places, "free_networks": free.order_by("name")}
 
 
 def _configuration(container: Container) -> dict[str, Any]:
