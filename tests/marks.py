@@ -9,6 +9,7 @@ files_only = pytest.mark.not_in_vm("images, registries and files: no container r
 said_only = pytest.mark.not_in_vm("the command line over verbs that have tests of their own")
 of_the_console = pytest.mark.not_in_vm("the console over the runtime: its rows, its processes")
 crashed_elsewhere = pytest.mark.not_in_vm("points of a container's life, crashed at in test_engine_failpoints")
+a_step_like_others = pytest.mark.not_in_vm("a step of a verb on networks that is killed there at another")
 records_only = pytest.mark.not_in_vm("what the runtime writes down and reads again, of no container that runs")
 too_much = pytest.mark.not_in_vm(
     "many processes at once for a time: an emulated processor is too slow for it to mean anything"

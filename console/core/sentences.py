@@ -585,7 +585,7 @@ SENTENCES = (
     _("Put a network first that is neither internal nor flat."),
     _("Remove a network, choose a subnet, or give the node a larger block in SLIPWAY_SUBNETS."),
     _("Remove one that has a name."),
-    _("Remove them first."),
+    _("Disconnect or remove them first."),
     _("The address %(address)s is taken."),
     _("The bandwidth is not from 8 kbit/s to 34 Gbit/s."),
     _("The gateway %(gateway)s is not in the subnet."),

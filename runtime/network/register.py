@@ -87,7 +87,7 @@ class Register:
             if using:
                 raise Conflict(
                     f"The network {name!r} has containers.",
-                    hint="Remove them first.",
+                    hint="Disconnect or remove them first.",
                     field="network",
                     container=using[0],
                 )

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from runtime.api import MOST_NETWORKS, Counters
 from runtime.errors import EngineFault
@@ -114,13 +115,6 @@ class _Interfaces:
         """Bytes received and sent; None when the kernel does not say one of them.  ``known`` is as old as ``generation``, or younger."""
         if generation != self._generation:
             self._look()
-        found = self._totals(known)
-        if None in found and interfaces.generation(self._home) != self._generation:  # one went in this moment
-            self._look()
-            found = self._totals(NOTHING)
-        return found
-
-    def _totals(self, known: Mapping[int, tuple[int, int]]) -> tuple[int | None, int | None]:
         pairs = [(None, None) if one is None else known.get(one.index) or one.read() for one in self._open]
         gone = self._wiring or Wiring(())
         received, sent = [received for _, received in pairs], [sent for sent, _ in pairs]
@@ -183,19 +177,25 @@ class Sampler:
     ) -> Mapping[str, Counters]:
         """One reading of each whose cgroup is there.  ``tenant_of`` is asked of those not open yet: None for one that does not run."""
         wanted = tuple(containers)
-        generation = interfaces.generation(
-            self._home
-        )  # before the traffic, which so has all that the generation tells of
+        for _ in range(LOOKS):
+            generation = interfaces.generation(self._home)
+            with self._lock:
+                found = dict(self._all(wanted, generation, tenant_of, live))
+            if interfaces.generation(self._home) == generation:
+                return found
+        return {id: replace(one, net_rx_bytes=None, net_tx_bytes=None) for id, one in found.items()}
+
+    def _all(
+        self, wanted: Sequence[str], generation: Mark, tenant_of: Callable[[str], str | None], live: bool
+    ) -> Iterator[tuple[str, Counters]]:
+        """Not to be believed if interfaces changed meanwhile: one that is being deleted tells less than it did, for a moment."""
         known = traffic() if live and len(wanted) >= ALL_AT_ONCE_FROM else NOTHING
-        found: dict[str, Counters] = {}
-        with self._lock:
-            for container in wanted:
-                counters = self._read(container, generation, live, known)
-                if counters is None and self._open(container, tenant_of(container)):
-                    counters = self._read(container, generation, live, NOTHING)
-                if counters is not None:
-                    found[container] = counters
-        return found
+        for container in wanted:
+            counters = self._read(container, generation, live, known)
+            if counters is None and self._open(container, tenant_of(container)):
+                counters = self._read(container, generation, live, NOTHING)
+            if counters is not None:
+                yield container, counters
 
     def _read(
         self, container: str, generation: Mark, live: bool, known: Mapping[int, tuple[int, int]]

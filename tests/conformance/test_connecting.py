@@ -9,6 +9,7 @@ import pytest
 from runtime.api import MOST_NETWORKS, Attachment, ContainerSpec, Engine, EventKind, NetworkSpec, Port, State
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound, RuntimeFault
 from tests.conformance.test_engine import Make, engine, make, run
+from tests.marks import records_only, refused_early
 
 __all__ = ["engine", "make"]
 
@@ -97,6 +98,7 @@ def test_what_does_not_run_has_it_at_its_start(engine: Engine, make: Make) -> No
     ]  # fmt: skip
 
 
+@refused_early
 @pytest.mark.parametrize("running", [True, False])
 def test_what_cannot_be_is_refused_and_changes_nothing(engine: Engine, make: Make, running: bool) -> None:
     engine.networks.create(BACK)
@@ -152,6 +154,7 @@ def test_an_address_that_is_taken_is_refused(engine: Engine, make: Make) -> None
     assert engine.networks.connect(id, Attachment("back", free)).networks[1].address == free, "nothing was kept of it"
 
 
+@records_only
 def test_a_container_is_on_so_many_at_most(engine: Engine, make: Make) -> None:
     id = engine.create(make()).id
     for number in range(MOST_NETWORKS - 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, EventKind, Limits, Port, RestartPolicy, State
+from runtime.api import Attachment, ContainerSpec, EventKind, Limits, NetworkSpec, Port, RestartPolicy, State
 from runtime.engines.native.engine import NativeEngine
 from tests.kernel.containers import engine
 from tests.reboot import reboot
@@ -36,6 +36,8 @@ def test_what_ran_under_a_policy_comes_back(
         engine.create(replace(plain, id=id, name=id, restart=policy))
         if id != "cnever":
             engine.start(id)
+    engine.networks.create(NetworkSpec("tenant1", "back", ipv6=True))
+    engine.networks.connect("calways", Attachment("back", aliases=("db",)))
     engine.stop("cstopped", grace_s=0)
     engine.kill("ckilled")
     middle = engine.events.last()
@@ -55,6 +57,8 @@ def test_what_ran_under_a_policy_comes_back(
     assert (back.epoch, back.restarts) == (2, 1)
     assert back.address
     assert back.ports[0].host_port
+    assert [one.network for one in back.networks] == ["default", "back"]
+    assert again.counters(["calways"])["calways"].net_tx_bytes is not None
     assert again.counters(["calways"])["calways"].cpu_ns is not None
     told = [event.kind for event in again.events.read(after=middle, subject="calways")]
     assert told == [EventKind.DIED, EventKind.RESTARTING, EventKind.STARTED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import subprocess
 import threading
@@ -14,20 +15,16 @@ from runtime.api import Attachment, ContainerStatus, Limits, NetworkSpec, Port
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault
 from runtime.kernel import link
-from runtime.network import endpoint
-from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, run, spec
+from runtime.network import endpoint, placement
+from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, pour, run, spec
 from tests.kernel.test_networks import RATE, open_well, poured, until
 from tests.kernel.world import Host, World
+from tests.traces import traces
 
 __all__ = ["engine"]
 
 pytestmark = pytest.mark.root
-SEND = """
-import socket, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-    for _ in range(40):
-        sender.sendto(bytes(1400), (sys.argv[1], 9))
-"""
+SENT = 50_000
 
 
 @pytest.fixture
@@ -152,9 +149,7 @@ def test_counters_only_grow_for_whoever_reads_meanwhile(engine: NativeEngine, wo
     try:
         for _ in range(6):
             engine.networks.connect(id, Attachment("back"))
-            subprocess.run(
-                host(engine, id).inside("/usr/bin/python3", "-c", SEND, of(engine.inspect(peer), "back")[0]), check=True
-            )
+            pour(engine, id, "eth1", of(engine.inspect(peer), "back")[0], SENT)
             engine.networks.disconnect(id, "back")
     finally:
         over.set()
@@ -167,7 +162,7 @@ def test_counters_only_grow_for_whoever_reads_meanwhile(engine: NativeEngine, wo
             assert figures == sorted(figures), "a counter went down"  # type: ignore[type-var]
     counted = engine.counters([id])[id].net_tx_bytes
     assert counted is not None
-    assert counted > 6 * 40 * 1400, "what interfaces counted that went stays"
+    assert counted >= 6 * SENT, "what interfaces counted that went stays"
     engine.stop(id, grace_s=0)
     (final,) = engine.final_readings(id)
     assert (final.counters.net_tx_bytes or 0) >= counted
@@ -201,6 +196,27 @@ def test_rules_and_bridges_that_somebody_took_come_back_with_the_new_place(engin
     assert world.reaches(host(engine, peer), address, 8080)
     engine.networks.disconnect(web, "back")
     assert not world.reaches(host(engine, peer), address, 8080)
+
+
+@pytest.mark.parametrize("step", ["add_veth", "configure_inside"])
+def test_what_the_kernel_refuses_leaves_it_as_it_was(
+    engine: NativeEngine, world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    id = run(engine, spec(engine, limits=replace(SMALL, net_rx_bps=RATE)))
+    before, made, rules = engine.inspect(id), engine.spec(id), traces(engine.home).firewall
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EBUSY, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, step, refused)
+        with pytest.raises(EngineFault, match="refused"):
+            engine.networks.connect(id, Attachment("back"))
+    assert (engine.inspect(id), engine.spec(id)) == (before, made)
+    assert not link.exists(engine.home.veth(id, 1))
+    assert placement.strays(engine.home) == ()
+    assert not {line for line in traces(engine.home).firewall - rules if engine.home.veth(id, 1) in line}
+    assert engine.networks.connect(id, Attachment("back")).networks[1].interface == "eth1"
 
 
 def test_a_bridge_of_the_node(engine: NativeEngine, world: World) -> None:

@@ -76,7 +76,10 @@ def _refuse_used(network: Network) -> None:
     )
     found = {*users.values_list("container__name", flat=True), *coming.values_list("container__name", flat=True)}
     if names := sorted(filter(None, found)):
-        raise Invalid("", _("Remove these containers first, which are on it: %(names)s.") % {"names": ", ".join(names)})
+        raise Invalid(
+            "",
+            _("Disconnect or remove these containers first, which are on it: %(names)s.") % {"names": ", ".join(names)},
+        )
 
 
 def network_spec(network: Network) -> api.NetworkSpec:

@@ -254,7 +254,11 @@ class NativeEngine:
             return spec, record
         if self._lifecycle.ended(record):
             return spec, self._lifecycle.settle(spec, record)
-        return self._lifecycle.connecting.finish(spec, record)
+        try:
+            return self._lifecycle.connecting.finish(spec, record)
+        except (RuntimeFault, OSError):  # reconciliation tells it; nothing else has to wait for that
+            logger.exception("the networks of %s could not be put right", id)
+            return spec, record
 
     # stop, kill, remove ----------------------------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class NativeNetworks(Register):
         spec, record = self._settled(id)
         if record.state is State.REMOVING:
             raise Conflict("The container is being removed.", hint="Launch a new one.")
+        if record.state is State.RUNNING:
+            return self._lifecycle.connecting.finish(spec, record)
         return spec, record
 
     def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str) -> None:
