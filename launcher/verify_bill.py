@@ -195,7 +195,7 @@ class Life:
         return Point(us(one["placed_at"] or one["at"]), one["boottime_ns"], one["value"] or 0)
 
     def parts(self, interval: Interval) -> Iterator[Data]:
-        """What the interval's records must say.  Raises KeyError."""
+        """What the interval's records must say.  Raises KeyError.  ``old_id``: of a record from before ids began with the hour."""
         start, end = self.point(interval.meter, interval.start), self.point(interval.meter, interval.end)
         if interval.meter in LIMITS:
             for first, last, quantity in self._pieces(interval.meter, start, end):
@@ -224,7 +224,9 @@ class Life:
             quality = "estimated"
         for window, first, last, part in found:
             key = f"{self.epoch['id']}|{interval.meter}|{start.at_us}@{start.ns}|{end.at_us}@{end.ns}|{hour(window)}"
-            yield {"id": hashlib.sha256(key.encode()).hexdigest(), "window": window, "starts_at": first, "ends_at": last,
+            whole = hashlib.sha256(key.encode()).hexdigest()
+            id = "".join(one for one in hour(window) if one.isdigit()) + self.epoch["id"][-12:] + whole[:42]
+            yield {"id": id, "old_id": whole, "window": window, "starts_at": first, "ends_at": last,
                    "quantity": part, "quality": quality}  # fmt: skip
 
     def _quantity(self, interval: Interval, start: Point, end: Point) -> tuple[int, str]:
@@ -289,8 +291,9 @@ def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str
                 yield f"readings: {life.epoch['id']} lacks {meter} {interval.start} or {interval.end}"
                 continue
             for part in parts:
-                expected.add(part["id"])
-                yield from _check_part(bundle, life, interval, part, by_id.get(part["id"]))
+                expected |= {part["id"], part["old_id"]}
+                found = by_id.get(part["id"]) or by_id.get(part["old_id"])
+                yield from _check_part(bundle, life, interval, part, found)
     for one in records:
         if one["to_sequence"] is None:
             if one["quality"] != "missing" or one["quantity"]:

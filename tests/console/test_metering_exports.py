@@ -25,7 +25,7 @@ from console.metering.exports import bundle
 from console.metering.exports.focus import csv_chunks
 from console.metering.exports.focus_check import faults
 from console.metering.models import Meter, RatedLine, UsageRecord
-from console.metering.services import credits, periods
+from console.metering.services import credits, periods, records
 from console.metering.services.rating import rate_period
 from console.metering.splitting import HOUR
 from console.metering.units import total
@@ -108,6 +108,30 @@ def test_an_export_is_whole_right_and_twice_the_same(exported: Path) -> None:
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
     with pytest.raises(Invalid, match="again"):
         bundle.write(period(), again)
+
+
+@pytest.mark.django_db
+def test_records_from_before_their_ids_began_with_the_hour_are_recomputed(
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A month in which a home was renewed has both."""
+
+    def before(source: str, meter: str, said: str, hour: tuple[str, str]) -> str:
+        return hashlib.sha256(f"{source}|{meter}|{said}|{hour[0]}".encode()).hexdigest()
+
+    looks = [observed(container, 600 * n, cpu_ns=n * 10**9) for n in range(20)]
+    with monkeypatch.context() as old:
+        old.setattr(records, "record_id", before)
+        services.take(looks[:10])
+    services.take(looks[10:])
+    services.close_lost("n", {}, START + 10 * HOUR)
+    published(CPU)
+    rate_period(period().pk)
+    bundle.write(period(), tmp_path / "november")
+    assert differences(tmp_path / "november") == []
+    changed(tmp_path / "november", "records.jsonl", lambda one: one["meter"] == "cpu", quantity=1)
+    consistent(tmp_path / "november")
+    assert any(one.startswith("records") for one in differences(tmp_path / "november"))
 
 
 @pytest.mark.django_db

@@ -118,9 +118,13 @@ class MeterEpoch(models.Model):
 class Reading(models.Model):
     """Append-only.  Stored of each epoch: the first, the last before and the first after each hour, each that tells of an
     anomaly or of a meter that fell silent, and the final one.  ``memory_used`` is the integral since its reading before.
+
+    Whoever stores it holds its epoch's row, so the database does not look that up once more.
     """
 
-    epoch = models.ForeignKey(MeterEpoch, on_delete=models.PROTECT, related_name="readings", db_index=False)
+    epoch = models.ForeignKey(
+        MeterEpoch, on_delete=models.PROTECT, related_name="readings", db_index=False, db_constraint=False
+    )
     meter = models.CharField(max_length=16, choices=Meter.choices)
     sequence = models.PositiveIntegerField()
     at = models.DateTimeField()
@@ -171,19 +175,25 @@ class Allocation(models.Model):
 
 
 class UsageRecord(models.Model):
-    """``id`` is the sha256 of source, meter, from, to and window: the same inputs make the same record, twice is once.
+    """The same inputs make the same record, twice is once: ``id`` follows from source, meter, from, to and window.
 
-    Nothing has as many rows, so each has what it needs and no more: its tenant is its resource's, and its period's row is held
-    by whoever writes it (``services.months``), so the database looks neither up once more.
+    Nothing has as many rows, so each has what it needs and no more.  What it refers to the database does not look up once more
+    for each: the rows of its period (``services.months``), and of its epoch or allocation, are held by whoever writes it; its
+    resource, which nobody ever deletes, was stored before in the same transaction (``services.resources``), and its tenant is its resource's.
     """
 
     id = models.CharField(primary_key=True, max_length=64)
+    """See ``services.records.record_id``; of a record from before it began with its hour, the sha256 alone."""
     tenant = models.ForeignKey("accounts.Tenant", on_delete=models.PROTECT, db_index=False, db_constraint=False)
-    epoch = models.ForeignKey(MeterEpoch, null=True, on_delete=models.PROTECT, related_name="records", db_index=False)
-    allocation = models.ForeignKey(
-        Allocation, null=True, on_delete=models.PROTECT, related_name="records", db_index=False
+    epoch = models.ForeignKey(
+        MeterEpoch, null=True, on_delete=models.PROTECT, related_name="records", db_index=False, db_constraint=False
     )
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records", db_index=False)
+    allocation = models.ForeignKey(
+        Allocation, null=True, on_delete=models.PROTECT, related_name="records", db_index=False, db_constraint=False
+    )
+    resource = models.ForeignKey(
+        Resource, on_delete=models.PROTECT, related_name="records", db_index=False, db_constraint=False
+    )
     meter = models.CharField(max_length=16, choices=Meter.choices)
     window = models.DateTimeField()
     """The UTC hour."""

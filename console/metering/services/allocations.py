@@ -28,10 +28,10 @@ def hold(resource: Resource, meter: Meter, amount: int, at: dt.datetime) -> Allo
     found = _open(resource.identity, meter)
     if found is not None and (found.amount, found.resource_id) == (amount, resource.pk):
         return found
+    resources.store([resource])  # before the marks of what ends, as everybody does, so that two never wait for each other
     if found is not None:
         _end(found, at)
     at = max(at, _ended(resource.identity, meter) or at)
-    resources.store([resource])
     key = f"{resource.identity}|{meter}|{microseconds(at)}"
     return Allocation.objects.create(
         id=hashlib.sha256(key.encode()).hexdigest(),
@@ -94,10 +94,11 @@ def _charge(allocations: Sequence[Allocation], until: dt.datetime) -> None:
     due = [one for one in allocations if one.charged_to < until]
     months = Months()
     months.lock((one.tenant_id, one.charged_to, until) for one in due)
-    records.store(row for one in due for row in records.of_allocation(one, _held(one, until), months))
+    found = [row for one in due for row in records.of_allocation(one, _held(one, until), months)]
     for one in due:
         one.charged_to = until
     rows.update(Allocation, ("charged_to",), due)
+    records.store(found)
 
 
 def _held(allocation: Allocation, until: dt.datetime) -> Charge:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from console.metering import rows
+from console.metering import lanes, rows
 from console.metering.failpoints import failpoint
 from console.metering.measuring import (
     ANOMALY,
@@ -41,6 +41,8 @@ STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns"
 READING_FIELDS = (
     "epoch_id", "meter", "sequence", "at", "placed_at", "boottime_ns", "value", "final", "source", "reason",
 )  # fmt: skip
+CONTAINER_FIELDS = ("tenant", "node", "name", "image_reference", "labels", "memory_bytes", "cpu_millis")
+"""What metering asks of one; the rest, JSON among it, takes longer to read than all of these."""
 END_FIELDS = ("ended_at", "lost", "end_reason", "cgroup_inode")
 
 
@@ -99,19 +101,16 @@ def take(observations: Iterable[Observation]) -> list[Observation]:
     by_start: dict[tuple[str, int], list[Observation]] = {}
     for one in observations:
         by_start.setdefault((one.container, one.epoch), []).append(one)
-    strangers: list[Observation] = []
     starts = sorted(by_start)
     batches = [starts[first : first + AT_ONCE] for first in range(0, len(starts), AT_ONCE)]
-    with rows.room() if len(batches) > 1 else contextlib.nullcontext():
-        for batch in batches:
-            with _no_search_for_cycles():
-                strangers += _take({start: by_start[start] for start in batch})
-    return strangers
+    with rows.room() if len(batches) > 1 else contextlib.nullcontext(), _no_search_for_cycles():
+        strangers = lanes.run(lambda batch: _take({start: by_start[start] for start in batch}), batches)
+    return [one for some in strangers for one in some]
 
 
 @contextlib.contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
-    """Of one transaction's many small objects none is in a cycle; looking for some takes a fifth of its time."""
+    """Of many looks' small objects none is in a cycle; searching for some takes a fifth of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -130,7 +129,7 @@ def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observa
         .filter(container__in=ids, ended_at__isnull=True)
         .order_by("pk")
     }
-    containers: dict[str, Container] = Container.objects.select_related("tenant").in_bulk(ids)
+    containers: dict[str, Container] = Container.objects.only(*CONTAINER_FIELDS).prefetch_related("tenant").in_bulk(ids)
     entry = _Entry()
     strangers: list[Observation] = []
     for start, looks in by_start.items():
@@ -249,8 +248,8 @@ class _Entry:
     def store(self, *more: str) -> None:
         resources.store(self._resources.values())
         rows.insert(Reading, READING_FIELDS, self._readings)
-        records.store(self._records())
         rows.update(MeterEpoch, (*STATE_FIELDS, *more), self._epochs)
+        records.store(self._records())
 
     def _records(self) -> Iterator[records.Row]:
         months = Months()

@@ -23,6 +23,7 @@ FIELDS = (
 """Of a row, in order."""
 NAMES: dict[str, str] = {one: one.value for one in (*Meter, *Quality)}
 """As the database has them: asking each time costs more than making the rest of a row."""
+SOURCE_DIGITS, WHOLE_DIGITS = 12, 42
 TENANT, WINDOW = FIELDS.index("tenant_id"), FIELDS.index("window")
 
 
@@ -34,8 +35,8 @@ class Span(NamedTuple):
     on one instant of wall time.
     """
     pieces: tuple[Cut, ...]
-    hours: tuple[str, ...]
-    """Of each piece, as ids say them."""
+    hours: tuple[tuple[str, str], ...]
+    """Of each piece, as ids say them; see :func:`record_id`."""
     periods: tuple[int, ...]
     """That each piece is billed in."""
 
@@ -45,18 +46,26 @@ def _span(start: Mark, end: Mark, tenant: str, months: Months) -> Span:
     return Span(
         f"{start.at_us}@{start.ns}|{end.at_us}@{end.ns}",
         pieces,
-        tuple(_hour(piece.window) for piece in pieces),
+        tuple(hour_names(piece.window) for piece in pieces),
         tuple(months.period_id(tenant, piece.window) for piece in pieces),
     )
 
 
-def record_id(source: str, meter: str, said: str, hour: str) -> str:
-    return hashlib.sha256(f"{source}|{meter}|{said}|{hour}".encode()).hexdigest()
+def record_id(source: str, meter: str, said: str, hour: tuple[str, str]) -> str:
+    """The hour in 10 digits, the last 12 digits of the source's id (a hash as well), and 42 of the sha256 of everything.
+
+    So the records that are stored together lie side by side in the index of ids, at its end, however many there are: with
+    hashes alone each of them would touch, and write, another page of it.
+    """
+    hashed, first = hour
+    whole = hashlib.sha256(f"{source}|{meter}|{said}|{hashed}".encode()).hexdigest()
+    return f"{first}{source[-SOURCE_DIGITS:]}{whole[:WHOLE_DIGITS]}"
 
 
 @lru_cache(1024)
-def _hour(window: dt.datetime) -> str:
-    return f"{window:%Y-%m-%dT%HZ}"
+def hour_names(window: dt.datetime) -> tuple[str, str]:
+    """As it is hashed, and as an id begins."""
+    return f"{window:%Y-%m-%dT%HZ}", f"{window:%Y%m%d%H}"
 
 
 def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[Row]:
@@ -74,7 +83,7 @@ def ends(tenant: str, charges: Iterable[Charge]) -> Iterator[tuple[str, dt.datet
 
 
 def store(found: Iterable[Row]) -> None:
-    """Their resources and periods are stored already."""
+    """Their resources and periods are stored already.  The last thing that a transaction does: others wait for its marks."""
     rows = list(found)
     insert(UsageRecord, FIELDS, rows)
     sums.mark((row[TENANT], row[WINDOW]) for row in rows)
