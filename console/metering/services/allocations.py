@@ -28,7 +28,7 @@ def hold(resource: Resource, meter: Meter, amount: int, at: dt.datetime) -> Allo
     found = _open(resource.identity, meter)
     if found is not None and (found.amount, found.resource_id) == (amount, resource.pk):
         return found
-    resources.store([resource])  # before the marks of what ends, as everybody does, so that two never wait for each other
+    resources.store([resource])  # before the marks of what ends: everybody locks in this order
     if found is not None:
         _end(found, at)
     at = max(at, _ended(resource.identity, meter) or at)
