@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ LOCK_POLL_S = 0.005
 
 
 def _short_hash(text: str, length: int) -> str:
+    import hashlib  # loads OpenSSL, which a verb without names in the kernel has no use for
+
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
@@ -144,6 +145,9 @@ class Home:
 
     def lower(self, id: str) -> Path:
         return self.run / "lower" / id
+
+    def volume_mounts(self, id: str) -> Path:
+        return self.run / "volumes" / id
 
     # names in the kernel ---------------------------------------------------------------------------------
 

@@ -6,26 +6,21 @@ import functools
 import os
 import re
 import signal
-from collections.abc import Iterator
 
 from runtime import validation_storage
-from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, ID_PATTERN, ContainerSpec, ExecSpec, Image, Limits, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, ID_PATTERN, ContainerSpec, Image, Limits, Port
 from runtime.errors import ImageUnsuitable, InvalidSpec, LimitExceeded
 from runtime.validation_life import check_life
 from runtime.validation_limits import check_shares
 from runtime.validation_networks import MOST_PORTS, check_attachments, check_bandwidth, check_host_address
 from runtime.validation_options import check_options
+from runtime.validation_words import check_environment, check_texts
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 LEAST_MEMORY = 6 * 2**20
 LEAST_CPU_MILLIS = 10
 LEAST_LOG = 64 * 2**10
 MOST_PIDS = 32768
-LONGEST_WORD = 128 * 2**10 - 1
-"""Bytes that the kernel takes of one argument or variable (MAX_ARG_STRLEN, with its zero byte)."""
-MOST_WORDS = 2**21 - 2**14
-"""Bytes of all of them: a quarter of the usual 8 MiB of stack, less what the image and the runtime add."""
 MEMORY_LABEL = "io.slipway.memory-needed"
 
 
@@ -66,12 +61,12 @@ def node_memory() -> int:
 
 def check(spec: ContainerSpec) -> None:
     """Raises InvalidSpec or LimitExceeded for the first thing that is wrong."""
-    _check_texts(spec)
+    check_texts(spec)
     for value, field in ((spec.id, "id"), (spec.tenant, "tenant")):
         check_id(value, field)
     for value, field in ((spec.name, "name"), (spec.hostname or "a", "hostname")):
         check_name(value, field)
-    _check_environment(spec)
+    check_environment(spec)
     if spec.stop_signal is not None:
         signal_number(spec.stop_signal, "stop_signal")
     if not 0 <= spec.stop_grace_s <= 3600:
@@ -101,51 +96,6 @@ def check_name(value: str, field: str) -> None:
             hint="Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.",
             field=field,
         )
-
-
-def check_exec(spec: ExecSpec) -> None:
-    """Raises InvalidSpec for the first thing that is wrong."""
-    if not spec.command or not spec.command[0]:
-        raise InvalidSpec("There is no command to run.", hint="Give one, such as /bin/sh.", field="command")
-    _check_texts(spec)
-    _check_environment(spec)
-
-
-def _check_texts(spec: ContainerSpec | ExecSpec) -> None:
-    for value, field in _texts(spec):
-        if "\0" in value:
-            raise InvalidSpec("A zero byte cannot be part of it.", hint="Remove it.", field=field)
-    sizes = [(len(value.encode(errors="surrogateescape")) + len(field), field) for value, field in _texts(spec)]
-    if sizes and max(sizes)[0] > LONGEST_WORD:
-        raise InvalidSpec(
-            "It is longer than the kernel takes.", hint="Put it into a file of the image.", field=max(sizes)[1]
-        )
-    if sum(size for size, _ in sizes) > MOST_WORDS:
-        raise InvalidSpec(
-            "Command and environment together are longer than the kernel takes.",
-            hint="Put a part into a file of the image.",
-            field="command",
-        )
-
-
-def _check_environment(spec: ContainerSpec | ExecSpec) -> None:
-    for name in spec.env:
-        if not ENVIRONMENT_NAME.fullmatch(name):
-            raise InvalidSpec(
-                f"{name!r} is not a name for an environment variable.",
-                hint="Use letters, digits and underscores, no digit first.",
-                field=f"env.{name}",
-            )
-    if spec.working_dir is not None and not spec.working_dir.startswith("/"):
-        raise InvalidSpec("The working directory is not absolute.", hint="Begin it with '/'.", field="working_dir")
-
-
-def _texts(spec: ContainerSpec | ExecSpec) -> Iterator[tuple[str, str]]:
-    for field in ("entrypoint", "command"):
-        yield from ((word, field) for word in getattr(spec, field, None) or ())
-    yield from ((value, f"env.{name}") for name, value in spec.env.items())
-    yield spec.working_dir or "", "working_dir"
-    yield spec.user or "", "user"
 
 
 def check_limits(limits: Limits) -> None:

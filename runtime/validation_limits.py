@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runtime.api import Limits, TenantLimits
 from runtime.errors import InvalidSpec, LimitExceeded
+
+if TYPE_CHECKING:
+    from runtime.api import Limits, TenantLimits
 
 CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
 MOST_CPU_WEIGHT = 10_000

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import TYPE_CHECKING
 
-from runtime.api import DEFAULT_NETWORK, ID_PATTERN, MOST_NETWORKS, Attachment, ContainerSpec, Limits, NetworkSpec, Port
+from runtime.api import DEFAULT_NETWORK, ID_PATTERN, MOST_NETWORKS
 from runtime.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from runtime.api import Attachment, ContainerSpec, Limits, NetworkSpec, Port
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))

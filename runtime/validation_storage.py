@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from runtime.api import ID_PATTERN, CommitSpec, VolumeMount, VolumeSpec
+from runtime.api import ID_PATTERN
 from runtime.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from runtime.api import CommitSpec, VolumeMount, VolumeSpec
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LEAST_DISK = 16 * 2**20

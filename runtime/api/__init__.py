@@ -17,69 +17,88 @@ A restart policy adds to ``exited`` the moment of the next start: ``restart_at``
 ``exited``    the process ended, its final counters are stored, nothing of it is left in the kernel: no cgroup, mount,
               interface, address or port.
 ``removing``  a removal was begun; only remove and reconcile act on it, both finish it.
+
+Each name's module is loaded when somebody asks for the name (PEP 562): a process of one verb, as the command line is, would wait for all of
+them, and making some sixty frozen dataclasses takes longer than its verb does.
 """
 
 from __future__ import annotations
 
-from runtime.api.attach import Attachments, AttachSession, Chunk
-from runtime.api.controls import Controls, ProcessRow, TenantLimits
-from runtime.api.engine import (
-    Capability,
-    Engine,
-    ExecSession,
-)
-from runtime.api.events import Event, EventKind, Events
-from runtime.api.files import Change, CommitSpec, Files
-from runtime.api.health import (
-    CHECK_KINDS,
-    CheckKind,
-    Health,
-    HealthCheck,
-    HealthState,
-    Outcome,
-    Watched,
-    never,
-)
-from runtime.api.images import ArchiveForm, HistoryRow, ImageService, Pruned
-from runtime.api.networks import (
-    DEFAULT_NETWORK,
-    MOST_NETWORKS,
-    Attachment,
-    Connection,
-    Network,
-    Networks,
-    NetworkSpec,
-)
-from runtime.api.options import Tmpfs, Ulimit
-from runtime.api.progress import Progress, Step, no_progress
-from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
-from runtime.api.spec import (
-    ANY_ADDRESS,
-    ANY_ADDRESS6,
-    ID_PATTERN,
-    ContainerSpec,
-    Credentials,
-    ExecSpec,
-    Limits,
-    Port,
-    Protocol_,
-)
-from runtime.api.status import (
-    ContainerStatus,
-    Counters,
-    FinalReading,
-    Image,
-    IsolationReport,
-    Layer,
-    LayerMount,
-    LogLine,
-    NamespaceIds,
-    Reconciliation,
-    Size,
-    State,
-)
-from runtime.api.totals import TenantTotal, Totals
-from runtime.api.volumes import Volume, VolumeMount, Volumes, VolumeSpec
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.api.attach import Attachments, AttachSession, Chunk
+    from runtime.api.attachment import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, Connection
+    from runtime.api.capability import Capability
+    from runtime.api.controls import Controls, ProcessRow, TenantLimits
+    from runtime.api.engine import Engine, ExecSession
+    from runtime.api.events import Event, EventKind, Events
+    from runtime.api.files import Change, CommitSpec, Files
+    from runtime.api.health import Health, Outcome, Watched, never
+    from runtime.api.healthcheck import CHECK_KINDS, CheckKind, HealthCheck, HealthState
+    from runtime.api.image import Image, Layer
+    from runtime.api.images import ArchiveForm, HistoryRow, ImageService, Pruned
+    from runtime.api.isolation import IsolationReport, LayerMount, NamespaceIds
+    from runtime.api.logs import LogLine
+    from runtime.api.networks import Network, Networks, NetworkSpec
+    from runtime.api.options import Tmpfs, Ulimit, VolumeMount
+    from runtime.api.progress import Progress, Step, no_progress
+    from runtime.api.reconciliation import Reconciliation
+    from runtime.api.restart import RESTART_MODES, RestartMode, RestartPolicy, Restarts
+    from runtime.api.spec import (
+        ANY_ADDRESS,
+        ANY_ADDRESS6,
+        ID_PATTERN,
+        ContainerSpec,
+        Credentials,
+        ExecSpec,
+        Limits,
+        Port,
+        Protocol_,
+    )
+    from runtime.api.status import ContainerStatus, Counters, FinalReading, Size, State
+    from runtime.api.totals import TenantTotal, Totals
+    from runtime.api.volumes import Volume, Volumes, VolumeSpec
+
+_MODULES = {
+    "attach": "Attachments AttachSession Chunk",
+    "attachment": "DEFAULT_NETWORK MOST_NETWORKS Attachment Connection",
+    "capability": "Capability",
+    "controls": "Controls ProcessRow TenantLimits",
+    "engine": "Engine ExecSession",
+    "events": "Event EventKind Events",
+    "files": "Change CommitSpec Files",
+    "health": "Health Outcome Watched never",
+    "healthcheck": "CHECK_KINDS CheckKind HealthCheck HealthState",
+    "image": "Image Layer",
+    "images": "ArchiveForm HistoryRow ImageService Pruned",
+    "isolation": "IsolationReport LayerMount NamespaceIds",
+    "logs": "LogLine",
+    "networks": "Network Networks NetworkSpec",
+    "options": "Tmpfs Ulimit VolumeMount",
+    "progress": "Progress Step no_progress",
+    "reconciliation": "Reconciliation",
+    "restart": "RESTART_MODES RestartMode RestartPolicy Restarts",
+    "spec": "ANY_ADDRESS ANY_ADDRESS6 ID_PATTERN ContainerSpec Credentials ExecSpec Limits Port Protocol_",
+    "status": "ContainerStatus Counters FinalReading Size State",
+    "totals": "TenantTotal Totals",
+    "volumes": "Volume Volumes VolumeSpec",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})
+
 
 __all__ = [
     "ANY_ADDRESS",

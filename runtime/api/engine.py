@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from runtime.api.attach import Attachments
+from runtime.api.capability import Capability
 from runtime.api.controls import Controls
 from runtime.api.events import Events
 from runtime.api.files import Files
 from runtime.api.health import Health
+from runtime.api.image import Image
 from runtime.api.images import ImageService
+from runtime.api.isolation import IsolationReport
+from runtime.api.logs import LogLine
 from runtime.api.networks import Networks
 from runtime.api.progress import Progress, no_progress
+from runtime.api.reconciliation import Reconciliation
 from runtime.api.restart import Restarts
 from runtime.api.spec import ContainerSpec, Credentials, ExecSpec
-from runtime.api.status import (
-    ContainerStatus,
-    Counters,
-    FinalReading,
-    Image,
-    IsolationReport,
-    LogLine,
-    Reconciliation,
-)
+from runtime.api.status import ContainerStatus, Counters, FinalReading
 from runtime.api.totals import Totals
 from runtime.api.volumes import Volumes
-
-
-class Capability(enum.StrEnum):
-    """What an engine can do beyond the protocol's core; callers ask before they offer it to a person."""
-
-    USER_NAMESPACES = "user_namespaces"
-    PUBLISHED_PORTS = "published_ports"
-    EXEC = "exec"
-    ISOLATION_REPORT = "isolation_report"
-    TENANT_TOTALS = "tenant_totals"
-    EVENTS = "events"
-    RESTART_POLICIES = "restart_policies"
-    CONTROLS = "controls"
-    HEALTH_CHECKS = "health_checks"
-    VOLUMES = "volumes"
-    FILES = "files"
-    ATTACH = "attach"
-    NETWORKS = "networks"
-    IMAGE_SERVICE = "image_service"
 
 
 class ExecSession(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
-from runtime.api.status import Image
+from runtime.api.image import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from runtime.api.status import ContainerStatus  # which has connections
-
-DEFAULT_NETWORK = "default"
-
-MOST_NETWORKS = 8
-"""Of one container."""
+    from runtime.api.attachment import Attachment
+    from runtime.api.status import ContainerStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +31,6 @@ class NetworkSpec:
     internal: bool = False
     parent: str | None = None
     gateway: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A container's place on one network of its tenant.
-
-    ``address`` and ``address6`` are fixed where they are given.  ``aliases`` are names beside the container's own; several
-    containers may share one, and are all told to whoever asks for it.
-    """
-
-    network: str
-    address: str | None = None
-    address6: str | None = None
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """What an attachment has become while the container runs."""
-
-    network: str
-    address: str
-    address6: str = ""
-    """Empty where the network has no IPv6."""
-    interface: str = ""
-    """In the container: ``eth0``, ``eth1``, ..., in the order of its attachments; one that comes later has the first that is free."""
 
 
 @dataclass(frozen=True, slots=True)

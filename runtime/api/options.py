@@ -69,3 +69,14 @@ class Tmpfs:
     mode: int = 0o1777
     executable: bool = False
     """Whether programs in it can be run; device nodes and set-user-id never count."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """One entry of ``ContainerSpec.volumes``."""
+
+    volume: str
+    """The volume's name; it is the container's tenant's and exists when the container is created."""
+    path: str
+    """In the container, absolute.  Made where it is missing; a symbolic link on the way never leads out of the container."""
+    read_only: bool = False

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from runtime.api.health import HealthCheck
-from runtime.api.networks import Attachment
-from runtime.api.options import Tmpfs, Ulimit
+from runtime.api.attachment import Attachment
+from runtime.api.healthcheck import HealthCheck
+from runtime.api.options import Tmpfs, Ulimit, VolumeMount
 from runtime.api.restart import RestartPolicy
-from runtime.api.volumes import VolumeMount
 
 Protocol_ = Literal["tcp", "udp"]
 

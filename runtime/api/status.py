@@ -1,14 +1,13 @@
-"""What is: images, containers and their counters, what isolates them, what a reconciliation did."""
+"""What is: containers and their counters."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from runtime.api.health import HealthState
-from runtime.api.networks import Connection
+from runtime.api.attachment import Connection
+from runtime.api.healthcheck import HealthState
 from runtime.api.spec import Limits, Port
 
 
@@ -19,35 +18,6 @@ class State(enum.StrEnum):
     REMOVING = "removing"
     DAMAGED = "damaged"
     """Its files cannot be read, so nothing is known of it but who it is, or not even that; only ``remove(force=True)`` helps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    digest: str
-    """Of the compressed blob, ``sha256:...``."""
-    diff_id: str
-    """Of the uncompressed tar."""
-    size: int
-    """Compressed bytes."""
-    created_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image in the local store, ready to run."""
-
-    id: str
-    """Digest of the image manifest of this platform."""
-    references: tuple[str, ...]
-    """Full references (``registry/name:tag``) that resolve to it here."""
-    architecture: str
-    os: str
-    size: int
-    """Sum of the compressed layers, bytes."""
-    layers: tuple[Layer, ...]
-    created: str
-    config: Mapping[str, object]
-    """The ``config`` object of the OCI image configuration: Env, Entrypoint, Cmd, ExposedPorts, WorkingDir, User, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,85 +116,3 @@ class FinalReading:
     counters: Counters
     sizes: tuple[Size, ...] = ()
     """The changes of the limits within the epoch, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    at: str
-    """RFC 3339 with nanoseconds, as the supervisor wrote it."""
-    stream: Literal["stdout", "stderr"]
-    text: str
-    partial: bool = False
-    """True when the line had no newline yet and the next one continues it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerMount:
-    role: Literal["lower", "upper", "merged"]
-    digest: str
-    """diff_id of a lower layer; empty for upper and merged."""
-    size: int
-    """Bytes on disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamespaceIds:
-    kind: str
-    """cgroup, ipc, mnt, net, pid, user, uts (and time where the kernel has it)."""
-    container: int
-    """Inode number, as ``readlink /proc/PID/ns/KIND`` shows it."""
-    host: int
-
-
-@dataclass(frozen=True, slots=True)
-class IsolationReport:
-    """What separates this container from the host, as the kernel says it right now, not as it was asked for."""
-
-    namespaces: tuple[NamespaceIds, ...]
-    uid_map: tuple[tuple[int, int, int], ...]
-    """(inside, outside, count) rows of /proc/PID/uid_map."""
-    cgroup: str
-    cgroup_version: Literal[1, 2]
-    cgroup_limits: Mapping[str, str]
-    """File name -> content, for example ``memory.max`` -> ``268435456``."""
-    layers: tuple[LayerMount, ...]
-    capabilities: tuple[str, ...]
-    seccomp: bool
-    no_new_privileges: bool
-    apparmor: str = ""
-    """Profile and mode of its first process, as ``slipway-1a2b3c4d (enforce)``; empty: none."""
-    apparmor_missing: str = ""
-    """Why there is none: a sentence."""
-    seccomp_mode: int = 0
-    """As seccomp(2) counts: 0 off, 1 strict, 2 a filter."""
-    masked: tuple[str, ...] = ()
-    """Paths of the kernel's file systems that something empty lies on."""
-    read_only: tuple[str, ...] = ()
-    """Paths of the kernel's file systems that cannot be written to."""
-    address: str = ""
-    interface: str = ""
-    """The host's end of the veth pair."""
-    flows: int | None = None
-    """Connections that the node tracks now of those that ``address`` began; None: the kernel does not tell, or there is no address."""
-    flows_most: int = 0
-    """As many at once and no more, of each of its addresses; as many again that come to it."""
-    terminals_most: int | None = None
-    """Pseudo-terminals; None: as many as the node has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """What :meth:`Engine.reconcile` found and did."""
-
-    adopted: tuple[str, ...] = ()
-    """Running containers found alive and left undisturbed."""
-    settled: tuple[str, ...] = ()
-    """Containers whose process was gone; final counters stored, kernel objects removed."""
-    removed: tuple[str, ...] = ()
-    """Removals that had been begun and are finished now."""
-    failed: tuple[str, ...] = ()
-    """Containers that could not be put right, each as ``id: why``; the others were, and the next call tries these again."""
-    restarted: tuple[str, ...] = ()
-    """Containers that their restart policies have started again."""
-    swept: tuple[str, ...] = ()
-    """Leftovers without a container, each as ``kind:name`` (mount, cgroup, interface, address, port, folder)."""

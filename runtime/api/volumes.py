@@ -8,17 +8,6 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeMount:
-    """One entry of ``ContainerSpec.volumes``."""
-
-    volume: str
-    """The volume's name; it is the container's tenant's and exists when the container is created."""
-    path: str
-    """In the container, absolute.  Made where it is missing; a symbolic link on the way never leads out of the container."""
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class VolumeSpec:
     tenant: str
     name: str

@@ -15,8 +15,10 @@ import tty
 from collections.abc import Iterator
 
 from runtime.api import AttachSession, Engine
+from runtime.cli.finding import find
+from runtime.cli.parsing import Declared, container
 from runtime.cli.streams import BLOCK, terminal_size
-from runtime.errors import Conflict, InvalidSpec, NotFound
+from runtime.errors import Conflict, InvalidSpec
 
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
 KEY = re.compile(r"ctrl-([a-z@\[\\\]^_])|([!-+\--~])")
@@ -63,9 +65,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def attach(engine: Engine, options: argparse.Namespace) -> int:
     """The exit code is the container's once it has ended, and 0 when the person left before."""
-    found = next((one for one in engine.list() if options.container in {one.id, one.name}), None)
-    if found is None:
-        raise NotFound(f"There is no container {options.container!r}.", hint="See: python -m runtime ps.")
+    found = find(engine, options.container)
     spec, keys = engine.spec(found.id), DetachKeys(options.detach_keys)
     session = engine.attachments.open(found.id)
     takes_input = not options.no_stdin and (spec.stdin or spec.terminal)
@@ -140,3 +140,6 @@ def _sized(session: AttachSession, terminal: bool) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, before)
+
+
+VERBS = {"attach": Declared(attach, (container, options))}

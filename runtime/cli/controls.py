@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from runtime.api import Engine, TenantLimits
 from runtime.cli import options as written
+from runtime.cli.containers import FOREVER_S, MIB, grace
+from runtime.cli.finding import all_ids, find
+from runtime.cli.parsing import Declared, container, containers
 from runtime.cli.table import table
-from runtime.cli.verbs import MIB, all_ids, find
-
-FOREVER_S = 10.0**9
-Verb = Callable[..., argparse.ArgumentParser]
-"""Makes a parser of a verb: name, function, help, and which containers it takes."""
-
-
-def add_verbs(verb: Verb) -> None:
-    verb("pause", pause, "freeze every process of a container", several=True)
-    verb("unpause", unpause, "let a paused container go on", several=True)
-    verb("kill", kill, "send a signal to a container", several=True).add_argument("-s", "--signal", default="SIGKILL")
-    verb("restart", restart, "stop a container and start it", several=True).add_argument(
-        "-t", "--time", type=float, help="seconds of grace"
-    )
-    verb("wait", wait, "wait for a container's end and print its exit code", several=True).add_argument(
-        "-t", "--time", type=float, help="seconds at most"
-    )
-    verb("top", top, "the processes of a container", container=True)
-    verb("rename", rename, "give a container another name", container=True).add_argument("name")
-    written.add_limits(verb("update", update, "give a container other limits, also while it runs", container=True))
-    ceilings = verb("tenant", tenant, "the ceilings over all containers of a tenant; 0 takes one away")
-    ceilings.add_argument("tenant")
-    ceilings.add_argument("--memory", type=int, help="MiB")
-    ceilings.add_argument("--cpus", type=float)
-    ceilings.add_argument("--cpu-weight", type=int, metavar="1-10000", help="its share of a busy processor")
-    ceilings.add_argument("--pids", type=int)
 
 
 def pause(engine: Engine, options: argparse.Namespace) -> int:
@@ -108,3 +84,36 @@ def _ceilings(options: argparse.Namespace, before: TenantLimits) -> TenantLimits
         written.or_none(options.cpu_weight, before.cpu_weight),
         written.or_none(options.pids, before.pids),
     )
+
+
+def _signal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-s", "--signal", default="SIGKILL")
+
+
+def _at_most(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-t", "--time", type=float, help="seconds at most")
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+
+
+def _ceiling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tenant")
+    parser.add_argument("--memory", type=int, help="MiB")
+    parser.add_argument("--cpus", type=float)
+    parser.add_argument("--cpu-weight", type=int, metavar="1-10000", help="its share of a busy processor")
+    parser.add_argument("--pids", type=int)
+
+
+VERBS = {
+    "pause": Declared(pause, (containers,)),
+    "unpause": Declared(unpause, (containers,)),
+    "kill": Declared(kill, (containers, _signal)),
+    "restart": Declared(restart, (containers, grace)),
+    "wait": Declared(wait, (containers, _at_most)),
+    "top": Declared(top, (container,)),
+    "rename": Declared(rename, (container, _name)),
+    "update": Declared(update, (container, written.add_limits)),
+    "tenant": Declared(tenant, (_ceiling_options,)),
+}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from runtime.api import Engine, Event
 from runtime.cli.moments import moment
+from runtime.cli.parsing import Declared
 from runtime.errors import NotFound
 
 
@@ -34,3 +35,14 @@ def _line(event: Event) -> str:
     more = " ".join(f"{key}={value}" for key, value in event.data.items())
     name = event.name if event.name != event.subject else ""
     return " ".join(filter(None, (at, str(event.kind), event.subject, name, more)))
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    parser.add_argument("--since", help="a time, or how long ago, as logs takes it")
+    parser.add_argument("--until", help="likewise")
+    parser.add_argument("--json", action="store_true", help="an object a line")
+    parser.add_argument("container", nargs="?", help="only of this one, by id or name")
+
+
+VERBS = {"events": Declared(show, (_options,))}

@@ -5,36 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from runtime.api import CommitSpec, Engine
-from runtime.cli.verbs import find
+from runtime.cli.finding import find
+from runtime.cli.parsing import Declared, container
 from runtime.errors import InvalidSpec
 from runtime.image.copying import TreeWriter
 from runtime.image.pack import Packer, Packing, everything
 from runtime.kernel.beneath import FOLDER
 
 MARKS = {"added": "A", "changed": "C", "deleted": "D"}
-
-
-def declare(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    copy = verb("cp", _copy, "copy files into a container or out of it; - is a tar on standard input or output")
-    copy.add_argument("source", metavar="SOURCE", help="container:/path, a path here, or -")
-    copy.add_argument("target", metavar="TARGET", help="a folder that is there, likewise")
-    verb("diff", _diff, "what a container changed of its image: Added, Changed, Deleted", container=True)
-    export = verb("export", _export, "a container's whole root as a tar", container=True)
-    export.add_argument("-o", "--output", help="a file (default: standard output)")
-    commit = verb("commit", _commit, "make an image of a container", container=True)
-    commit.add_argument("reference", help="the image's name: [registry/]name[:tag]")
-    commit.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
-    commit.add_argument("-m", "--message", default="", help="for the image's history")
-    commit.add_argument(
-        "command", nargs=argparse.REMAINDER, help="what its containers run (default: as the image had it)"
-    )
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -146,3 +131,29 @@ def _commit(engine: Engine, options: argparse.Namespace) -> int:
     )
     print(engine.files.commit(find(engine, options.container).id, spec).id)
     return 0
+
+
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="container:/path, a path here, or -")
+    parser.add_argument("target", metavar="TARGET", help="a folder that is there, likewise")
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", help="a file (default: standard output)")
+
+
+def _commit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", help="the image's name: [registry/]name[:tag]")
+    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("-m", "--message", default="", help="for the image's history")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="what its containers run (default: as the image had it)"
+    )
+
+
+VERBS = {
+    "cp": Declared(_copy, (_copy_options,)),
+    "diff": Declared(_diff, (container,)),
+    "export": Declared(_export, (container, _export_options)),
+    "commit": Declared(_commit, (container, _commit_options)),
+}

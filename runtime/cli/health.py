@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from runtime.api import Engine, HealthCheck
-from runtime.errors import InvalidSpec, NotFound
+from runtime.api import HealthCheck
+from runtime.cli.finding import find
+from runtime.cli.parsing import Declared, container
+from runtime.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from runtime.api import Engine
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +48,9 @@ def _port(text: str, field: str) -> int:
 
 
 def check(engine: Engine, given: argparse.Namespace) -> int:
-    id = next((one.id for one in engine.list() if given.container in {one.id, one.name}), None)
-    if id is None:
-        raise NotFound(f"There is no container {given.container!r}.", hint="See: python -m runtime ps.")
-    outcome = engine.health.probe(id)
+    outcome = engine.health.probe(find(engine, given.container).id)
     print("healthy" if outcome.ok else "unhealthy", outcome.output)
     return 0 if outcome.ok else 1
+
+
+VERBS = {"health": Declared(check, (container,))}

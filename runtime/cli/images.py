@@ -5,53 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from runtime.api import Credentials, Engine, Step
+from runtime.api import Credentials, Engine
 from runtime.cli.moments import moment
+from runtime.cli.parsing import Declared, below
+from runtime.cli.progress import tell, told_all
 from runtime.cli.table import table
 from runtime.errors import InvalidSpec
 
 MIB = 2**20
 PASSWORD = "SLIPWAY_REGISTRY_PASSWORD"  # noqa: S105 -- the name of a variable
-
-
-def declare(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    parser = verb("image", ls, "images: get, give, look at, remove")
-    below = parser.add_subparsers(metavar="verb")
-
-    def add(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added = below.add_parser(name, help=text, description=text)
-        added.set_defaults(verb=function)
-        return added
-
-    add("ls", ls, "list them")
-    pull = add("pull", _pull, "get one from a registry")
-    _registry_options(pull)
-    pull.add_argument("reference")
-    push = add("push", _push, "give one to a registry")
-    _registry_options(push)
-    push.add_argument("image", help="id or reference of one that is here")
-    push.add_argument("reference", nargs="?", help="what it is called there (default: as it is called here)")
-    load = add("load", _load, "from an OCI or docker archive")
-    load.add_argument("--name", help="what it is called then (default: what the archive says)")
-    load.add_argument("archive", type=Path)
-    save = add("save", _save, "into an archive that load, docker load and others take")
-    save.add_argument("--form", choices=("oci", "docker"), default="oci")
-    save.add_argument("-o", "--output", type=Path, help="the archive (default: standard output)")
-    save.add_argument("images", nargs="+", metavar="image")
-    told = add("history", _history, "how it came about, newest step first")
-    told.add_argument("--json", action="store_true", help="an object a line")
-    told.add_argument("image")
-    prune = add("prune", _prune, "remove those without a name and a container, and tell what that frees")
-    prune.add_argument("-a", "--all", action="store_true", help="those with a name, too")
-    prune.add_argument("--older-than", metavar="AGE", help="only what was not used for so long: 30m, 12h, 72h")
-    add("rm", _remove, "drop names, and what only they held").add_argument("images", nargs="+", metavar="image")
 
 
 def _registry_options(parser: argparse.ArgumentParser) -> None:
@@ -65,21 +32,6 @@ def _credentials(options: argparse.Namespace) -> Credentials | None:
     if PASSWORD not in os.environ:
         raise InvalidSpec(f"{PASSWORD} is not set.", hint="Put the password into the environment.", field="--user")
     return Credentials(options.user, os.environ[PASSWORD])
-
-
-def tell(step: Step) -> None:
-    """On a terminal, in one line."""
-    if sys.stderr.isatty():
-        share = f" {step.done * 100 // step.total}%" if step.total else ""
-        width = shutil.get_terminal_size().columns
-        print(f"\r\x1b[K{step.stage}{share} {step.detail}"[:width], end="", file=sys.stderr)
-        if step.stage == "start":
-            told_all()
-
-
-def told_all() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
 
 
 def ls(engine: Engine, _options: argparse.Namespace) -> int:
@@ -166,3 +118,55 @@ def _remove(engine: Engine, options: argparse.Namespace) -> int:
     for text in options.images:
         engine.remove_image(text)
     return 0
+
+
+def _pull_options(parser: argparse.ArgumentParser) -> None:
+    _registry_options(parser)
+    parser.add_argument("reference")
+
+
+def _push_options(parser: argparse.ArgumentParser) -> None:
+    _registry_options(parser)
+    parser.add_argument("image", help="id or reference of one that is here")
+    parser.add_argument("reference", nargs="?", help="what it is called there (default: as it is called here)")
+
+
+def _load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="what it is called then (default: what the archive says)")
+    parser.add_argument("archive", type=Path)
+
+
+def _save_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--form", choices=("oci", "docker"), default="oci")
+    parser.add_argument("-o", "--output", type=Path, help="the archive (default: standard output)")
+    _images(parser)
+
+
+def _history_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="an object a line")
+    parser.add_argument("image")
+
+
+def _prune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="those with a name, too")
+    parser.add_argument("--older-than", metavar="AGE", help="only what was not used for so long: 30m, 12h, 72h")
+
+
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", metavar="image")
+
+
+BELOW = {
+    "ls": (Declared(ls), "list them"),
+    "pull": (Declared(_pull, (_pull_options,)), "get one from a registry"),
+    "push": (Declared(_push, (_push_options,)), "give one to a registry"),
+    "load": (Declared(_load, (_load_options,)), "from an OCI or docker archive"),
+    "save": (Declared(_save, (_save_options,)), "into an archive that load, docker load and others take"),
+    "history": (Declared(_history, (_history_options,)), "how it came about, newest step first"),
+    "prune": (
+        Declared(_prune, (_prune_options,)),
+        "remove those without a name and a container, and tell what that frees",
+    ),
+    "rm": (Declared(_remove, (_images,)), "drop names, and what only they held"),
+}
+VERBS = {"image": Declared(ls, (below(BELOW),)), "images": Declared(ls)}

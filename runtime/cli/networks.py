@@ -7,40 +7,9 @@ import json
 from dataclasses import asdict
 
 from runtime.api import Attachment, Engine, NetworkSpec
+from runtime.cli.finding import TENANT, find
+from runtime.cli.parsing import Declared, below, container
 from runtime.cli.table import table
-from runtime.cli.verbs import TENANT, find
-
-
-def add_verbs(network: argparse.ArgumentParser) -> None:
-    """Of ``network``, each with the function that does it as ``verb``."""
-    subparsers = network.add_subparsers(required=True, metavar="verb")
-
-    def verb(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=text, description=text)
-        added.set_defaults(verb=function)
-        return added
-
-    made = verb("create", create, "make a network")
-    made.add_argument("name")
-    made.add_argument("--subnet", help="IPv4, such as 10.20.30.0/24 (default: a free one)")
-    made.add_argument("--ipv6", action="store_true", help="with a /64 of its own")
-    made.add_argument("--subnet6", help="that /64, such as fd12:3456:789a:1::/64")
-    made.add_argument("--internal", action="store_true", help="no way out, no published ports")
-    made.add_argument("--parent", help="flat: on this bridge of the node, if SLIPWAY_FLAT_BRIDGES has it")
-    made.add_argument("--gateway", help="of a flat network")
-    verb("ls", ls, "list networks")
-    verb("inspect", inspect, "all that is known of a network, as JSON").add_argument("name")
-    verb("rm", rm, "remove networks").add_argument("names", nargs="+", metavar="name")
-    placed = verb("connect", connect, "put a container on one more network, also while it runs")
-    placed.add_argument("name")
-    placed.add_argument("container")
-    placed.add_argument("--ip", help="its IPv4 address there (default: a free one)")
-    placed.add_argument("--ip6", help="its IPv6 address there")
-    placed.add_argument("--alias", action="append", default=[], help="a name there beside its own; may be given again")
-    taken = verb("disconnect", disconnect, "take a container off a network, also while it runs")
-    taken.add_argument("name")
-    taken.add_argument("container")
-    verb("prune", prune, "remove the networks that no container names")
 
 
 def create(engine: Engine, options: argparse.Namespace) -> int:
@@ -93,3 +62,41 @@ def prune(engine: Engine, _options: argparse.Namespace) -> int:
     for name in engine.networks.prune(TENANT):
         print(name)
     return 0
+
+
+def _create_options(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("--subnet", help="IPv4, such as 10.20.30.0/24 (default: a free one)")
+    parser.add_argument("--ipv6", action="store_true", help="with a /64 of its own")
+    parser.add_argument("--subnet6", help="that /64, such as fd12:3456:789a:1::/64")
+    parser.add_argument("--internal", action="store_true", help="no way out, no published ports")
+    parser.add_argument("--parent", help="flat: on this bridge of the node, if SLIPWAY_FLAT_BRIDGES has it")
+    parser.add_argument("--gateway", help="of a flat network")
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+
+
+def _connect_options(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    container(parser)
+    parser.add_argument("--ip", help="its IPv4 address there (default: a free one)")
+    parser.add_argument("--ip6", help="its IPv6 address there")
+    parser.add_argument("--alias", action="append", default=[], help="a name there beside its own; may be given again")
+
+
+def _names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="name")
+
+
+BELOW = {
+    "create": (Declared(create, (_create_options,)), "make a network"),
+    "ls": (Declared(ls), "list networks"),
+    "inspect": (Declared(inspect, (_name,)), "all that is known of a network, as JSON"),
+    "rm": (Declared(rm, (_names,)), "remove networks"),
+    "connect": (Declared(connect, (_connect_options,)), "put a container on one more network, also while it runs"),
+    "disconnect": (Declared(disconnect, (_name, container)), "take a container off a network, also while it runs"),
+    "prune": (Declared(prune), "remove the networks that no container names"),
+}
+VERBS = {"network": Declared(ls, (below(BELOW, required=True),))}

@@ -10,8 +10,10 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from runtime.api import ExecSession
+if TYPE_CHECKING:
+    from runtime.api import ExecSession
 
 BLOCK = 1 << 16
 

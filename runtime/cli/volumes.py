@@ -1,63 +1,17 @@
-"""``volume …`` and the ``-v`` of ``run``."""
+"""``volume …``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 
-from runtime.api import Engine, VolumeMount, VolumeSpec
+from runtime.api import Engine, VolumeSpec
+from runtime.cli.finding import TENANT
+from runtime.cli.parsing import Declared, below
 from runtime.cli.table import table
-from runtime.errors import InvalidSpec, NotFound
 
 MIB = 2**20
-TENANT = "cli"
-
-
-def declare(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    parser = verb("volume", _list, "folders that outlive containers")
-    below = parser.add_subparsers(metavar="verb")
-
-    def add(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added = below.add_parser(name, help=text, description=text)
-        added.set_defaults(verb=function)
-        return added
-
-    create = add("create", _create, "make one")
-    create.add_argument("--size", type=int, metavar="MiB", help="the most that fits (default: what the disk has)")
-    create.add_argument("name")
-    add("ls", _list, "list them")
-    add("inspect", _inspect, "all that is known of one, as JSON").add_argument("name")
-    add("rm", _remove, "remove them, with all that is in them").add_argument("names", nargs="+", metavar="name")
-    add("prune", _prune, "remove those that no container has")
-
-
-def options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("-v", "--volume", action="append", default=[], metavar="NAME:PATH[:ro]")
-    run.add_argument("--disk", type=int, metavar="MiB", help="what it may write (default: what the disk has)")
-
-
-def disk(options: argparse.Namespace) -> int | None:
-    return None if options.disk is None else int(options.disk) * MIB
-
-
-def mounts(engine: Engine, texts: list[str]) -> tuple[VolumeMount, ...]:
-    """``NAME:PATH[:ro]``; a volume that is not there is made."""
-    found = tuple(_mount(text) for text in texts)
-    for one in found:
-        try:
-            engine.volumes.inspect(TENANT, one.volume)
-        except NotFound:
-            engine.volumes.create(VolumeSpec(TENANT, one.volume))
-    return found
-
-
-def _mount(text: str) -> VolumeMount:
-    parts = text.split(":")
-    if len(parts) not in {2, 3} or (len(parts) == 3 and parts[2] not in {"ro", "rw"}):
-        raise InvalidSpec(f"{text!r} is not a volume.", hint="Write data:/srv/data or data:/srv/data:ro.")
-    return VolumeMount(parts[0], parts[1], read_only=parts[2:] == ["ro"])
 
 
 def _create(engine: Engine, options: argparse.Namespace) -> int:
@@ -92,3 +46,26 @@ def _prune(engine: Engine, _options: argparse.Namespace) -> int:
     for one in engine.volumes.prune(tenant=TENANT):
         print(one.name)
     return 0
+
+
+def _create_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, metavar="MiB", help="the most that fits (default: what the disk has)")
+    _name(parser)
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+
+
+def _names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="name")
+
+
+BELOW = {
+    "create": (Declared(_create, (_create_options,)), "make one"),
+    "ls": (Declared(_list), "list them"),
+    "inspect": (Declared(_inspect, (_name,)), "all that is known of one, as JSON"),
+    "rm": (Declared(_remove, (_names,)), "remove them, with all that is in them"),
+    "prune": (Declared(_prune), "remove those that no container has"),
+}
+VERBS = {"volume": Declared(_list, (below(BELOW),))}

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import threading
 import time
 from pathlib import Path
 
-from runtime.api import ContainerStatus, Engine, RestartPolicy, State
-from runtime.errors import InvalidSpec, NotFound
+from runtime.api import ContainerStatus, Engine, State
+from runtime.cli.parsing import Declared
+from runtime.errors import NotFound
 from runtime.home import Home
 from runtime.keeper import Keeper
 
 LOOK_EVERY_S = 0.5
-
-
-def policy(text: str) -> RestartPolicy:
-    """``on-failure:3``; the engine judges the words.  Raises InvalidSpec."""
-    mode, _, retries = text.partition(":")
-    if retries and not re.fullmatch(r"\d{1,7}", retries, re.ASCII):
-        raise InvalidSpec(f"{retries!r} is not a number of retries.", hint="Write on-failure:3.", field="--restart")
-    return RestartPolicy(mode, int(retries) if retries else None)  # type: ignore[arg-type]
 
 
 def watch(engine: Engine, _options: argparse.Namespace) -> int:
@@ -58,3 +50,6 @@ def _say(status: ContainerStatus) -> None:
         f"started, restart {status.restarts}" if status.state is State.RUNNING else f"not started: {status.reason}"
     )
     print(time.strftime("%H:%M:%S"), status.name, outcome, flush=True)
+
+
+VERBS = {"watch": Declared(watch)}

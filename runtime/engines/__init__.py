@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from runtime.api import Engine
+from typing import TYPE_CHECKING
+
 from runtime.errors import InvalidSpec
-from runtime.home import Home
+
+if TYPE_CHECKING:
+    from runtime.api import Engine
+    from runtime.home import Home
 
 
 def open_engine(name: str, home: Home) -> Engine:

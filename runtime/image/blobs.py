@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,7 +105,7 @@ class Blobs:
 
     def copy_in(self, source: BinaryIO, lease: Lease, digest: str | None = None) -> tuple[str, int]:
         """Store a stream; returns digest and size.  Raises ImageCorrupt when it is not what ``digest`` says, OutOfSpace."""
-        temporary = self.ingest / f"{os.getpid()}.{secrets.token_hex(4)}.copy"
+        temporary = self.ingest / f"{os.getpid()}.{os.urandom(4).hex()}.copy"
         try:
             with temporary.open("wb") as target:
                 actual, size = hash_into(iter(lambda: source.read(CHUNK), b""), target)

@@ -7,7 +7,6 @@ apt in an overlay over both.  The overlay is mounted in a mount namespace of the
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import os
 import re
 import shutil
@@ -19,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from runtime import logs
 from runtime.api import Image, Progress, Step, no_progress
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit, ImageUnavailable, NotFound
 from runtime.home import Home
-from runtime.image import layers
 from runtime.image.collection import BUILD
 from runtime.image.recipe import Recipe
 from runtime.image.reference import BUILT_IN, Reference
@@ -30,7 +29,7 @@ from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import ImageStore
 from runtime.kernel.tree import remove_tree
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 RECIPE_LABEL = "io.slipway.recipe"
 MEMORY_LABEL = "io.slipway.memory-needed"
@@ -132,6 +131,8 @@ def _busybox(store: ImageStore) -> Image:
     known = _known(store, BUSYBOX)
     if known is not None:
         return known
+    from runtime.image import layers
+
     with tempfile.TemporaryFile(dir=store.blobs.ingest) as layer:
         layers.busybox(cast("BinaryIO", layer))
         layer.seek(0)
@@ -204,6 +205,8 @@ def _sources() -> list[str]:
 
 @contextmanager
 def _application(recipe: Recipe, store: ImageStore, system: Image, progress: Progress) -> Iterator[BinaryIO]:
+    from runtime.image import layers
+
     with _workplace(store) as place:
         for name in ("upper", "work", "root"):
             (place / name).mkdir()

@@ -5,7 +5,6 @@ the files go afterwards, and a crash in between leaves a grave for the next to e
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +47,7 @@ class Collection:
         return tuple(gone)
 
     def _grave(self, name: str) -> Path:
-        return self._blobs.ingest / f"{name}.{secrets.token_hex(4)}{GRAVE}"
+        return self._blobs.ingest / f"{name}.{os.urandom(4).hex()}{GRAVE}"
 
     def graves(self) -> tuple[Path, ...]:
         return tuple(sorted(self._blobs.ingest.glob(f"*{GRAVE}")))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -43,7 +42,7 @@ class Lease:
     def __init__(self, home: Home, purpose: str) -> None:
         self._home = home
         self._purpose = purpose
-        self._file = home.images / "leases" / f"{os.getpid()}.{secrets.token_hex(6)}.json"
+        self._file = home.images / "leases" / f"{os.getpid()}.{os.urandom(6).hex()}.json"
         self._digests: frozenset[str] = frozenset()
         self._left = False
         self._lock = threading.Lock()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from typing import Any
 
 from runtime.errors import InvalidSpec, NotFound
 from runtime.image.reference import BUILT_IN, Reference
+from runtime.image.slugs import FOLDER, known
 
-FOLDER = Path(__file__).with_name("recipes")
 MIB = 2**20
 
 
@@ -84,6 +83,8 @@ class Recipe:
 
 def parse(slug: str, content: bytes) -> Recipe:
     """Raises InvalidSpec that names the key."""
+    import tomllib
+
     try:
         raw: dict[str, Any] = tomllib.loads(content.decode())
         limits = raw.get("limits", {})
@@ -120,17 +121,23 @@ def parse(slug: str, content: bytes) -> Recipe:
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
     """All of them, by title."""
-    found = [parse(path.stem, path.read_bytes()) for path in FOLDER.glob("*.toml")]
+    found = [_one(path.stem) for path in FOLDER.glob("*.toml")]
     return tuple(sorted(found, key=lambda recipe: recipe.title.lower()))
 
 
 def find(slug: str) -> Recipe:
     """Raises NotFound."""
-    known = recipe(slug)
-    if known is None:
+    found = recipe(slug)
+    if found is None:
         raise NotFound("There is no such application in the catalog.", hint="Choose another.", field="image")
-    return known
+    return found
 
 
 def recipe(slug: str) -> Recipe | None:
-    return next((known for known in recipes() if known.slug == slug), None)
+    """That one alone is read."""
+    return _one(slug) if known(slug) else None
+
+
+@functools.cache
+def _one(slug: str) -> Recipe:
+    return parse(slug, (FOLDER / f"{slug}.toml").read_bytes())

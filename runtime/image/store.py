@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -27,15 +26,14 @@ from runtime.errors import (
     RuntimeFault,
 )
 from runtime.failpoint import failpoint
-from runtime.home import Home, atomic_write
+from runtime.home import Home
 from runtime.image.blobs import Blobs, parse_json
 from runtime.image.collection import Collection
 from runtime.image.config import check_fields
 from runtime.image.leases import CONTENT_LOCK, Lease, Leases
+from runtime.image.names import Names
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import disk_full, out_of_space
-from runtime.image.unpack import diff_id as diff_id_of
-from runtime.image.unpack import unpack
 from runtime.image.uses import Uses
 from runtime.kernel.tree import remove_tree
 
@@ -47,7 +45,8 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 def architecture() -> str:
     """Of this node, as OCI names it."""
-    return ARCHITECTURES.get(platform.machine(), platform.machine())
+    machine = os.uname().machine
+    return ARCHITECTURES.get(machine, machine)
 
 
 class ImageStore:
@@ -64,28 +63,16 @@ class ImageStore:
         self._collection = Collection(home, self.blobs)
         self.leases = Leases(home)
         self.uses = Uses(home)
+        self._table = Names(home)
 
     # references ------------------------------------------------------------------------------------------
 
-    @property
-    def _file(self) -> Path:
-        return self._home.images / "references.json"
-
     def references(self) -> Mapping[str, str]:
         """Full reference -> image id."""
-        try:
-            return dict(json.loads(self._file.read_bytes()))
-        except FileNotFoundError:
-            return {}
-
-    def _change(self, change: Callable[[dict[str, str]], None]) -> None:
-        with self._home.lock("images"):
-            table = dict(self.references())
-            change(table)
-            atomic_write(self._file, json.dumps(table, sort_keys=True).encode())
+        return self._table.table()
 
     def tag(self, reference: Reference, image: str) -> None:
-        self._change(lambda table: table.update({str(reference): image}))
+        self._table.change(lambda table: table.update({str(reference): image}))
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -197,13 +184,17 @@ class ImageStore:
                 self._home.forget_lock(f"layer-{target.name[:32]}")
 
     def _prove(self, digest: str, diff_id: str, proof: Path) -> None:
+        from runtime.image import unpack
+
         with self.blobs.path(digest).open("rb") as source:
-            if diff_id_of(source) != diff_id:
+            if unpack.diff_id(source) != diff_id:
                 raise _another_layer()
         proof.parent.mkdir(exist_ok=True)
         proof.touch()
 
     def _unpack(self, digest: str, diff_id: str, target: Path) -> None:
+        from runtime.image.unpack import unpack
+
         temporary = self.blobs.ingest / f"{target.name}.fs"
         remove_tree(temporary)
         try:
@@ -339,7 +330,7 @@ class ImageStore:
             for name in dropped:
                 table.pop(name, None)
 
-        self._change(drop)
+        self._table.change(drop)
         self._cache.clear()
         failpoint("gc.untagged")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import logging
 import os
 import signal
 import threading
@@ -21,8 +20,6 @@ from runtime.errors import HostUnfit
 from runtime.kernel import freezer
 from runtime.kernel.hierarchy import ROOT as ROOT  # noqa: PLC0414 -- offered here, too
 from runtime.kernel.hierarchy import version as version  # noqa: PLC0414
-
-logger = logging.getLogger(__name__)
 
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
@@ -312,7 +309,9 @@ def _turn_on(folder: Path, controller: str) -> None:
         (folder / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
     except OSError as error:
         if controller not in NEEDED_V2:
-            logger.warning("cgroup controller %s is not to be had: %s", controller, error.strerror)
+            import logging  # which takes long to load
+
+            logging.getLogger(__name__).warning("cgroup controller %s is not to be had: %s", controller, error.strerror)
             return
         raise HostUnfit(
             f"The kernel does not let the cgroup controller {controller} be used for containers: {error.strerror}.",

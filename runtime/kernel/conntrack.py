@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import logging
 import socket
 import struct
 from collections.abc import Iterator
@@ -32,8 +31,6 @@ DESTINATION = {socket.AF_INET: 2, socket.AF_INET6: 4}
 HEADER = struct.Struct(">BBH")
 """Family, version, resource (struct nfgenmsg)."""
 
-logger = logging.getLogger(__name__)
-
 
 def forget_udp(port: int) -> int:
     """Forget the flows of datagrams to this port of the node itself, so that the next of each finds its way anew; returns how many."""
@@ -42,7 +39,7 @@ def forget_udp(port: int) -> int:
         try:
             flows = [(family, flow) for family in DESTINATION for flow in _flows(netlink, family, port)]
         except OSError as error:
-            logger.warning("this kernel does not tell what flows it tracks: %s", error)
+            _untold(error)
             return 0
         return sum(
             of_this_node(family, _destination(family, flow)) and _forget(netlink, family, flow)
@@ -64,7 +61,7 @@ def begun_by(address: str) -> int | None:
         try:
             return sum(_end(body, SOURCE[family]) == packed for body in netlink.dump(question))
         except OSError as error:
-            logger.warning("this kernel does not tell what flows it tracks: %s", error)
+            _untold(error)
             return None
 
 
@@ -122,3 +119,9 @@ def _of_this_node(family: socket.AddressFamily, address: bytes) -> bool:
         except OSError:
             return False
     return True
+
+
+def _untold(error: OSError) -> None:
+    import logging  # which takes long to load
+
+    logging.getLogger(__name__).warning("this kernel does not tell what flows it tracks: %s", error)

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -87,10 +87,27 @@ def beside(base: int) -> Iterator[UserNamespace | None]:
         yield made
 
 
-def userns_fd(base: int) -> int:
-    """Root's, for mounts.  Cached for the process, never closed.  Raises OSError."""
+@contextlib.contextmanager
+def soon(base: int) -> Iterator[Callable[[], None]]:
+    """What :func:`userns_fd` opens, made beside other work; whoever wants it now calls what this gives.  Known already: nothing."""
+    with _lock:
+        known = base in _cache
+    if known:
+        yield lambda: None
+        return
+    with UserNamespace(base, apart=False) as made:
+        yield lambda: _remember(base, made)
+
+
+def _remember(base: int, made: UserNamespace) -> None:
     with _lock:
         if base not in _cache:
-            with UserNamespace(base, apart=False) as made:
-                _cache[base] = os.open(made.path(), os.O_RDONLY | os.O_CLOEXEC)
+            _cache[base] = os.open(made.path(), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def userns_fd(base: int) -> int:
+    """Root's, for mounts.  Cached for the process, never closed.  Raises OSError."""
+    with soon(base) as wanted:
+        wanted()
+    with _lock:
         return _cache[base]

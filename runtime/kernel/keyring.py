@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 KEYCTL_GET_KEYRING_ID, KEYCTL_JOIN_SESSION_KEYRING = 0, 1
@@ -16,7 +15,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def _keyctl(verb: int, *arguments: int | None) -> int:
-    number = SYS_KEYCTL.get(platform.machine())
+    number = SYS_KEYCTL.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, "keyctl: no number for this architecture")
     result = int(_libc.syscall(ctypes.c_long(number), ctypes.c_int(verb), *arguments))

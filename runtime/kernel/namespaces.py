@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.kernel import mount
@@ -51,6 +50,8 @@ def root_of_mounts(pid: int) -> int:
 
     A thread that goes there cannot come back to where the others are, so it is one that does nothing else.  Raises OSError.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with ThreadPoolExecutor(1) as visitor:

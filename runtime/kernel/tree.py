@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,7 +39,7 @@ def freed_by(found: os.stat_result) -> int:
 
 def _empty(root: int) -> int:
     waiting, freed = _delete_files(root)
-    mark, number = secrets.token_hex(4), 0
+    mark, number = os.urandom(4).hex(), 0
     while waiting:
         name = waiting.pop()
         folder = os.open(name, FLAGS, dir_fd=root)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import ContainerSpec
 from runtime.errors import NotFound
 from runtime.failpoint import failpoint
@@ -26,7 +26,7 @@ from runtime.network.tenants import TenantSlot, TenantSlots
 LOCK, REMOVAL = "node-network", "network-removal"
 """As those of ports and tenants, no container's id can be either."""
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 class TenantNetworks:

@@ -8,16 +8,15 @@ servers, but for internal networks, where there is nothing else.  It lives as lo
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from runtime import logs
 from runtime.errors import EngineFault, HostUnfit
 from runtime.home import Home
 from runtime.kernel.process import Process, arguments_of, pids
@@ -30,7 +29,7 @@ DOMAIN = "slipway.internal"
 START_DEADLINE_S = 10.0
 END_DEADLINE_S = 2.0
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 def serves(segment: Segment) -> bool:
@@ -143,7 +142,7 @@ class Names:
                 self.untell(endpoint, [bridge])
             elif hosts.is_dir():
                 # of this writer alone: a start of the network's first container tells of all others while they tell of themselves
-                temporary = hosts / f".{endpoint.container}.{secrets.token_hex(4)}"
+                temporary = hosts / f".{endpoint.container}.{os.urandom(4).hex()}"
                 temporary.write_text("".join(lines), encoding="ascii")
                 temporary.chmod(0o644)
                 os.replace(temporary, hosts / endpoint.container)

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runtime.api import DEFAULT_NETWORK, NetworkSpec
+from runtime.api import DEFAULT_NETWORK
 from runtime.errors import Conflict, LimitExceeded, NotFound
 from runtime.home import Home, atomic_write
 from runtime.network.routes import routed
 from runtime.network.tenants import ALLOCATION, TenantSlot, TenantSlots
+
+if TYPE_CHECKING:
+    from runtime.api import NetworkSpec
 
 TRIES = 100
 
@@ -68,6 +71,8 @@ class Segments:
 
     def spec(self, tenant: str, name: str) -> NetworkSpec | None:
         """As it was asked for; None: there is none of that name, or it is nobody's to ask for."""
+        from runtime.api import NetworkSpec
+
         try:
             return NetworkSpec(**self._read(tenant, name)["spec"])
         except FileNotFoundError:

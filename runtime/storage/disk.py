@@ -9,7 +9,6 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from runtime.errors import EngineFault, HostUnfit, LimitExceeded
 from runtime.kernel import loop, mount
@@ -37,6 +36,8 @@ def make(image: Path, size: int, folders: Mapping[str, int]) -> None:
 
     Nothing is mounted for it.  Raises HostUnfit, EngineFault, OSError.
     """
+    from tempfile import TemporaryDirectory
+
     with TemporaryDirectory(dir=image.parent, prefix=".disk-") as template:
         for name, owner in folders.items():
             path = Path(template, name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -84,7 +83,7 @@ class VolumeStore:
 
     def bury(self, tenant: str, name: str) -> Path:
         """From here on there is no such volume."""
-        grave = self._root / tenant / f"{GONE}{name}.{secrets.token_hex(4)}"
+        grave = self._root / tenant / f"{GONE}{name}.{os.urandom(4).hex()}"
         os.rename(self.folder(tenant, name), grave)
         return grave
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import Event, EventKind
 
 SEGMENT_BYTES = 1 << 20
@@ -27,7 +27,7 @@ POLL_S = 0.1
 LONGEST_VALUE = 500
 TAIL = 1 << 16
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 class Journal:

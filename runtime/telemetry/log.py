@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -195,6 +194,8 @@ class Wanted:
 
 def moment(at: str) -> float:
     """Seconds since the epoch, rounded down to microseconds; 0 for what is no time."""
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(at).timestamp()
     except (ValueError, OverflowError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from runtime import logs
 from runtime.api import MOST_NETWORKS, Counters
 from runtime.errors import EngineFault
 from runtime.home import Home
@@ -18,7 +18,7 @@ from runtime.kernel.traffic import traffic
 from runtime.telemetry import interfaces
 from runtime.telemetry.interfaces import Mark, Wiring
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 NOTHING: Mapping[int, tuple[int, int]] = {}
 
 

@@ -116,6 +116,50 @@ def test_nothing_of_the_console_is_needed() -> None:
         assert done.returncode == 0, done.stderr
 
 
+LIBRARIES = {
+    "asyncio",
+    "concurrent.futures",
+    "httpx",
+    "isal",
+    "logging",
+    "pyroute2",
+    "ssl",
+    "tarfile",
+    "tempfile",
+    "zstandard",
+}
+NO_LAUNCH = {"runtime.engines.native.creation", "runtime.engines.native.starting", "runtime.engines.native.recovery"}
+NOT_LOADED = {
+    ("run", "-d", "--name", "box", "slipway.local/busybox:latest", "sleep", "100"): {
+        *(LIBRARIES - {"tempfile"}), "runtime.api.engine", "runtime.engines.native.recovery", "runtime.image.build",
+    },
+    ("exec", "box", "true"): {*LIBRARIES, *NO_LAUNCH, "hashlib", "random", "runtime.image.store", "runtime.network"},
+    ("rm", "-f", "box"): {*LIBRARIES, *NO_LAUNCH, "runtime.image.store", "runtime.validation"},
+}  # fmt: skip
+"""What a verb has no use for, so that nobody waits for it: loading is most of what a small verb takes."""
+
+
+def test_a_verb_loads_what_it_uses() -> None:
+    program = (
+        "import sys; from runtime.cli import main; code = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr); "
+        "sys.exit(code)"
+    )
+    assert cli("run", "--rm", "busybox", "true").returncode == 0  # the image is built, the network is up
+    for words, unwanted in NOT_LOADED.items():
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
+        )
+        assert done.returncode == 0, done.stderr
+        loaded = set(done.stderr.split())
+        assert "runtime.engines.native.engine" in loaded
+        assert loaded & unwanted == set(), words
+
+
 def test_what_is_piped_in_comes_out_of_the_program() -> None:
     assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
     sent = os.urandom(300_000)

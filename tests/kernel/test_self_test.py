@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.native import choice
+from runtime.engines.native import choice, trial
 from runtime.engines.native.oci import Runtime
 from runtime.errors import HostUnfit, RuntimeFault
 from runtime.home import Home
@@ -38,7 +38,7 @@ def script(folder: Path, text: str) -> Runtime:
 
 def test_a_runtime_that_works_passes_and_leaves_nothing(home: Home) -> None:
     before = traces(home)
-    choice.self_test(home, Runtime(oci_runtime(), home.runc))
+    trial.run(home, Runtime(oci_runtime(), home.runc))
     left = traces(home).new_since(before)
     assert os.stat(os.devnull).st_uid == 0
     assert set(left) <= {"files"}, left
@@ -50,7 +50,7 @@ def test_a_run_folder_that_executes_nothing_is_fine(home: Home) -> None:
     home.run.mkdir(mode=0o755)
     mount("tmpfs", home.run, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
     try:
-        choice.self_test(home, Runtime(oci_runtime(), home.runc))
+        trial.run(home, Runtime(oci_runtime(), home.runc))
         assert mounts_under(home.run) == (home.run,)
     finally:
         unmount(home.run, lazy=True)
@@ -59,7 +59,7 @@ def test_a_run_folder_that_executes_nothing_is_fine(home: Home) -> None:
 def test_one_that_cannot_make_a_container_is_refused(home: Home, tmp_path: Path) -> None:
     before = traces(home)
     with pytest.raises(RuntimeFault, match="It refused: broken"):
-        choice.self_test(home, script(tmp_path, 'echo "broken" > "$4"; exit 1'))
+        trial.run(home, script(tmp_path, 'echo "broken" > "$4"; exit 1'))
     assert "processes" not in traces(home).new_since(before)
 
 
@@ -69,7 +69,7 @@ def test_the_next_candidate_is_taken_and_the_choice_remembered(
     broken = script(tmp_path, "exit 1")
     monkeypatch.setattr(choice, "CANDIDATES", (broken.path, oci_runtime()))
     assert choice.choose.__wrapped__(home).path == oci_runtime()
-    monkeypatch.setattr(choice, "self_test", lambda *_: pytest.fail("tried twice in one boot"))
+    monkeypatch.setattr(trial, "run", lambda *_: pytest.fail("tried twice in one boot"))
     monkeypatch.setattr(choice, "CANDIDATES", (oci_runtime(),))
     assert choice.choose.__wrapped__(home).path == oci_runtime()
 
@@ -84,6 +84,6 @@ def test_a_node_that_suits_no_runtime_is_told_its_own_reason(home: Home, monkeyp
     def unfit(*_: object) -> None:
         raise HostUnfit("No memory controller.", hint="Boot without cgroup_disable=.")
 
-    monkeypatch.setattr(choice.cgroup, "ensure_parent", unfit)
+    monkeypatch.setattr(trial.cgroup, "ensure_parent", unfit)
     with pytest.raises(HostUnfit, match=r"^No memory controller\. Boot without"):
         choice.choose.__wrapped__(home)

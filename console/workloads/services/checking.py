@@ -17,8 +17,9 @@ from console.workloads.services.requests import MIB, LaunchRequest, LimitsReques
 from runtime.errors import InvalidSpec
 from runtime.image.recipe import recipe
 from runtime.image.reference import BUILT_IN, Reference
-from runtime.validation import ENVIRONMENT_NAME, LEAST_CPU_MILLIS, LEAST_MEMORY, MOST_PIDS, node_memory
+from runtime.validation import LEAST_CPU_MILLIS, LEAST_MEMORY, MOST_PIDS, node_memory
 from runtime.validation_life import MOST_RETRIES
+from runtime.validation_words import ENVIRONMENT_NAME
 
 Test = Callable[[Tenant, LaunchRequest], None]
 

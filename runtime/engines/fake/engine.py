@@ -64,6 +64,7 @@ from runtime.image.reference import BUILT_IN, Reference
 from runtime.kernel.process import boot_id
 from runtime.storage.disk import check_fits
 from runtime.telemetry.journal import Journal
+from runtime.validation_words import check_exec
 
 COMMANDS = frozenset(
     {"sh", "sleep", "echo", "true", "false", "cat", "exit", "nginx", "redis-server", "python3", "start"}
@@ -381,7 +382,7 @@ class FakeEngine:
         return self._records.spec(id)
 
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
-        validation.check_exec(spec)
+        check_exec(spec)
         if self._running(id).paused:
             raise Conflict("The container is paused.", hint="Resume it first.")
         if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:

@@ -6,9 +6,9 @@ Its name has the hash of its text, so a new version is another profile, and cont
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 
+from runtime import logs
 from runtime.kernel import apparmor
 
 RULES = """
@@ -43,7 +43,7 @@ ABSENT = "The node's kernel has no AppArmor."
 NO_PARSER = "The node's kernel has AppArmor, but the package apparmor, which loads profiles, is missing."
 REFUSED = "The node's AppArmor did not take the profile; the node's log has the details."
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 _lock = threading.Lock()
 
 

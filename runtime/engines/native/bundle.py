@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import ContainerSpec
-from runtime.engines.native import options, volume_mounts
+from runtime.engines.native import options
 from runtime.engines.native.passwd import Identity
 from runtime.errors import InvalidSpec
 from runtime.kernel import limits
@@ -165,7 +165,7 @@ def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict
         )  # at least what RUN's mount has
         for name in ("hosts", "hostname", "resolv.conf")
     ]
-    asked = [*options.memory_mounts(spec), *volume_mounts.entries(spec, host.volumes)]
+    asked = [*options.memory_mounts(spec), *options.volume_mounts(spec, host.volumes)]
     asked.sort(key=lambda mount: path_parts(mount["destination"]))  # outer ones first
     mounts = [
         entry("/proc", "proc", "proc", *safe),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import ContainerSpec, Limits, State, TenantLimits
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
@@ -21,7 +21,7 @@ from runtime.home import Home, atomic_write, decoding
 from runtime.kernel import cgroup, disk, limits
 from runtime.kernel.hierarchy import ROOT, version
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 OF_DISK = ("io_weight", "read_bps", "write_bps", "read_iops", "write_iops")
 NO_CEILING = TenantLimits()

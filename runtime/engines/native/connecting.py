@@ -9,9 +9,9 @@ disconnect   specification, interface down, its last figures stored, interface, 
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import replace
 
+from runtime import logs
 from runtime.api import Attachment, ContainerSpec, State
 from runtime.engines.native import etc
 from runtime.engines.native.failpoint import failpoint
@@ -28,7 +28,7 @@ from runtime.telemetry import interfaces
 
 Truth = tuple[ContainerSpec, Record]
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 class Connecting:

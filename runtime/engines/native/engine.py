@@ -3,70 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from runtime import validation
-from runtime.api import (
-    Attachments,
-    Capability,
-    ContainerSpec,
-    ContainerStatus,
-    Counters,
-    Credentials,
-    EventKind,
-    Events,
-    ExecSpec,
-    FinalReading,
-    Health,
-    Image,
-    IsolationReport,
-    LogLine,
-    Progress,
-    Reconciliation,
-    Restarts,
-    State,
-    Step,
-    no_progress,
-)
-from runtime.engines.native import execs, isolation, passwd, records
-from runtime.engines.native.attach import NativeAttachments
-from runtime.engines.native.controls import NativeControls
+from runtime import logs
+from runtime.api import Capability, EventKind, State, Step, no_progress
+from runtime.engines.native import records
+from runtime.engines.native.facets import Facets
 from runtime.engines.native.failpoint import failpoint
-from runtime.engines.native.files import NativeFiles
-from runtime.engines.native.flooding import FLOODED, Flooding
-from runtime.engines.native.health import NativeHealth
-from runtime.engines.native.image_service import NativeImageService
-from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.networks import NativeNetworks
 from runtime.engines.native.records import Record
-from runtime.engines.native.recovery import Recovery
 from runtime.engines.native.refusals import told
-from runtime.engines.native.removal import CRADLE, Removal
-from runtime.engines.native.restarts import NativeRestarts
-from runtime.engines.native.totals import NativeTotals
-from runtime.engines.native.view import Views
-from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import Conflict, DeadlineExceeded, NotFound, RuntimeFault
-from runtime.home import Home, atomic_write
-from runtime.image.build import build
-from runtime.image.recipe import find as find_recipe
-from runtime.image.store import ImageStore
-from runtime.kernel import cgroup, freezer
+from runtime.home import Home
+from runtime.image.names import Names
+from runtime.image.uses import Uses
+from runtime.kernel import freezer
 from runtime.kernel.process import Process, age_s
-from runtime.network.attach import TenantNetworks
-from runtime.storage.disk import check_fits
-from runtime.storage.snapshot import Snapshots
-from runtime.telemetry import log
-from runtime.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    from runtime.api import (
+        ContainerSpec,
+        ContainerStatus,
+        Counters,
+        Credentials,
+        ExecSpec,
+        FinalReading,
+        Image,
+        IsolationReport,
+        LogLine,
+        Progress,
+        Reconciliation,
+    )
+    from runtime.engines.native.execs import NativeExec
 
 KILL_DEADLINE_S = 10.0
 RESTARTS_AT_ONCE = 4
@@ -81,48 +54,21 @@ RUN_FOLDERS = (
 )  # fmt: skip
 
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
-class NativeEngine:
+class NativeEngine(Facets):
     name = "native"
     capabilities = frozenset(Capability)
 
     def __init__(self, home: Home) -> None:
-        self.home = home
-        self.store = ImageStore(home, self._images_in_use)
-        self._networks = TenantNetworks(home)
-        self._lifecycle = Lifecycle(home, self.store, self._networks)
-        self.networks = NativeNetworks(home, self._lifecycle, self._specs, self._settled)
-        self._records = self._lifecycle.records
-        self._removal = Removal(home, self._lifecycle)
-        self.volumes = NativeVolumes(home, self._records)
-        views = Views(home, self._lifecycle, self.store, self._networks)
-        self.files = NativeFiles(views, self._records, self.store)
-        self._recovery = Recovery(home, self._lifecycle, self._removal, self._networks, self.store, self.volumes)
-        self._sampler = Sampler(home)
-        self._flooding = Flooding(home, self._records)
-        self.totals = NativeTotals(home)
-        self._journal = self._lifecycle.journal
-        self.image_service = NativeImageService(self.store, self._journal)
-        self.health: Health = NativeHealth(home, self._lifecycle, self.exec)
-        self.attachments: Attachments = NativeAttachments(home, self._lifecycle)
-        self.restarts: Restarts = NativeRestarts(home, self._lifecycle, self._settled)
-        self._controls = NativeControls(home, self._lifecycle, self._removal, self.store, self._settled)
+        super().__init__(home)
         for folder in (home.containers, home.final, home.exits, home.runc):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._records.reserve.fill()
 
-    @property
-    def events(self) -> Events:
-        return self._journal
-
     def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str | float) -> None:
         self._journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)
-
-    @property
-    def controls(self) -> NativeControls:
-        return self._controls
 
     # images ----------------------------------------------------------------------------------------------
 
@@ -150,7 +96,10 @@ class NativeEngine:
         return images
 
     def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
-        image = build(find_recipe(recipe), self.store, self.home, progress=progress)
+        from runtime.image.build import build
+        from runtime.image.recipe import find
+
+        image = build(find(recipe), self.store, self.home, progress=progress)
         if not self._journal.told(image.id, EventKind.BUILT):  # built earlier: it is only looked up
             self._journal.tell(EventKind.BUILT, image.id, name=recipe)
         return image
@@ -171,66 +120,12 @@ class NativeEngine:
     def _user_of(self, image: str) -> str | None:
         return next((id for id, used in self._images_of_containers() if used == image), None)
 
-    def _images_of_containers(self) -> Iterator[tuple[str, str]]:
-        for id in self._records.ids():
-            with contextlib.suppress(NotFound):  # removed in this moment
-                yield id, self._records.spec(id).image
-
-    def _specs(self) -> Iterator[ContainerSpec]:
-        for id in self._records.ids():
-            with contextlib.suppress(NotFound):
-                yield self._records.spec(id)
-
-    def _images_in_use(self) -> set[str]:
-        return {image for _, image in self._images_of_containers()}
-
     # create, start ---------------------------------------------------------------------------------------
 
     @told()
     def create(self, spec: ContainerSpec, *, progress: Progress = no_progress) -> ContainerStatus:
-        validation.check(spec)
-        self._lifecycle.ceilings.check(spec.limits)
-        with self.home.lock(spec.id):
-            if self._records.exists(spec.id):
-                if records.encode_spec(spec) != records.encode_spec(self._records.spec(spec.id)):
-                    raise Conflict("A container with this id exists with another configuration.", field="id")
-                return self.inspect(spec.id)
-            if spec.limits.disk_bytes is not None:
-                check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
-            # from here to the record nobody may remove the image, a volume or a network
-            with self.store.adding(), self.volumes.kept(spec), self._networks.adding():
-                self._networks.check(spec)
-                image = self.store.image(spec.image)
-                validation.check_image(spec, image)
-                progress(Step("create"))
-                self.store.uses.note(image.id)
-                return self._make(spec)
-
-    def _make(self, spec: ContainerSpec) -> ContainerStatus:
-        cradle = self.home.containers / f"{CRADLE}{spec.id}"
-        names = self._removal.names(spec.tenant)
-        with contextlib.ExitStack() as undo:
-            shutil.rmtree(cradle, ignore_errors=True)
-            cradle.mkdir(mode=0o700)
-            undo.callback(shutil.rmtree, cradle, ignore_errors=True)
-            if not names.take(spec.name, spec.id):
-                raise Conflict(
-                    f"The name {spec.name!r} is taken.",
-                    hint="Choose another, or remove the other container.",
-                    field="name",
-                )
-            undo.callback(names.free, spec.name, spec.id)
-            failpoint("create.claimed")
-            Snapshots(self.home).prepare(cradle, self._networks.tenant(spec.tenant).uid_base, spec.limits.disk_bytes)
-            record = Record(state=State.CREATED, created_at=time.time())
-            atomic_write(cradle / "spec.json", records.encode_spec(spec))
-            atomic_write(cradle / "status.json", records.encode_record(record))
-            failpoint("create.prepared")
-            os.rename(cradle, self.home.container(spec.id))
-            undo.pop_all()
-        failpoint("create.renamed")
-        self._tell(EventKind.CREATED, spec)
-        return records.status(spec.id, spec, record)
+        made, record = self._creation.create(spec, progress)
+        return records.status(spec.id, made, record) if record.state is State.CREATED else self.inspect(spec.id)
 
     @told()
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
@@ -249,7 +144,7 @@ class NativeEngine:
         spec, record = self._records.spec(id), self._records.record(id)
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)
-        spec, record = self._lifecycle.resizing.finish(spec, record)
+        spec, record = self._lifecycle.finish_update(spec, record)
         if record.state is not State.RUNNING:
             return spec, record
         if self._lifecycle.ended(record):
@@ -271,7 +166,7 @@ class NativeEngine:
         record = self._stopped(spec, record)
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
-            self._controls.note_end(id)
+            self.controls.note_end(id)
             self._tell(EventKind.STOPPED, spec)
             self._end(spec, record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
@@ -288,7 +183,9 @@ class NativeEngine:
         return record
 
     def _stop_signal(self, spec: ContainerSpec) -> int:
-        return validation.signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
+        from runtime.validation import signal_number
+
+        return signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
 
     def _image_signal(self, spec: ContainerSpec) -> str | None:
         try:
@@ -338,12 +235,14 @@ class NativeEngine:
 
     @told()
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
-        number = validation.signal_number(signal)
+        from runtime.validation import signal_name, signal_number
+
+        number = signal_number(signal)
         record, spec = self._running(id), self._records.spec(id)
         if number in {SIGKILL, self._stop_signal(spec)}:
             self._stopped(spec, record)
         if number == SIGKILL:
-            self._controls.note_end(id)
+            self.controls.note_end(id)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
                 process.send(number)
@@ -351,7 +250,7 @@ class NativeEngine:
                     freezer.thaw(self.home.cgroup(self._records.spec(id).tenant, id))
         except ProcessLookupError:
             raise Conflict("The container is not running.", hint="Start it first.") from None
-        self._tell(EventKind.KILLED, spec, signal=validation.signal_name(number))
+        self._tell(EventKind.KILLED, spec, signal=signal_name(number))
 
     @told()
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
@@ -383,8 +282,12 @@ class NativeEngine:
             failpoint("remove.marked")
             self._removal.finish(spec, again=record.state is State.REMOVING, settled=runs)
         self._records.reserve.fill()
-        if spec.image in self.store.references().values():
-            self.store.uses.note(spec.image)
+        self._let_go(spec.image)
+
+    def _let_go(self, image: str) -> None:
+        """A container of it is gone."""
+        if image in Names(self.home).table().values():
+            Uses(self.home).note(image)
         else:
             self.store.gc()  # the container was all that kept it
 
@@ -398,7 +301,7 @@ class NativeEngine:
 
     def _running(self, id: str) -> Record:
         record = self._records.record(id)
-        if record.state is not State.RUNNING or self._lifecycle.ended(record):
+        if record.state is not State.RUNNING or records.ended(record):
             raise Conflict("The container is not running.", hint="Start it first.")
         return record
 
@@ -407,7 +310,7 @@ class NativeEngine:
             spec, record = self._records.spec(id), self._records.record(id)
         except records.Damaged as fault:
             return self._records.damaged(id, fault)
-        return records.status(id, spec, self._controls.with_kills(spec, record))
+        return records.status(id, spec, self.controls.with_kills(spec, record))
 
     def list(self, *, tenant: str | None = None) -> tuple[ContainerStatus, ...]:
         return tuple(one for one in self._records.statuses() if tenant is None or one.tenant == tenant)
@@ -416,16 +319,20 @@ class NativeEngine:
         return self._records.spec(id)
 
     @told()
-    def exec(self, id: str, spec: ExecSpec) -> execs.NativeExec:
-        validation.check_exec(spec)
+    def exec(self, id: str, spec: ExecSpec) -> NativeExec:
+        from runtime.engines.native import choice, execs, passwd
+        from runtime.kernel.cgroup import Cgroup
+        from runtime.validation_words import check_exec
+
+        check_exec(spec)
         if self._running(id).paused:
             raise Conflict("The container is paused.", hint="Resume it first.")
         identity = None
         if spec.user:
             identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
-        group = cgroup.Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
+        group = Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
         process = execs.described(self.home.bundle(id), spec, identity)
-        return execs.run(self._lifecycle.runtime, self.home.run / "exec", id, process, spec, group)
+        return execs.run(choice.choose(self.home), self.home.run / "exec", id, process, spec, group)
 
     def logs(
         self,
@@ -437,6 +344,8 @@ class NativeEngine:
         stream: Literal["stdout", "stderr"] | None = None,
         follow: bool = False,
     ) -> Iterator[LogLine]:
+        from runtime.telemetry import log
+
         return log.read(
             self.log_file(id),
             wanted=log.Wanted(tail, since, until, stream),
@@ -464,13 +373,15 @@ class NativeEngine:
         self.rotate_logs()
         self._journal.sync()
         self._networks.restore()
-        self._controls.note_kills()
+        self.controls.note_kills()
 
     def guard_disk(self) -> ContainerStatus | None:
         """Called each second by a keeper: a container that is about to fill the node's disk is ended, and stays so.  None: there is none."""
         id = self._flooding.found()
         if id is None:
             return None
+        from runtime.engines.native.flooding import FLOODED
+
         self.stop(id, grace_s=0)
         with self.home.lock(id, timeout_s=90):
             spec, record = self._settled(id)
@@ -481,10 +392,14 @@ class NativeEngine:
 
     def rotate_logs(self) -> None:
         """Keep the generation of each log that conmon replaces."""
+        from runtime.telemetry import log
+
         for id in self._records.ids():
             log.keep_previous(self._log(id))
 
     def isolation(self, id: str) -> IsolationReport:
+        from runtime.engines.native import isolation
+
         record, spec = self._running(id), self._records.spec(id)
         image = self.store.image(spec.image)
         lowers = self.store.layer_folders(image)
@@ -523,6 +438,8 @@ class NativeEngine:
 
     def _restart_all(self) -> tuple[str, ...]:
         """What is due, as all that ran is after a reboot."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(RESTARTS_AT_ONCE) as pool:
             made = tuple(pool.map(self._restart, self.restarts.waiting()))
         return tuple(status.id for status in made if status is not None and status.state is State.RUNNING)

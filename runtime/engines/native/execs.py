@@ -6,12 +6,10 @@ import contextlib
 import fcntl
 import json
 import os
-import pty
 import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import termios
 import time
 from collections.abc import Mapping
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from runtime.api import ExecSpec
-from runtime.engines.native import bundle, oci
+from runtime.engines.native import oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
 from runtime.kernel import cgroup, keyring
@@ -126,7 +124,8 @@ def run(
 ) -> NativeExec:
     """``process`` is what :func:`described` made, ``group`` the container's.  Raises InvalidSpec (no such command), EngineFault; then nothing of it is left."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(tempfile.mkdtemp(prefix=f"{id}.{os.getpid()}.", dir=scratch))
+    folder = scratch / f"{id}.{os.getpid()}.{os.urandom(8).hex()}"
+    folder.mkdir(mode=0o700)
     command = [
         runtime.path, "--root", str(runtime.root), "--log", str(folder / "log"), "--log-format", "json", "exec",
         "--pid-file", str(folder / "pid"), "--process", str(folder / "process.json"), id,
@@ -148,7 +147,7 @@ def _with_terminal(command: list[str], spec: ExecSpec) -> tuple[subprocess.Popen
 
     setsid --ctty makes the pseudo-terminal the controlling one, so that the runtime hears of a change of its size.
     """
-    master, slave = pty.openpty()
+    master, slave = os.openpty()
     try:
         set_size(master, spec.columns, spec.rows)
         return subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave), master
@@ -185,6 +184,8 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
     if spec.terminal:
         environment["TERM"] = "xterm-256color"
     if identity is not None:
+        from runtime.engines.native import bundle
+
         environment["HOME"] = identity.home
         process["user"] |= {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups)}
         process["capabilities"] = bundle.capabilities(identity.uid, process["capabilities"]["bounding"])

@@ -9,13 +9,13 @@ take the rest within a minute is the flooder.  Where nobody does, nobody is touc
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import ContainerSpec, State
 from runtime.engines.native.records import Records
 from runtime.errors import RuntimeFault
@@ -29,7 +29,7 @@ WITHIN_S = 60.0
 BETWEEN_S = 1.0
 FLOODED = "it was filling the node's disk"
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,61 +1,42 @@
-"""Start and settle: the two ways between disk and kernel.
+"""Settle and release: the way from the kernel back to disk.  The way there is :mod:`runtime.engines.native.starting`.
 
-start    reserve address and ports, mount the snapshot and the volumes, write the bundle, conmon + create (the network's rules
-         meanwhile), attach the network, start.
-         A failure undoes in reverse; a crash leaves ``starting`` set, and recovery finishes or undoes.
 settle   read the last counters, store them durably, delete the runtime's container (and so its cgroup), detach, unmount.
          Every step is idempotent and the status is written last, so whoever settles next finishes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
-import resource
 import signal
-import stat
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from runtime.api import ContainerSpec, EventKind, FinalReading, HealthCheck, Image, Progress, State, Step
+from runtime.api import FinalReading, State
 from runtime.engines import restarting
-from runtime.engines.native import (
-    apparmor,
-    bundle,
-    choice,
-    etc,
-    mount_places,
-    oci,
-    options,
-    passwd,
-    program,
-    retelling,
-    seccomp,
-    supervisor,
-)
-from runtime.engines.native.ceilings import Ceilings
-from runtime.engines.native.connecting import Connecting
+from runtime.engines.native import choice, records, retelling, supervisor
 from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.once import once
 from runtime.engines.native.records import Record, Records
-from runtime.engines.native.resizing import Resizing
-from runtime.engines.native.turns import Turns
-from runtime.engines.native.volume_mounts import VolumeMounts
-from runtime.errors import NotFound, RuntimeFault
+from runtime.errors import NotFound
 from runtime.home import Home
-from runtime.image.healthcheck import of_image
-from runtime.image.store import ImageStore
-from runtime.kernel import cgroup, idmap
+from runtime.kernel import cgroup
 from runtime.kernel.process import boot_id, start_time
-from runtime.network.attach import TenantNetworks
-from runtime.network.endpoint import Endpoint
 from runtime.storage.snapshot import Snapshots
-from runtime.telemetry import interfaces, log
+from runtime.telemetry import interfaces
 from runtime.telemetry.exits import exit_code
 from runtime.telemetry.journal import Journal
 from runtime.telemetry.sampler import read_once
+
+if TYPE_CHECKING:
+    from runtime.api import ContainerSpec, HealthCheck, Progress
+    from runtime.engines.native import oci
+    from runtime.engines.native.ceilings import Ceilings
+    from runtime.engines.native.connecting import Connecting
+    from runtime.engines.native.resizing import Resizing
+    from runtime.engines.native.starting import Starting
+    from runtime.engines.native.volume_mounts import VolumeMounts
+    from runtime.image.store import ImageStore
+    from runtime.network.attach import TenantNetworks
 
 EXIT_FILE_DEADLINE_S = 5.0
 EMPTY_DEADLINE_S = 5.0
@@ -63,27 +44,45 @@ POLL_S = 0.002
 STARVED = frozenset({128 + signal.SIGKILL, None})
 """Exit codes of what the kernel may have killed for want of memory; None where nobody knows."""
 
-logger = logging.getLogger(__name__)
-
 
 class Lifecycle:
-    def __init__(self, home: Home, images: ImageStore, networks: TenantNetworks) -> None:
+    def __init__(
+        self,
+        home: Home,
+        records: Records,
+        journal: Journal,
+        images: Callable[[], ImageStore],
+        networks: TenantNetworks,
+    ) -> None:
         self._home = home
+        self.records = records
+        self.journal = journal
         self._images = images
         self.networks = networks
         self._snapshots = Snapshots(home)
-        self._volumes = VolumeMounts(home)
-        self.records = Records(home)
-        self._turns = Turns()
         self._image_checks: dict[str, HealthCheck | None] = {}
-        self.journal = Journal(home.state / "events")
-        self.ceilings = Ceilings(home)
-        self.resizing = Resizing(home, self.records, self.ceilings, networks)
-        self.connecting = Connecting(home, self.records, networks)
 
     @property
     def runtime(self) -> oci.Runtime:
         return choice.choose(self._home)
+
+    @once
+    def _starting(self) -> Starting:
+        from runtime.engines.native.starting import Starting
+
+        return Starting(self._home, self, self._images())
+
+    @once
+    def ceilings(self) -> Ceilings:
+        from runtime.engines.native.ceilings import Ceilings
+
+        return Ceilings(self._home)
+
+    @once
+    def resizing(self) -> Resizing:
+        from runtime.engines.native.resizing import Resizing
+
+        return Resizing(self._home, self.records, self.ceilings, self.networks)
 
     def uid_base(self, tenant: str) -> int:
         """The node's id of root in the tenant's containers."""
@@ -94,181 +93,44 @@ class Lifecycle:
         if spec.health is not None:
             return None if spec.health.kind == "none" else spec.health
         if spec.image not in self._image_checks:
+            from runtime.image.healthcheck import of_image
+
             try:
-                self._image_checks[spec.image] = of_image(self._images.image(spec.image).config)
+                self._image_checks[spec.image] = of_image(self._images().image(spec.image).config)
             except NotFound:
                 return None
         return self._image_checks[spec.image]
+
+    @once
+    def connecting(self) -> Connecting:
+        from runtime.engines.native.connecting import Connecting
+
+        return Connecting(self._home, self.records, self.networks)
+
+    @once
+    def volumes(self) -> VolumeMounts:
+        from runtime.engines.native.volume_mounts import VolumeMounts
+
+        return VolumeMounts(self._home)
 
     # start -----------------------------------------------------------------------------------------------
 
     def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         """The caller holds the container's lock and knows that it does not run."""
-        with self._turns.turn():
-            return self._start(spec, record, progress)
-
-    def _start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
-        id = spec.id
-        image = self._images.image(spec.image)
-        self.records.save(id, record.moved(record.state, starting=True))
-        with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
-            undo.callback(self._undo_start, spec, record)
-            failpoint("start.marked")
-            progress(Step("create"))
-            endpoint = self.networks.reserve(spec)
-            failpoint("start.reserved")
-            slot = self.networks.tenant(spec.tenant)
-            userns = held.enter_context(idmap.beside(slot.uid_base))
-            root = self._snapshots.mount(id, self._images.layer_folders(image), slot.uid_base)
-            self._volumes.attach(spec, slot.uid_base, root)
-            failpoint("start.mounted")
-            owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base, userns.path() if userns else None)
-            cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
-            self.ceilings.apply(spec.tenant)
-            with (
-                cgroup.moves_expected(),
-                supervisor.create(
-                    self._home,
-                    self.runtime,
-                    spec,
-                    log_bytes=log.generation_bytes(spec.limits.log_bytes),
-                ) as creation,
-            ):
-                self.networks.admit(endpoint)
-                failpoint("start.creating")
-                pid = creation.pid()
-            failpoint("start.created")
-            self.ceilings.limit_disk(spec)
-            keep_null_device()
-            if not spec.terminal:
-                give_output(pid, owner)
-            progress(Step("network"))
-            self.networks.attach(endpoint, pid)
-            failpoint("start.attached")
-            progress(Step("start"))
-            self.runtime.start(id, pid)
-            failpoint("start.started")
-            running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
-            self.records.save(id, running)
-            undo.pop_all()
-        failpoint("start.saved")
-        self._tell_start(spec, running, by_policy=record.restart_at is not None)
-        return running
-
-    def _undo_start(self, spec: ContainerSpec, record: Record) -> None:
-        """What cannot be undone now stays marked as starting, for recovery; the person is told of the first failure, not of this one."""
-        try:
-            self.abandon(spec.id, spec.tenant)
-        except (RuntimeFault, OSError):
-            logger.exception("a start of %s could not be undone; recovery tries again", spec.id)
-            return
-        with contextlib.suppress(OSError):  # it stays marked as starting
-            self.records.save_end(spec.id, record)
+        return self._starting.start(spec, record, progress)
 
     def finish_start(self, spec: ContainerSpec, record: Record) -> Record:
-        """A crash during a start: keep a container that was started, also one that has ended since; undo one that was not.
+        """What a crash cut short; likewise.  As :meth:`Starting.finish`."""
+        return self._starting.finish(spec, record)
 
-        The caller holds the lock, and settles what is returned as running without a process.
-        """
-        id = spec.id
-        supervisor.await_creation(self._home, id)
-        pid, created_at = supervisor.created(self._home, id)
-        endpoint = self.networks.endpoint(id)
-        if pid and endpoint and self.runtime.was_started(id):
-            started = start_time(pid) if self.runtime.status(id) == "running" else None
-            by_policy = record.restart_at is not None
-            record = self._running(spec, record, pid, started, endpoint, created_at)
-            self.records.save_end(id, record)
-            self._tell_start(spec, record, by_policy=by_policy)
-        else:
-            self.abandon(id, spec.tenant)
-            record = record.moved(record.state, starting=False)
-            self.records.save_end(id, record)
-        return record
-
-    def _tell_start(self, spec: ContainerSpec, record: Record, *, by_policy: bool) -> None:
-        self.journal.tell(
-            EventKind.STARTED, spec.id, tenant=spec.tenant, name=spec.name, at=record.started_at,
-            data={"epoch": record.epoch} | ({"by": "policy"} if by_policy else {}),
-        )  # fmt: skip
-
-    def _running(
-        self, spec: ContainerSpec, record: Record, pid: int, pid_started: int | None, endpoint: Endpoint, at: float
-    ) -> Record:
-        """The record of a start that succeeded; its policy's if a restart was waited for.
-
-        A process that has ended by now is settled by whoever looks next.
-        """
-        return record.moved(
-            State.RUNNING,
-            starting=False,
-            pid=pid,
-            pid_started=pid_started,
-            boot_id=boot_id(),
-            cgroup_inode=self._inode(spec),
-            started_at=at,
-            finished_at=None,
-            exit_code=None,
-            oom_killed=False,
-            oom_kills=0,
-            end_asked=False,
-            paused=False,
-            first_limits=None,
-            sizes=(),
-            reason="",
-            address=endpoint.address,
-            ports=endpoint.ports,
-            networks=endpoint.connections,
-            epoch=record.epoch + 1,
-            restart_at=None,
-            restarts=record.restarts + (record.restart_at is not None),
-            health="starting" if self.check_of(spec) else "",
-            health_output="",
-        )
-
-    def _inode(self, spec: ContainerSpec) -> int:
-        try:
-            return cgroup.Cgroup(self._home.cgroup(spec.tenant, spec.id)).inode()
-        except FileNotFoundError:
-            return 0
-
-    def _write_bundle(
-        self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int, userns: Path | None
-    ) -> int:
-        """Returns the host's id of the container's user."""
-        folder = self._home.bundle(spec.id)
-        mount_places.check(root, spec, self._volumes.folder(spec.id))
-        name = bundle.hostname(spec)
-        user = spec.user if spec.user is not None else str(image.config.get("User") or "")
-        etc.write(folder, name, endpoint)
-        host = bundle.Host(
-            root=root,
-            folder=folder,
-            cgroup=self._home.cgroup(spec.tenant, spec.id),
-            uid_base=uid_base,
-            userns=userns,
-            volumes=self._volumes.folder(spec.id),
-            cgroup_version=cgroup.version(),
-            seccomp=seccomp.profile(frozenset(options.capabilities(spec))),
-            open_files=min(bundle.OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-            init=program.init() if spec.init else None,
-            ceiling_millis=self.ceilings.of(spec.tenant).cpu_millis,
-            apparmor=apparmor.profile()[0],
-        )
-        identity = passwd.resolve(root, user)
-        configuration = bundle.configuration(spec, image.config, identity, host)
-        if options.has_init(spec, bundle.command(spec, image.config)):
-            program.check(root, configuration["process"], uid_base, certain=not spec.tmpfs)
-        (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
-        return uid_base + identity.uid
+    def finish_update(self, spec: ContainerSpec, record: Record) -> tuple[ContainerSpec, Record]:
+        """Likewise of a change of the limits."""
+        return (spec, record) if record.updating is None else self.resizing.finish(spec, record)
 
     # settle ----------------------------------------------------------------------------------------------
 
     def ended(self, record: Record) -> bool:
-        """Whether the process of a running container is gone; a reboot counts."""
-        if record.pid is None or record.pid_started is None or record.boot_id != boot_id():
-            return True
-        return start_time(record.pid) != record.pid_started
+        return records.ended(record)
 
     def drained(self, id: str, record: Record) -> bool:
         """Whether it has ended and its supervisor has written all of its output."""
@@ -397,28 +259,13 @@ class Lifecycle:
 
     def unmount(self, id: str) -> None:
         self._snapshots.unmount(id)
-        self._volumes.detach(id)
+        if self._home.volume_mounts(id).is_dir():
+            self.volumes.detach(id)
 
     def mounted(self, id: str) -> bool:
-        return self._snapshots.mounted(id) or self._volumes.folder(id).exists()
+        return self._snapshots.mounted(id) or self._home.volume_mounts(id).exists()
 
     def abandon(self, id: str, tenant: str) -> None:
         """Release a container whose exit code nobody will ask for."""
         self.release(id, tenant)
         supervisor.forget(self._home, id)
-
-
-def give_output(pid: int, owner: int) -> None:
-    """conmon's pipes belong to the host's root, whom the container's user namespace does not have: without this a program
-    could write to its output but not open ``/dev/stdout``.  Only pipes are given away: the input may be the host's /dev/null.
-    """
-    for descriptor in (0, 1, 2):
-        path = f"/proc/{pid}/fd/{descriptor}"
-        if stat.S_ISFIFO(os.stat(path).st_mode):
-            os.chown(path, owner, owner)
-
-
-def keep_null_device() -> None:
-    """crun gives the container's streams to its root, also the host's /dev/null: taken back before the program runs."""
-    if os.stat(os.devnull).st_uid != 0:
-        os.chown(os.devnull, 0, 0)

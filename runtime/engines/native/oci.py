@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import select
@@ -13,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import logs
 from runtime.errors import Conflict, DeadlineExceeded, EngineFault, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 from runtime.kernel.process import start_time
 
@@ -21,7 +21,7 @@ DELETE_DEADLINE_S = 5.0
 START_FIFO = "exec.fifo"
 START_DEADLINE_S, START_POLL_MS = 5.0, 100
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 PATHS = re.compile(r"/[\w.:@-]+(?:/[\w.:@-]*)+")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.api import ContainerSpec, Tmpfs
+from runtime.api import ContainerSpec, Tmpfs, VolumeMount
 from runtime.api.options import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, UNLIMITED
 from runtime.validation_options import capability
+from runtime.validation_storage import path_parts
 
 INIT_PATH = "/dev/init"
 """In the container: on the file system that is its own anyhow, so no layer gets a file for it."""
@@ -81,4 +82,19 @@ def _tmpfs(tmpfs: Tmpfs, *more: str) -> dict[str, Any]:
         "type": "tmpfs",
         "source": "tmpfs",
         "options": options if tmpfs.executable else ["noexec", *options],
+    }
+
+
+def volume_mounts(spec: ContainerSpec, folder: Path) -> list[dict[str, Any]]:
+    """For the bundle's ``mounts``; the runtime resolves each destination in the container's root."""
+    return [_entry(folder / str(number), wanted) for number, wanted in enumerate(spec.volumes)]
+
+
+def _entry(source: Path, wanted: VolumeMount) -> dict[str, Any]:
+    options = ["rbind", "rprivate", "nosuid", "nodev", *(["ro"] if wanted.read_only else [])]
+    return {
+        "destination": "/" + "/".join(path_parts(wanted.path)),
+        "type": "bind",
+        "source": str(source),
+        "options": options,
     }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runtime import logs
 from runtime.api import (
     Attachment,
     Connection,
@@ -35,6 +35,7 @@ from runtime.api import (
 from runtime.encoding import encode
 from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write, decoding
+from runtime.kernel.process import boot_id, start_time
 from runtime.storage.reserve import Reserve
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -59,7 +60,7 @@ class Damaged(EngineFault):
         )
 
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,13 @@ class Record:
         if state not in TRANSITIONS[self.state]:
             raise EngineFault(f"A container that is {self.state} cannot become {state}.")
         return replace(self, state=state, **changes)
+
+
+def ended(record: Record) -> bool:
+    """Whether the process of a running container is gone; a reboot counts."""
+    if record.pid is None or record.pid_started is None or record.boot_id != boot_id():
+        return True
+    return start_time(record.pid) != record.pid_started
 
 
 Mark = tuple[tuple[int, int], ...]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.failpoint import failpoint
@@ -24,7 +24,7 @@ from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 from runtime.storage.snapshot import Snapshots
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 RUN_FOLDERS = (
     ("runc", "runtime"), ("lower", "mount"), ("bundle", "mount"), ("disk", "mount"), ("volumes", "mount"), ("conmon", "folder"),
@@ -85,7 +85,7 @@ class Recovery:
             if self._lifecycle.mounted(id):  # for a copy that a crash cut short
                 self._lifecycle.unmount(id)
             return None
-        spec, record = self._lifecycle.resizing.finish(spec, record)
+        spec, record = self._lifecycle.finish_update(spec, record)
         if self._lifecycle.ended(record):
             self._lifecycle.settle(spec, record)
             return "settled"

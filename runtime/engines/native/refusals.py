@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Iterator
 
+from runtime import logs
 from runtime.errors import EngineFault, InvalidSpec, OutOfSpace, RuntimeFault
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-logger = logging.getLogger(__name__)
+logger = logs.of(__name__)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
-import platform
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def profile(capabilities: frozenset[str]) -> Mapping[str, Any]:
             "The seccomp profile is missing, and containers are not started without one.",
             hint="Install the package golang-github-containers-common.",
         )
-    machine = platform.machine()
+    machine = os.uname().machine
     return tightened(translate(json.loads(path.read_bytes()), machine, capabilities), machine, capabilities)
 
 

@@ -120,7 +120,7 @@ class Views:
         devices = {device, *more}
         for number in range(len(spec.volumes)):
             with contextlib.suppress(FileNotFoundError):
-                devices.add(os.stat(self._volumes.folder(spec.id) / str(number)).st_dev)
+                devices.add(os.stat(self._home.volume_mounts(spec.id) / str(number)).st_dev)
         return View(root, self._uid_base(spec), lambda found: found.st_dev in devices, device)
 
 

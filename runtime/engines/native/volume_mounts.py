@@ -12,11 +12,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from runtime.api import ContainerSpec, VolumeMount
 from runtime.engines.native.failpoint import failpoint
-from runtime.engines.native.transfer import copy_tree
 from runtime.errors import OutOfSpace
 from runtime.home import Home
 from runtime.kernel import idmap, mount
@@ -37,9 +35,6 @@ class VolumeMounts:
         self._home = home
         self._store = VolumeStore(home)
 
-    def folder(self, id: str) -> Path:
-        return self._home.run / "volumes" / id
-
     def attach(self, spec: ContainerSpec, uid_base: int, merged: Path) -> None:
         """Mount them; the first container that has one fills it from ``merged``, its root.
 
@@ -47,12 +42,12 @@ class VolumeMounts:
         """
         if not spec.volumes:
             return
-        folder = self.folder(spec.id)
+        folder = self._home.volume_mounts(spec.id)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.parent.chmod(0o711)
         os.chown(folder, uid_base, uid_base)  # the container's own root must pass through, and nobody else of the host
         for number, wanted in enumerate(spec.volumes):
-            target = self.folder(spec.id) / str(number)
+            target = self._home.volume_mounts(spec.id) / str(number)
             target.mkdir(exist_ok=True)
             if not os.path.ismount(target):
                 with (
@@ -96,6 +91,8 @@ class VolumeMounts:
     @staticmethod
     def _copy(source: int, uid_base: int, data: Path, name: str) -> None:
         """All or nothing: under another name until it is whole."""
+        from runtime.engines.native.transfer import copy_tree
+
         filling = data / FILLING
         remove_tree(filling)
         filling.mkdir()
@@ -124,12 +121,12 @@ class VolumeMounts:
             with acting_as(uid_base):
                 folder = make_folders(root, path_parts(wanted.path), uid_base)
             try:
-                mount.bind_onto(self.folder(spec.id) / str(number), folder)
+                mount.bind_onto(self._home.volume_mounts(spec.id) / str(number), folder)
             finally:
                 os.close(folder)
 
     def detach(self, id: str) -> None:
-        folder = self.folder(id)
+        folder = self._home.volume_mounts(id)
         if not folder.is_dir():
             return
         for target in sorted(folder.iterdir()):
@@ -144,18 +141,3 @@ def _folder(root: int, path: str) -> int | None:
         return open_in_root(root, path, FOLDER)
     except OSError:
         return None
-
-
-def entries(spec: ContainerSpec, folder: Path) -> list[dict[str, Any]]:
-    """For the bundle's ``mounts``; the runtime resolves each destination in the container's root."""
-    return [_entry(folder / str(number), wanted) for number, wanted in enumerate(spec.volumes)]
-
-
-def _entry(source: Path, wanted: VolumeMount) -> dict[str, Any]:
-    options = ["rbind", "rprivate", "nosuid", "nodev", *(["ro"] if wanted.read_only else [])]
-    return {
-        "destination": "/" + "/".join(path_parts(wanted.path)),
-        "type": "bind",
-        "source": str(source),
-        "options": options,
-    }

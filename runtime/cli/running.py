@@ -1,0 +1,122 @@
+"""``python -m runtime run``: an image as a container, left running or followed to its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.api import ContainerSpec, Limits, State
+from runtime.cli import health, placing, restarting, storing
+from runtime.cli import options as written
+from runtime.cli.containers import show
+from runtime.cli.finding import TENANT
+from runtime.cli.parsing import Declared, command
+from runtime.cli.progress import tell
+from runtime.errors import NotFound, RuntimeFault
+from runtime.image import slugs
+
+if TYPE_CHECKING:
+    from runtime.api import Engine, Image
+
+
+def _image(engine: Engine, text: str) -> Image:
+    if slugs.known(text):
+        return engine.build(text, progress=tell)
+    if Path(text).is_file():
+        return engine.load(Path(text), progress=tell)[0]
+    try:
+        return engine.image(text)
+    except NotFound:
+        return engine.pull(text, progress=tell)
+
+
+def run(engine: Engine, options: argparse.Namespace) -> int:
+    id = "c" + os.urandom(6).hex()
+    spec = ContainerSpec(
+        id=id,
+        tenant=TENANT,
+        name=options.name or id,
+        image=_image(engine, options.image).id,
+        entrypoint=None if options.entrypoint is None else tuple(filter(None, [options.entrypoint])),
+        command=tuple(options.command) or None,
+        env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
+        working_dir=options.workdir,
+        user=options.user,
+        hostname=options.hostname,
+        labels=written.pairs(options.label, "--label"),
+        limits=replace(written.limits(options, Limits()), disk_bytes=storing.disk(options)),
+        ports=tuple(port for text in options.publish for port in placing.ports(text)),
+        networks=tuple(placing.attachment(text) for text in options.network),
+        terminal=options.terminal,
+        stdin=options.interactive,
+        restart=restarting.policy(options.restart),
+        read_only=options.read_only,
+        stop_signal=options.stop_signal,
+        stop_grace_s=options.stop_time,
+        init=not options.no_init,
+        ulimits=tuple(map(written.ulimit, options.ulimit)),
+        capabilities_add=tuple(options.cap_add),
+        capabilities_drop=tuple(options.cap_drop),
+        sysctls=written.pairs(options.sysctl, "--sysctl"),
+        tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
+        health=health.wanted(options),
+        volumes=storing.mounts(engine, options.volume),
+    )
+    engine.create(spec)
+    try:
+        status = engine.start(id, progress=tell)
+    except RuntimeFault:
+        engine.remove(id, force=True)
+        raise
+    if options.detach:
+        print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
+        return 0
+    try:
+        _follow(engine, id)
+    except KeyboardInterrupt:
+        engine.stop(id)  # what a person expects of Ctrl-C
+    code = engine.settle(id).exit_code
+    if options.rm:
+        engine.remove(id)
+    return code if code is not None else 1
+
+
+def _follow(engine: Engine, id: str) -> None:
+    for line in engine.logs(id, follow=True):
+        show(line)
+        if engine.inspect(id).state is State.RUNNING:
+            engine.settle(id)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
+    parser.add_argument("-i", "--interactive", action="store_true", help="with an input, for attach")
+    parser.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
+    parser.add_argument("--rm", action="store_true", help="remove it when it has ended")
+    parser.add_argument("--name")
+    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+
+
+def _image_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image")
+
+
+VERBS = {
+    "run": Declared(
+        run,
+        (
+            _options,
+            placing.add_options,
+            restarting.options,
+            storing.options,
+            health.options,
+            written.add_options,
+            written.add_limits,
+            _image_argument,
+            command,
+        ),
+    )
+}

@@ -1,0 +1,25 @@
+"""Loggers that cost nothing until something is logged: loading :mod:`logging` takes 6 ms, and most processes of one verb log nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+
+def of(module: str) -> Logger:
+    """As ``logging.getLogger(module)``."""
+    return cast("Logger", _Later(module))
+
+
+class _Later:
+    __slots__ = ("_module",)
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        import logging
+
+        return getattr(logging.getLogger(self._module), name)
