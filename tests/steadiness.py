@@ -2,7 +2,7 @@
 
 Two judgements, and both must find growth.  The trend is the slope of a least-squares line through all looks after the warm-up.  The
 quarters are the medians of its first and its last.  A line alone is bent by one late step, quarters alone by noise.  Of memory the least
-of each ten looks counts: what is taken for a moment is given back, and what is kept is in the least as well.
+of each twentieth of the time counts: what is taken for a moment is given back, and what is kept is in the least as well.
 
 What is looked at is what a process needs, not what malloc keeps for it: each gives back what is free, once a second (``giving_back``).
 Else a soak of five minutes sees arenas fill up.  libnftables takes half a mebibyte for each table of the node while a batch runs (3.3 MiB,
@@ -30,7 +30,7 @@ MEMORY_BYTES, MEMORY_SHARE = 3 * 2**20, 0.05
 """More than both of these, over the whole time, is growth.  A worker goes to and fro between two sizes that are 2.1 MiB apart, as a thread
 amid a batch lets its arena be trimmed or not: 20.6 and 22.8 MiB from the first minute to the fifth.
 """
-TOGETHER = 10
+PARTS = 20
 DESCRIPTORS = 8
 """Each of eight threads may be amid something else than a while ago."""
 
@@ -151,7 +151,8 @@ class _Change:
 
 
 def _memory(looks: Sequence[Look]) -> _Change | None:
-    least = [min(looks[at : at + TOGETHER], key=lambda one: one.memory) for at in range(0, len(looks), TOGETHER)]
+    together = max(1, len(looks) // PARTS)
+    least = [min(looks[at : at + together], key=lambda one: one.memory) for at in range(0, len(looks), together)]
     return _changed(least, [one.memory for one in least])
 
 
