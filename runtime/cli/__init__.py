@@ -87,7 +87,9 @@ def given(arguments: Sequence[str]) -> str | None:
 
 def parser(wanted: str | None) -> argparse.ArgumentParser:
     """Of one verb; of None: all by name, for help and for telling what is wrong."""
-    whole = argparse.ArgumentParser(prog=PROGRAM, description="Run containers with Slipway's runtime.")
+    whole = argparse.ArgumentParser(
+        prog=PROGRAM, description="Run containers with Slipway's runtime.", allow_abbrev=False
+    )
     whole.add_argument("--home", help="where state is kept (default: SLIPWAY_HOME, else /var/lib/slipway)")
     subparsers = whole.add_subparsers(required=True, metavar="verb", prog=PROGRAM)
     for name in VERBS if wanted is None else (wanted,):

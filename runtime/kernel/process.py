@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-OCI_INIT = "runc:[2:INIT]"
+OCI_INIT = b"runc:[2:INIT]"
 """The name of runc's process that becomes the container's first one."""
 
 
@@ -90,13 +90,12 @@ class Process:
         if number in {signal.SIGKILL, signal.SIGSTOP}:
             return True
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8", errors="replace")
+            status = Path(f"/proc/{self.pid}/status").read_bytes()
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return True
-        fields = dict(line.split(":\t", 1) for line in status.splitlines())
-        taken = int(fields["SigBlk"], 16) | int(fields["SigCgt"], 16)
-        return fields["Name"] != OCI_INIT and bool(children or taken >> number - 1 & 1)
+        taken = int(_field(status, b"SigBlk"), 16) | int(_field(status, b"SigCgt"), 16)
+        return _field(status, b"Name") != OCI_INIT and bool(children or taken >> number - 1 & 1)
 
     def send(self, number: int) -> None:
         """A process that has just ended is not an error."""
@@ -110,3 +109,8 @@ class Process:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(max(0, timeout_s) * 1000))
+
+
+def _field(status: bytes, name: bytes) -> bytes:
+    """Of /proc/PID/status, where a process' own name has any bytes but an end of line: no other line can begin in it."""
+    return next(line for line in status.split(b"\n") if line.startswith(name + b":\t"))[len(name) + 2 :]

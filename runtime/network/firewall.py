@@ -39,6 +39,10 @@ TABLE = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 """How many connections the node tracks at most; not there before something has them tracked."""
 USUAL_TABLE, SHARES = 262_144, 128
 """A container with both families has four: 24 of one tenant that fill all of theirs leave a quarter of the table."""
+QUESTION_S = 5
+"""How long a question for a name stays in the node's table: as long as a resolver waits for the answer (resolv.conf(5)).  Each counts among
+its container's connections, and 30 s as other datagrams have would leave one of 2,048 no more than 68 questions a second.
+"""
 BRAKE = "1s"
 """How long nothing new passes once there are too many.  Each that is counted and then dropped stays in the kernel's list for a while
 (nf_conncount.c clears eight at a time), so a flood must not be counted."""
@@ -84,6 +88,7 @@ table inet {table} {{
   set resolvers {{ type ifname . ipv4_addr; }}
   set asking {{ type ifname; size 65535; flags dynamic,timeout; timeout 1m; }}
 {_flow_sets()}
+  ct timeout question {{ protocol udp; l3proto ip; policy = {{ unreplied : {QUESTION_S}, replied : {QUESTION_S} }}; }}
   map published_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   map published_one {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   map published_any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
@@ -100,6 +105,7 @@ table inet {table} {{
   }}
   chain tracked {{
     type filter hook prerouting priority mangle; policy accept;
+    iifname . ip daddr @resolvers udp dport 53 ct state new ct timeout set "question"
     iifname @bridges ct state new ct status ! confirmed jump {_counted(home)}
   }}
   chain {_counted(home)} {{

@@ -23,6 +23,7 @@ def home(place: Place) -> Home:
 @pytest.fixture
 def engine(home: Home) -> Iterator[NativeEngine]:
     opened = NativeEngine(home)
+    opened.images()  # the store's folders are made by the first that asks
     yield opened
     opened.teardown()
 

@@ -24,6 +24,15 @@ FLOOD = (
     "    for port in range(1, int(sys.argv[2]) + 1): sender.sendto(b'x', (sys.argv[1], port)); sender.sendto(b'x', (sys.argv[1], port))"
 )
 """Two datagrams to each of so many ports: each port is a connection to the node that carries them."""
+ASK = (
+    "import socket, sys, time; question = bytes.fromhex(sys.argv[2])\n"
+    "for one in range(int(sys.argv[3])):\n"
+    " with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:\n"
+    "  s.settimeout(10); s.sendto(question, (sys.argv[1], 53)); s.recv(512); time.sleep(float(sys.argv[4]))"
+)
+"""Each by a port of its own, as programs do that remember no names."""
+QUESTION = (b"\x12\x34\x01\0\0\x01" + bytes(6) + b"\x05cnext\0" + b"\0\x01\0\x01").hex()
+"""For the address of cnext (RFC 1035, 4.1)."""
 MANY = 20_000
 
 
@@ -114,3 +123,13 @@ def test_another_share_is_put_in_place_of_the_old_one(world: World, most: int) -
     assert firewall.present(changed)
     members = [row["set"]["elem"] for row in nft.query(f"list set bridge {home.table} members") if "set" in row]
     assert host.endpoint.address in str(members), "what ran goes on"
+
+
+def test_who_asks_for_many_names_keeps_its_share_of_connections(world: World, most: int) -> None:
+    host = world.host("casker", "tenant1")
+    neighbour = world.host("cnext", "tenant1")
+    world.serve(neighbour, "0.0.0.0", 8080)
+    pace_s = 1.6 * firewall.QUESTION_S / most
+    asked = ("/usr/bin/python3", "-c", ASK, host.endpoint.main.gateway, QUESTION, str(most + 300), str(pace_s))
+    subprocess.run(host.inside(*asked), check=True, timeout=patience(120))
+    assert world.reaches(host, neighbour.endpoint.main.address, 8080)

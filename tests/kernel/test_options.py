@@ -57,6 +57,18 @@ def test_a_stop_just_after_the_start_is_not_lost(engine: NativeEngine) -> None:
     assert engine.stop(made.id, grace_s=patience(30)).exit_code == 7
 
 
+@pytest.mark.parametrize("name", ["a\x0bb", "a\rb", "a\x85b", "SigBlk:\tno", "\\n:"])
+def test_a_program_cannot_name_itself_so_that_nothing_stops_it(engine: NativeEngine, name: str) -> None:
+    script = "while :; do sleep 0.1; done"
+    code = f'printf \'#!/bin/sh\n{script}\n\' >"/tmp/$0"; chmod +x "/tmp/$0"; echo up; exec "/tmp/$0"'
+    made = spec(engine, "sh", "-c", code, name, init=False)
+    engine.create(made)
+    engine.start(made.id)
+    assert next(iter(engine.logs(made.id, follow=True))).text == "up"
+    assert engine.isolation(made.id).seccomp
+    assert engine.stop(made.id, grace_s=0.5).state is State.EXITED
+
+
 def test_an_image_with_an_init_of_its_own_has_that_alone(engine: NativeEngine) -> None:
     made = spec(engine, "/own/tini")
     engine.create(made)

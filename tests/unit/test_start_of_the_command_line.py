@@ -105,6 +105,14 @@ def test_a_wrong_verb_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None
     assert "nonesuch" in capsys.readouterr().err
 
 
+def test_an_option_has_its_whole_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """An abbreviation would be understood by the parser alone, which had not been told the verb then."""
+    with pytest.raises(SystemExit) as left:
+        parser(given(["--hom", "/srv", "ps"])).parse_args(["--hom", "/srv", "ps"])
+    assert left.value.code == 2
+    assert "--hom" in capsys.readouterr().err
+
+
 def test_the_names_of_the_api_are_those_it_can_load() -> None:
     assert sorted(api.__all__) == sorted(api._MODULE_OF)
     for name in api.__all__:

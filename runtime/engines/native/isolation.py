@@ -39,21 +39,24 @@ def _layer_size(folder: Path) -> int:
     return disk_usage(folder)
 
 
+def _rows(pid: int, name: str) -> list[str]:
+    """Of a file of the process.  What a tenant named may have any byte but an end of line, other ends of line among them."""
+    return Path(f"/proc/{pid}/{name}").read_bytes().decode("utf-8", "replace").strip("\n").split("\n")
+
+
 def _status(pid: int) -> dict[str, str]:
-    rows = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
-    return {key: value.strip() for key, _, value in (row.partition(":") for row in rows)}
+    return {key: value.strip() for key, _, value in (row.partition(":") for row in _rows(pid, "status"))}
 
 
 def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
-    rows = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii").splitlines()
-    numbers = [tuple(int(word) for word in row.split()) for row in rows]
+    numbers = [tuple(int(word) for word in row.split()) for row in _rows(pid, "uid_map")]
     return tuple((row[0], row[1], row[2]) for row in numbers)
 
 
 def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Masked and read-only ones below /proc and /sys (proc(5), mountinfo): point, its options, and the file system's kind."""
     masked, read_only = [], []
-    for row in Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+    for row in _rows(pid, "mountinfo"):
         words = row.split(" ")
         point, options, kind = words[4], words[5].split(","), words[words.index("-") + 1]
         if not point.startswith(("/proc", "/sys")):
@@ -67,7 +70,7 @@ def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _terminals(pid: int) -> int | None:
     """By the option of the file system that they are in (filesystems/devpts.rst)."""
-    for row in Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+    for row in _rows(pid, "mountinfo"):
         words = row.split(" ")
         kind, _, options = words[words.index("-") + 1 :]
         if kind == "devpts" and words[4] == "/dev/pts":
