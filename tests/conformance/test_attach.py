@@ -10,8 +10,10 @@ from runtime.api import AttachSession, Engine
 from runtime.errors import Conflict, NotFound
 from tests.conformance.test_engine import Make, engine, make, run
 from tests.conftest import patience
+from tests.marks import no_cgroup
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 
 
 def until(session: AttachSession, text: bytes, within_s: float = 10) -> bytes:

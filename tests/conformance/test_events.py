@@ -12,9 +12,10 @@ from runtime.api import Engine, Event, EventKind
 from runtime.telemetry.journal import Journal
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
-from tests.marks import records_only
+from tests.marks import no_cgroup, records_only
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 
 
 def kinds(engine: Engine, id: str) -> list[EventKind]:

@@ -11,9 +11,10 @@ from runtime.api import CommitSpec, Engine
 from runtime.errors import Conflict, InvalidSpec, NotFound
 from tests import archives
 from tests.conformance.test_engine import Make, engine, make, run
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 ROWS = (
     archives.folder("d"),
     archives.file("d/f", b"hello"),

@@ -8,9 +8,10 @@ from runtime.api import Engine, EventKind, HealthCheck, State
 from runtime.errors import Conflict, InvalidSpec
 from tests.conformance.test_engine import Make, engine, make, run
 from tests.conformance.test_restarts import keeping, until
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 WELL = HealthCheck("command", ("true",), interval_s=1)
 SICK = HealthCheck("command", ("false",), interval_s=1, retries=2)
 

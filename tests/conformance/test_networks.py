@@ -11,9 +11,10 @@ import pytest
 from runtime.api import Attachment, Capability, Engine, Limits, NetworkSpec, Port, State
 from runtime.errors import Conflict, InvalidSpec, NotFound, RuntimeFault
 from tests.conformance.test_engine import Make, engine, make, run
-from tests.marks import records_only, refused_early
+from tests.marks import no_cgroup, records_only, refused_early
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 
 BACK = NetworkSpec("tenant1", "back")
 

@@ -9,9 +9,10 @@ import pytest
 from runtime.api import Engine, Limits, State, VolumeMount, VolumeSpec
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from tests.conformance.test_engine import Make, engine, make, run
-from tests.marks import records_only, refused_early
+from tests.marks import no_cgroup, records_only, refused_early
 
 __all__ = ["engine", "make"]
+pytestmark = no_cgroup
 MIB = 2**20
 
 

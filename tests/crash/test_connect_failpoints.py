@@ -18,9 +18,9 @@ from runtime.network import placement
 from tests import programs
 from tests.conftest import Place
 from tests.kernel.containers import SERVER, fetched, fresh_engine, inside, pour, run, spec
-from tests.marks import a_step_like_others
+from tests.marks import a_step_like_others, no_cgroup
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 CONNECT = """
 from runtime.api import Attachment

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from runtime.engines.native.failpoint import POINTS
 from tests import programs
 from tests.conftest import Place, oci_runtime, patience
 from tests.kernel.containers import fresh_engine
+from tests.marks import no_cgroup
 from tests.traces import traces
 
 pytestmark = pytest.mark.root
@@ -69,7 +70,21 @@ engine = NativeEngine(Home.from_environment())
 while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
 """
 ENDED = ("settle", "release", "remove")
+IN_EVERY_KERNEL = (
+    "start.creating",
+    "start.created",
+    "start.attached",
+    "settle.stored",
+    "release.deleted",
+    "settle.released",
+    "remove.marked",
+)
+"""Points between steps on the container's cgroup or its processes."""
 SOURCE = Path(__file__).parents[2]
+
+
+def marked(points: Iterable[str]) -> list[object]:
+    return [point if point in IN_EVERY_KERNEL else pytest.param(point, marks=no_cgroup) for point in points]
 
 
 @pytest.fixture
@@ -79,7 +94,7 @@ def engine(place: Place) -> Iterator[NativeEngine]:
         yield made
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("restart")])
+@pytest.mark.parametrize("point", marked(point for point in POINTS if not point.startswith("restart")))
 def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> None:
     steady = engine.inspect("csteady")
     died = programs.run(LIFE, point)
@@ -100,7 +115,7 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     )
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("restart", "start"))])
+@pytest.mark.parametrize("point", marked(point for point in POINTS if point.startswith(("restart", "start"))))
 def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, point: str) -> None:
     programs.lived(FALLEN)
     died = programs.run(PICKED_UP, point)

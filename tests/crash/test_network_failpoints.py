@@ -16,10 +16,10 @@ from tests import programs
 from tests.conftest import Place
 from tests.crash.test_engine_failpoints import STEADY
 from tests.kernel.containers import fresh_engine
-from tests.marks import crashed_elsewhere
+from tests.marks import crashed_elsewhere, no_cgroup
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 LIFE = """
 from runtime.api import Attachment, ContainerSpec, Limits, NetworkSpec, Port

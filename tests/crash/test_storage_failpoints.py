@@ -13,10 +13,10 @@ from runtime.engines.native.failpoint import FILE_POINTS, POINTS, VOLUME_POINTS
 from tests import programs
 from tests.conftest import Place
 from tests.kernel.containers import fresh_engine
-from tests.marks import crashed_elsewhere
+from tests.marks import crashed_elsewhere, no_cgroup
 from tests.traces import Traces, traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 LIFE = """
 import io, os, tarfile
 from runtime.api import CommitSpec, ContainerSpec, Limits, VolumeMount, VolumeSpec

@@ -21,9 +21,10 @@ from runtime.errors import DeadlineExceeded
 from tests.conformance.test_attach import until
 from tests.conftest import patience
 from tests.kernel.test_native_engine import engine, spec
+from tests.marks import no_cgroup
 
 __all__ = ["engine"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 SOURCE = Path(__file__).parents[2]
 
 

@@ -19,11 +19,12 @@ from runtime.network import endpoint, placement
 from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, pour, run, spec
 from tests.kernel.test_networks import RATE, open_well, poured, until
 from tests.kernel.world import Host, World
+from tests.marks import no_cgroup
 from tests.traces import traces
 
 __all__ = ["engine"]
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 SENT = 50_000
 
 

@@ -12,8 +12,9 @@ import pytest
 from runtime.kernel import conntrack
 from runtime.kernel.namespaces import inside_network
 from tests.kernel.test_rtnetlink import another
+from tests.marks import no_cgroup
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 TRACKS = """table inet t {
   chain everything { type filter hook output priority 0; ct state invalid drop; }
   chain datagrams { type filter hook output priority raw; meta l4proto != udp notrack; }

@@ -19,10 +19,10 @@ from runtime.errors import Conflict, InvalidSpec, NotFound, OutOfSpace
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 MIB = 2**20
 
 

@@ -18,10 +18,11 @@ from runtime.home import Home
 from runtime.keeper import Keeper
 from tests.conftest import Place, patience
 from tests.kernel.containers import KINDS, SMALL, inside, run, spec
+from tests.marks import no_cgroup
 from tests.prepared import busybox
 from tests.traces import traces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 MIB = 2**20
 DISK = 256 * MIB
 CONTENT = "i=0; while dd if=/dev/zero of={where}/f$i bs=256k count=4 2>/dev/null; do i=$((i+1)); sleep 0.2; done; exec sleep 1000"

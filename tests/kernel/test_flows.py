@@ -15,9 +15,10 @@ from runtime.network import firewall
 from tests.conftest import patience
 from tests.kernel.test_networks import on
 from tests.kernel.world import Host, World, world
+from tests.marks import no_cgroup
 
 __all__ = ["world"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 FLOOD = (
     "import socket, sys; family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
     "with socket.socket(family, socket.SOCK_DGRAM) as sender:\n"

@@ -14,9 +14,10 @@ from runtime.engines.native.health import MARK
 from runtime.kernel import cgroup
 from tests.conftest import patience
 from tests.kernel.test_native_engine import engine, spec
+from tests.marks import no_cgroup
 
 __all__ = ["engine"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 
 def started(engine: NativeEngine, made: ContainerSpec, check: HealthCheck) -> str:

@@ -20,10 +20,10 @@ from runtime.errors import InvalidSpec, RuntimeFault
 from tests import archives
 from tests.conftest import oci_runtime, patience
 from tests.kernel.scene import Scene, armed, engine, programs, scene
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["armed", "engine", "programs", "scene"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 
 def image(engine: NativeEngine, folder: Path, *rows: tuple[tarfile.TarInfo, bytes]) -> str:

@@ -18,10 +18,11 @@ from runtime.home import Home
 from runtime.kernel import link
 from tests.conftest import patience
 from tests.kernel.world import SERVER, World, world
+from tests.marks import no_cgroup
 
 __all__ = ["world"]
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 ECHO = (
     "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 9000))\n"

@@ -21,11 +21,12 @@ from runtime.kernel.process import start_time
 from runtime.network.attach import TenantNetworks
 from tests.conftest import patience
 from tests.kernel.world import Host, World, world
+from tests.marks import no_cgroup
 from tests.traces import traces
 
 __all__ = ["world"]
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 SIX = "fd7e::9"
 
 

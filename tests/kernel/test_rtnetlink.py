@@ -17,8 +17,9 @@ import pytest
 from runtime.kernel import rtnetlink
 from runtime.kernel.namespaces import inside_network
 from runtime.kernel.rtnetlink import Netlink
+from tests.marks import no_cgroup
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 MAC, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"
 

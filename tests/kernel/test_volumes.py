@@ -18,11 +18,11 @@ from runtime.kernel import loop
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 from tests.traces import traces
 
 __all__ = ["engine"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 MIB = 2**20
 FOREVER = ("sleep", "100000")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from launcher.testing import judged
 from tests import marks
 from tests.vm import __main__ as vm
-from tests.vm import selection
+from tests.vm import machine, selection
 from tests.vm.image import Image
 from tests.vm.machine import command
 from tests.vm.queue import Queue
@@ -117,6 +118,18 @@ def test_what_cannot_be_collected_ends_the_run(tmp_path: Path) -> None:
 def test_a_runtime_with_a_part_of_the_tests_has_a_part_that_is_there() -> None:
     for paths in vm.RUNTIMES.values():
         assert all((vm.SOURCE / path).exists() for path in paths)
+
+
+def test_machines_end_when_the_run_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "command", lambda *_: ["sleep", "1000"])
+    over = threading.Event()
+    threading.Timer(0.2, over.set).start()
+    assert machine.boot(Image(tmp_path), tmp_path, tmp_path, tmp_path, print, 500, over)
+
+
+def test_a_machine_is_ended_at_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "command", lambda *_: ["sleep", "1000"])
+    assert not machine.boot(Image(tmp_path), tmp_path, tmp_path, tmp_path, print, 0.2, threading.Event())
 
 
 def test_the_image_is_never_written_and_no_network_is_given(tmp_path: Path) -> None:

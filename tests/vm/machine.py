@@ -20,15 +20,24 @@ CACHE_MIB = 512
 """Of translated code: Python, Go and a kernel together are more than what qemu sets aside unasked."""
 COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 nokaslr mitigations=off nowatchdog rcupdate.rcu_expedited=1"
+    " init_on_alloc=0 hardened_usercopy=off audit=0"
     " systemd.unit=slipway-tests.service systemd.show_status=no"
 )
-"""What hardens a processor that is not there is off; waits of the kernel for all processors are cut short."""
+"""What hardens a kernel and its processor against whom nobody lets in is off; waits of the kernel for all processors are cut short."""
 
 
-def boot(image: Image, source: Path, results: Path, line: Path, say: Callable[[str], None], deadline_s: float) -> bool:
+def boot(
+    image: Image,
+    source: Path,
+    results: Path,
+    line: Path,
+    say: Callable[[str], None],
+    deadline_s: float,
+    over: threading.Event,
+) -> bool:
     """Runs it until it switches itself off; whatever it wrote to ``results`` is there then.  False: it was ended at the deadline.
 
-    ``line`` is a socket that somebody listens at.
+    ``line`` is a socket that somebody listens at.  It is ended, too, when ``over`` is set.
 
     Its processor and memory go with this process, however that ends.
     """
@@ -42,17 +51,16 @@ def boot(image: Image, source: Path, results: Path, line: Path, say: Callable[[s
     )
     late = threading.Event()
 
-    def end() -> None:
-        late.set()
+    def watch() -> None:
+        if not over.wait(deadline_s):
+            late.set()
         process.kill()
 
-    clock = threading.Timer(deadline_s, end)
-    clock.start()
+    threading.Thread(target=watch, daemon=True).start()
     try:
         for text in process.stdout or ():
             say(text.rstrip())
     finally:
-        clock.cancel()
         process.kill()
         process.wait()
     return not late.is_set()
