@@ -2,7 +2,8 @@
 
 A container that keeps the networks of its start has no file here.  One that does not has one among its files on the disk, until its end: the
 interfaces that it has, and what those had counted that went.  So its counters only grow: an interface is taken down, its last figures are
-stored here, and only then it is deleted.  Another process that has the old interfaces open sees by the generation that it must look again.
+stored here, and only then it is deleted.  Another process that has the old interfaces open sees by the generation
+that somebody's file is another, and by its own file's mark whether it must look again.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def mark(home: Home, container: str) -> Mark:
 
 
 def generation(home: Home) -> Mark:
-    """Another one after each change of any container's interfaces."""
+    """Another one after each change of any container's interfaces, and before what went is deleted: a doorbell, :func:`mark` says whose."""
     return _mark(_generation(home))
 
 

@@ -27,7 +27,7 @@ ALL_AT_ONCE_FROM = 50
 
 
 LOOKS = 5
-"""At interfaces that others change at that moment, before this reading has none of them."""
+"""At interfaces that others change at that moment, before this reading of their container has none of them."""
 
 
 def _statistic(interface: str, name: str) -> int | None:
@@ -84,6 +84,7 @@ class _Interfaces:
     """What a container has sent and received in this start, on interfaces that went since, too.
 
     Others change them meanwhile: what is opened is believed only if the container's file was the same before and after.
+    The node's generation only says that some container's file is another: whose it is says that file's own mark.
     """
 
     def __init__(self, home: Home, container: str) -> None:
@@ -91,30 +92,43 @@ class _Interfaces:
         self._container = container
         self._open: tuple[_Interface | None, ...] = ()
         self._wiring: Wiring | None = None
+        self._generation = interfaces.generation(home)
+        self._mark: Mark | None = None
+        """Of the file that these were opened by; None: it was another each time."""
         self._look()
 
     def _look(self) -> None:
         for _ in range(LOOKS):
             self.close()
-            self._generation: Mark | None = interfaces.generation(self._home)
             mark = interfaces.mark(self._home, self._container)
             try:
                 self._wiring = interfaces.load(self._home, self._container)
             except EngineFault:
                 logger.warning("nobody knows the interfaces of %s", self._container, exc_info=True)
-                self._open = (None,)
+                self._open, self._mark = (None,), mark
                 return
             names = _names(self._home, self._container) if self._wiring is None else self._wiring.names
             self._open = tuple(_opened(names))
             if interfaces.mark(self._home, self._container) == mark:
+                self._mark = mark
                 return
         self.close()
-        self._generation = None  # the next reading looks again
+        self._mark = None  # the next reading looks again
+
+    def changed(self, generation: Mark) -> bool:
+        """Whether they are others than those that were opened: what was read since ``generation`` is not to be believed."""
+        if self._mark is not None and generation == self._generation:
+            return False
+        if interfaces.mark(self._home, self._container) != self._mark:
+            return True
+        self._generation = generation
+        return False
 
     def read(self, generation: Mark, known: Mapping[int, tuple[int, int]]) -> tuple[int | None, int | None]:
         """Bytes received and sent; None when the kernel does not say one of them.  ``known`` is as old as ``generation``, or younger."""
-        if generation != self._generation:
+        if self.changed(generation):
             self._look()
+            self._generation = generation
         pairs = [(None, None) if one is None else known.get(one.index) or one.read() for one in self._open]
         gone = self._wiring or Wiring(())
         received, sent = [received for _, received in pairs], [sent for sent, _ in pairs]
@@ -142,6 +156,9 @@ class _Source:
     ) -> Counters:
         received, sent = self._interfaces.read(generation, traffic)
         return self.reader.read(live=live, net_rx_bytes=received, net_tx_bytes=sent)
+
+    def changed(self, generation: Mark) -> bool:
+        return self._interfaces.changed(generation)
 
     def close(self) -> None:
         self.reader.close()
@@ -177,18 +194,22 @@ class Sampler:
     ) -> Mapping[str, Counters]:
         """One reading of each whose cgroup is there.  ``tenant_of`` is asked of those not open yet: None for one that does not run."""
         wanted = tuple(containers)
+        found: dict[str, Counters] = {}
         for _ in range(LOOKS):
-            generation = interfaces.generation(self._home)
             with self._lock:
-                found = dict(self._all(wanted, generation, tenant_of, live))
-            if interfaces.generation(self._home) == generation:
+                generation = interfaces.generation(self._home)
+                read = dict(self._all(wanted, generation, tenant_of, live))
+                doubtful = {id: read.pop(id) for id in self._changed(read, generation)}
+            found |= read
+            if not doubtful:
                 return found
-        return {id: replace(one, net_rx_bytes=None, net_tx_bytes=None) for id, one in found.items()}
+            wanted = tuple(doubtful)
+        return found | {id: replace(one, net_rx_bytes=None, net_tx_bytes=None) for id, one in doubtful.items()}
 
     def _all(
         self, wanted: Sequence[str], generation: Mark, tenant_of: Callable[[str], str | None], live: bool
     ) -> Iterator[tuple[str, Counters]]:
-        """Not to be believed if interfaces changed meanwhile: one that is being deleted tells less than it did, for a moment."""
+        """Not to be believed of one whose interfaces changed meanwhile: one that is being deleted tells less than it did, for a moment."""
         known = traffic() if live and len(wanted) >= ALL_AT_ONCE_FROM else NOTHING
         for container in wanted:
             counters = self._read(container, generation, live, known)
@@ -196,6 +217,11 @@ class Sampler:
                 counters = self._read(container, generation, live, NOTHING)
             if counters is not None:
                 yield container, counters
+
+    def _changed(self, read: Iterable[str], generation: Mark) -> tuple[str, ...]:
+        """Those of them whose interfaces were changed since ``generation``."""
+        now = interfaces.generation(self._home)
+        return () if now == generation else tuple(id for id in read if self._sources[id].changed(now))
 
     def _read(
         self, container: str, generation: Mark, live: bool, known: Mapping[int, tuple[int, int]]
