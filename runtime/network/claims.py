@@ -19,7 +19,7 @@ class Claims:
         """True when it is ``owner``'s now, also when it was already."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.folder / name
-        temporary = self.folder / f".{owner}.{name}"
+        temporary = self._temporary(name, owner)
         try:
             temporary.write_text(owner, encoding="ascii")
             os.link(temporary, path)
@@ -40,9 +40,11 @@ class Claims:
             return ()
         return tuple(sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")))
 
-    def free(self, name: str, owner: str) -> None:
-        if self.owner(name) == owner:
-            (self.folder / name).unlink(missing_ok=True)
+    def free(self, name: str, owner: str) -> bool:
+        """Whether ``owner`` had it, or had begun to take it when a crash came.  Nobody may claim in its name meanwhile."""
+        begun = _unlinked(self._temporary(name, owner))
+        had = self.owner(name) == owner and _unlinked(self.folder / name)
+        return begun or had
 
     def holdings(self) -> Iterator[tuple[str, str]]:
         """(owner, name) of each claim, also of one that a crash cut short."""
@@ -61,3 +63,14 @@ class Claims:
         for name in os.listdir(self.folder) if self.folder.is_dir() else ():
             if name.startswith(f".{owner}."):
                 (self.folder / name).unlink(missing_ok=True)
+
+    def _temporary(self, name: str, owner: str) -> Path:
+        return self.folder / f".{owner}.{name}"
+
+
+def _unlinked(file: Path) -> bool:
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True

@@ -95,10 +95,8 @@ def free_unplaced(home: Home, made: Endpoint) -> tuple[str, ...]:
     """Give back what the container has claimed and has no place with; the caller holds its lock."""
     claims = addresses.address_claims(home, made.tenant)
     placed = {address for place in made.places for address in (place.address, place.address6)}
-    unplaced = tuple(name for owner, name in claims.holdings() if owner == made.container and name not in placed)
-    for name in unplaced:
-        claims.free(name, made.container)
-    return unplaced
+    unplaced = [name for owner, name in claims.holdings() if owner == made.container and name not in placed]
+    return tuple(name for name in unplaced if claims.free(name, made.container))
 
 
 def strays(home: Home) -> tuple[str, ...]:

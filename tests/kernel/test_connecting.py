@@ -15,7 +15,7 @@ from runtime.api import Attachment, ContainerStatus, Limits, NetworkSpec, Port
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault
 from runtime.kernel import link
-from runtime.network import endpoint, placement
+from runtime.network import addresses, endpoint, placement
 from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, pour, run, spec
 from tests.kernel.test_networks import RATE, open_well, poured, until
 from tests.kernel.world import Host, World
@@ -218,6 +218,21 @@ def test_what_the_kernel_refuses_leaves_it_as_it_was(
     assert placement.strays(engine.home) == ()
     assert not {line for line in traces(engine.home).firewall - rules if engine.home.veth(id, 1) in line}
     assert engine.networks.connect(id, Attachment("back")).networks[1].interface == "eth1"
+
+
+def test_what_a_crash_left_of_a_claim_is_swept_once_while_its_container_lives(engine: NativeEngine) -> None:
+    """kill -9 inside :meth:`runtime.network.claims.Claims.take`: an address on the way onto a network, a name in a renaming."""
+    id = run(engine, spec(engine))
+    left = (
+        addresses.address_claims(engine.home, "tenant1").folder / f".{id}.10.9.9.9",
+        engine.home.state / "names" / "tenant1" / f".{id}.crate",
+    )
+    for file in left:
+        file.write_text(id)
+    assert set(engine.reconcile().swept) == {"address:10.9.9.9", "name:crate"}
+    assert not any(file.exists() for file in left)
+    assert engine.reconcile().swept == ()
+    assert engine.inspect(id).address
 
 
 def test_a_bridge_of_the_node(engine: NativeEngine, world: World) -> None:

@@ -241,6 +241,19 @@ def test_a_claim_that_a_crash_cut_short_is_found_by_its_owner(tmp_path: Path) ->
     assert list(claims.holdings()) == [("cone", "10.0.0.2")]
 
 
+def test_a_claim_that_a_crash_cut_short_is_freed_by_its_name(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    assert claims.take("10.0.0.2", "cone")
+    (tmp_path / ".ctwo.10.0.0.2").write_text("ctwo")
+    (tmp_path / ".ctwo.10.0.0.3").write_text("ctwo")
+    for name in ("10.0.0.2", "10.0.0.3"):
+        assert claims.free(name, "ctwo")
+        assert not claims.free(name, "ctwo"), "twice is once"
+    assert list(claims.holdings()) == [("cone", "10.0.0.2")], "another's stays"
+    assert claims.free("10.0.0.2", "cone")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_dead_process_was_writing_is_swept(tmp_path: Path) -> None:
     mine, dead = tmp_path / f".status.json.{os.getpid()}.1", tmp_path / ".status.json.4194304.1"
     for path in (mine, dead, tmp_path / "status.json"):

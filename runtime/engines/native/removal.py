@@ -84,10 +84,7 @@ class Removal:
 
     @staticmethod
     def _free_old(claims: Claims, spec: ContainerSpec, name: str) -> list[str]:
-        if spec.name == name or claims.owner(name) != spec.id:
-            return []
-        claims.free(name, spec.id)
-        return [name]
+        return [name] if spec.name != name and claims.free(name, spec.id) else []
 
     def free_names(self, id: str) -> None:
         for claims in self._all_names():
