@@ -27,14 +27,17 @@ class EventKind(enum.StrEnum):
     KILLED = "killed"
     """``signal``"""
     PAUSED = "paused"
-    """This and those up to ``disconnected``: by a verb; what a crash cut short between the deed and its event is not told."""
+    """This and those up to ``renamed``: by a verb; what a crash cut short between the deed and its event is not told."""
     RESUMED = "resumed"
     UPDATED = "updated"
     """``memory_bytes``, ``cpu_millis``: what they are now."""
     RENAMED = "renamed"
     """``before``: the name that it had."""
     CONNECTED = "connected"
-    """``network``, ``address``, ``address6``: those that it has there, both empty while it does not run."""
+    """``network``, ``address``, ``address6``: those that it has there, both empty while it does not run.
+
+    By a verb, as the next; of what ran when a crash came between the deed and its event, whoever finishes the deed tells it, once.
+    """
     DISCONNECTED = "disconnected"
     """``network``"""
     HEALTHY = "healthy"

@@ -77,14 +77,16 @@ class Networks(Protocol):
 
         Raises NotFound (container; network, if the tenant has none of that name), InvalidSpec (``networks[n]…``, the place that it would have),
         Conflict (on it already with another attachment; the address is taken; the container is being removed), LimitExceeded,
-        EngineFault (somebody has taken away an interface that it has); then all is as it was.
+        EngineFault (somebody has taken away an interface that it has); then all is as it was.  Names and the way out that the kernel refuses
+        once it is on the network are no error: reconciliation sees to them.
         """
 
     def disconnect(self, id: str, network: str) -> ContainerStatus:
         """Take a container off a network, durably.  What went over its interface stays counted.  Not on it: returns its status.
 
         Its way out goes over to the next network that has one.  Its last network it keeps: a container that names none is on ``default``.
-        Raises NotFound, Conflict (its last one; its published ports lead through it; the container is being removed), EngineFault (as connect).
+        Raises NotFound, Conflict (its last one; its published ports lead through it; the container is being removed), EngineFault (as connect;
+        or the kernel would not take the interface away: a repeat or the next reconciliation goes on).
         """
 
     def prune(self, tenant: str | None = None) -> tuple[str, ...]:

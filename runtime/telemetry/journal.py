@@ -26,6 +26,7 @@ LOCK_POLL_S = 0.002
 POLL_S = 0.1
 LONGEST_VALUE = 500
 TAIL = 1 << 16
+MOVES = frozenset({EventKind.CONNECTED, EventKind.DISCONNECTED})
 
 logger = logs.of(__name__)
 
@@ -85,14 +86,23 @@ class Journal:
 
     def told(self, subject: str, kind: EventKind, epoch: int | None = None) -> bool:
         """Whether it is here; of a start's events those of that start."""
+        return any(event.kind is kind and epoch in {None, event.data.get("epoch")} for event in self._about(subject))
+
+    def last_move(self, subject: str, network: str) -> EventKind | None:
+        """CONNECTED or DISCONNECTED, whichever of that network was told last; None: neither is here."""
+        last = None
+        for event in self._about(subject):
+            if event.kind in MOVES and event.data.get("network") == network:
+                last = event.kind
+        return last
+
+    def _about(self, subject: str) -> Iterator[Event]:
+        """Oldest first.  Only lines that name it are parsed: there may be 40,000."""
         named = f'"{subject}"'.encode()
-        events = (_parse(line) for path in self._segments() for line in _lines(path) if named in line)
-        return any(
-            event is not None
-            and (event.kind, event.subject) == (kind, subject)
-            and epoch in {None, event.data.get("epoch")}
-            for event in events
-        )
+        for line in (line for path in self._segments() for line in _lines(path) if named in line):
+            event = _parse(line)
+            if event is not None and event.subject == subject:
+                yield event
 
     def recent(self) -> Iterator[Event]:
         """About the last 5,000 and more, oldest first."""

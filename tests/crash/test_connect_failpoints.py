@@ -1,22 +1,24 @@
 """kill -9 at every failpoint of connect and disconnect: the next reconciliation has the container wholly on the network or wholly off it.
 
-Whatever point it is, the container goes on undisturbed, no address, rule or interface is left, and what went over the interface stays counted.
+Whatever point it is, the container goes on undisturbed, no address, rule or interface is left, what went over the interface stays counted,
+and what was done is told once.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from runtime.api import Attachment, NetworkSpec
+from runtime.api import Attachment, NetworkSpec, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.failpoint import CONNECT_POINTS
 from runtime.kernel import link
 from runtime.network import placement
 from tests import programs
-from tests.conftest import Place
+from tests.conftest import Place, patience
 from tests.kernel.containers import SERVER, fetched, fresh_engine, inside, pour, run, spec
 from tests.marks import a_step_like_others, no_cgroup
 
@@ -32,6 +34,11 @@ print("connected")
 """
 DISCONNECT = CONNECT.replace('connect("cvictim", Attachment("back", aliases=("db",)))', 'disconnect("cvictim", "back")')
 BACK = Attachment("back", aliases=("db",))
+RECONCILE = """
+from runtime.engines.native.engine import NativeEngine
+from runtime.home import Home
+NativeEngine(Home.from_environment()).reconcile()
+"""
 SENT = 20_000
 IN_EVERY_KERNEL = frozenset({"connect.opened", "disconnect.counted"})
 POINTS_OF_CONNECT = (*(point for point in CONNECT_POINTS if point.startswith("connect.")), "networks.followed")
@@ -62,6 +69,11 @@ def sent(engine: NativeEngine) -> int:
 def send(engine: NativeEngine) -> None:
     """Over the network that it has come onto."""
     pour(engine, "cvictim", "eth1", engine.networks.inspect("tenant1", "back").gateway, SENT)
+
+
+def told(engine: NativeEngine) -> list[str]:
+    """Of its networks, oldest first."""
+    return [one.kind for one in engine.events.read(subject="cvictim") if one.kind.endswith("connected")]
 
 
 def died_at(point: str, program: str) -> None:
@@ -112,9 +124,11 @@ def test_a_kill_in_connect_leaves_it_wholly_on_or_off(engine: NativeEngine, poin
     died_at(point, CONNECT)
     again, on = made_whole(engine)
     assert on == (point in {"connect.written", "networks.followed"})
+    assert told(again) == (["connected"] if on else [])
     assert sent(again) >= before
     assert programs.run(CONNECT).stdout == "connected\n"
     wholly(again, True)
+    assert told(again) == ["connected"]
     assert sent(again) >= before
 
 
@@ -129,8 +143,10 @@ def test_a_kill_in_disconnect_finishes_it_and_loses_no_byte(engine: NativeEngine
     assert sent(engine) >= counted, "between the crash and the reconciliation"
     again, on = made_whole(engine)
     assert not on
+    assert told(again) == ["connected", "disconnected"]
     assert counted <= sent(again) < counted + SENT, "lost, or counted twice"
     assert programs.run(DISCONNECT).stdout == "connected\n"
+    assert told(again) == ["connected", "disconnected"]
     stopped = again.stop("cvictim", grace_s=0)
     (final,) = again.final_readings("cvictim")
     assert final.counters.net_tx_bytes is not None
@@ -152,6 +168,37 @@ def test_a_container_that_ends_after_the_crash_has_all_counted(engine: NativeEng
     assert final.counters.net_tx_bytes >= counted
     assert [one.network for one in again.spec("cvictim").networks] == ["default"]
     assert placement.strays(engine.home) == ()
+
+
+@pytest.mark.parametrize("point", ["connect.written", "disconnect.written"])
+def test_a_recovery_that_dies_too_tells_nothing_twice(engine: NativeEngine, point: str) -> None:
+    """At its own last step: the next one cannot know by the record what the one before has told."""
+    events = ["connected"]
+    if point.startswith("disconnect"):
+        engine.networks.connect("cvictim", BACK)
+        events.append("disconnected")
+    died_at(point, CONNECT if point.startswith("connect") else DISCONNECT)
+    died_at("networks.followed", RECONCILE)
+    again, _ = made_whole(engine)
+    assert told(again) == events
+    assert again.reconcile().adopted == ("csteady", "cvictim")
+    assert told(again) == events
+
+
+@pytest.mark.parametrize("point", ["connect.written", "disconnect.written"])
+def test_what_ends_before_anybody_finishes_it_has_it_told_before_its_end(engine: NativeEngine, point: str) -> None:
+    events = ["connected"]
+    if point.startswith("disconnect"):
+        engine.networks.connect("cvictim", BACK)
+        events.append("disconnected")
+    died_at(point, CONNECT if point.startswith("connect") else DISCONNECT)
+    pid = engine.inspect("cvictim").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    again = NativeEngine(engine.home)
+    assert again.controls.wait("cvictim", patience(60)).state is State.EXITED
+    assert told(again) == events
+    assert [one.kind for one in again.events.read(subject="cvictim")][-2:] == [events[-1], "died"]
 
 
 def test_every_point_is_passed_by_one_of_the_two() -> None:

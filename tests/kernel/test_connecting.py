@@ -50,6 +50,11 @@ def on(*networks: str) -> tuple[Attachment, ...]:
     return tuple(map(Attachment, networks))
 
 
+def told(engine: NativeEngine, id: str) -> list[tuple[str, dict[str, str | float]]]:
+    """Of its networks, oldest first."""
+    return [(one.kind, dict(one.data)) for one in engine.events.read(subject=id) if one.kind.endswith("connected")]
+
+
 def test_peers_and_the_container_know_each_other_at_once(engine: NativeEngine, world: World) -> None:
     web = run(engine, spec(engine, name="web"))
     peer = run(engine, spec(engine, *SERVER, name="peer", networks=on("back")))
@@ -218,6 +223,58 @@ def test_what_the_kernel_refuses_leaves_it_as_it_was(
     assert placement.strays(engine.home) == ()
     assert not {line for line in traces(engine.home).firewall - rules if engine.home.veth(id, 1) in line}
     assert engine.networks.connect(id, Attachment("back")).networks[1].interface == "eth1"
+
+
+def test_what_cannot_follow_at_once_is_no_failure_of_what_is_done(
+    engine: NativeEngine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way out and the names come after the network: whoever is told of a failure there would think it is not on it."""
+    id = run(engine, spec(engine))
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "")
+
+    def names() -> str:
+        return inside(engine, id, "cat /etc/hosts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "lead_out", refused)
+        status = engine.networks.connect(id, Attachment("back"))
+    address, address6 = of(status, "back")
+    assert address in inside(engine, id, "ip addr")
+    assert address not in names()
+    assert told(engine, id) == [("connected", {"network": "back", "address": address, "address6": address6})]
+    assert engine.networks.connect(id, Attachment("back")) == status == engine.inspect(id)
+    assert address in names(), "whoever looks next finishes"
+    assert len(told(engine, id)) == 1, "twice is once"
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "lead_out", refused)
+        status = engine.networks.disconnect(id, "back")
+    assert [one.network for one in status.networks] == ["default"]
+    assert not link.exists(engine.home.veth(id, 1))
+    assert told(engine, id)[1:] == [("disconnected", {"network": "back"})]
+    assert engine.reconcile().failed == ()
+    assert engine.inspect(id) == status
+    assert address not in names()
+    assert len(told(engine, id)) == 2
+
+
+def test_an_interface_that_does_not_go_is_a_failure_that_a_repeat_heals(
+    engine: NativeEngine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = run(engine, spec(engine, networks=on("default", "back")))
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "take_down", refused)
+        with pytest.raises(EngineFault, match="refused"):
+            engine.networks.disconnect(id, "back")
+    assert told(engine, id) == [], "packets may pass it still"
+    assert [one.network for one in engine.networks.disconnect(id, "back").networks] == ["default"]
+    assert not link.exists(engine.home.veth(id, 1))
+    assert told(engine, id) == [("disconnected", {"network": "back"})]
 
 
 def test_what_a_crash_left_of_a_claim_is_swept_once_while_its_container_lives(engine: NativeEngine) -> None:

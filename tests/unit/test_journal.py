@@ -47,6 +47,21 @@ def test_what_is_not_whole_is_passed_over(tmp_path: Path, part: bytes) -> None:
     assert told[0].number < told[1].number
 
 
+def test_which_way_a_container_went_last_is_of_that_network(tmp_path: Path) -> None:
+    told = Journal(tmp_path)
+    for subject, kind, network in (
+        ("cone", EventKind.CONNECTED, "back"),
+        ("cone", EventKind.DISCONNECTED, "back"),
+        ("cone", EventKind.CONNECTED, "far"),
+        ("ctwo", EventKind.CONNECTED, "back"),
+    ):
+        told.tell(kind, subject, data={"network": network})
+    told.tell(EventKind.DIED, "cone", data={"epoch": 1})
+    assert told.last_move("cone", "back") is EventKind.DISCONNECTED
+    assert told.last_move("cone", "far") is told.last_move("ctwo", "back") is EventKind.CONNECTED
+    assert told.last_move("cone", "near") is told.last_move("cthree", "back") is None
+
+
 def test_a_kind_of_a_later_version_keeps_its_number(tmp_path: Path) -> None:
     Journal(tmp_path).tell(EventKind.CREATED, "cfirst")
     (path,) = tmp_path.glob("*.jsonl")

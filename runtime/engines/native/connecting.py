@@ -1,9 +1,11 @@
 """Onto one network more, or off one, while a container runs; the specification decides which it is to be.
 
-connect      claim, write the place down, rules, interface, bandwidth, address, specification, names.
+connect      claim, write the place down, rules, interface, bandwidth, address, specification, event, names, record.
              Until the specification has it recovery takes the place away; from then on it is done.
-disconnect   specification, interface down, its last figures stored, interface, rules, place, addresses, names.
+disconnect   specification, interface down, its last figures stored, interface, rules, place, addresses, event, names, record.
              Once the specification has it no more recovery finishes.
+
+Names and the record follow what is done already: what the kernel refuses there is logged, and left to recovery as after a crash.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import replace
 
 from runtime import logs
 from runtime.api import Attachment, ContainerSpec, State
-from runtime.engines.native import etc
+from runtime.engines.native import etc, moves
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records
 from runtime.errors import EngineFault, RuntimeFault
@@ -25,6 +27,7 @@ from runtime.network.endpoint import Endpoint, Place
 from runtime.network.joining import Joining
 from runtime.network.segments import Segment
 from runtime.telemetry import interfaces
+from runtime.telemetry.journal import Journal
 
 Truth = tuple[ContainerSpec, Record]
 
@@ -34,9 +37,10 @@ logger = logs.of(__name__)
 class Connecting:
     """The caller holds the container's lock, and keeps its networks from being removed."""
 
-    def __init__(self, home: Home, records: Records, networks: TenantNetworks) -> None:
+    def __init__(self, home: Home, records: Records, networks: TenantNetworks, journal: Journal) -> None:
         self._home = home
         self._records = records
+        self._journal = journal
         self._networks = networks
         self._joining = Joining(home, networks)
 
@@ -45,6 +49,7 @@ class Connecting:
         wanted = membership.with_network(spec, asked)
         if record.state is not State.RUNNING:
             self._records.save_spec(wanted)
+            moves.connected(self._journal, wanted, asked.network, ())
             return wanted, record
         with contextlib.ExitStack() as undo:
             joined = self._joining.reserve(self._whole(spec.id), segment, asked, len(wanted.networks) - 1)
@@ -60,7 +65,8 @@ class Connecting:
             self._records.save_spec(wanted)
             undo.pop_all()
         failpoint("connect.written")
-        return wanted, self._follow(spec.id, record, joined)
+        moves.connected(self._journal, wanted, asked.network, joined.connections)
+        return wanted, self._followed(spec.id, record, joined)
 
     def _undo(self, spec: ContainerSpec, joined: Endpoint) -> None:
         """The person is told of the first failure, not of this one; recovery tries again."""
@@ -70,14 +76,18 @@ class Connecting:
             logger.exception("a place of %s could not be taken away; recovery tries again", spec.id)
 
     def disconnect(self, spec: ContainerSpec, record: Record, network: str) -> Truth:
+        """Raises as :meth:`runtime.api.Networks.disconnect` says."""
         wanted = membership.without_network(spec, network)
         if record.state is not State.RUNNING:
             self._records.save_spec(wanted)
+            moves.disconnected(self._journal, wanted, network)
             return wanted, record
-        self._whole(spec.id)
+        made = self._whole(spec.id)
         self._records.save_spec(wanted)
         failpoint("disconnect.written")
-        return self.finish(wanted, record)
+        left = self._only_wanted(wanted, made)
+        moves.disconnected(self._journal, wanted, network)
+        return wanted, self._followed(spec.id, record, left)
 
     def _whole(self, id: str) -> Endpoint:
         """Raises EngineFault when somebody has taken an interface away: what went over it nobody can tell any more."""
@@ -91,10 +101,17 @@ class Connecting:
         made = self._networks.endpoint(spec.id)
         if made is None:
             return spec, record
+        left = self._only_wanted(spec, made)
+        if record.networks == left.connections:
+            return spec, record
+        moves.retell(self._journal, spec, record, left.connections)
+        return spec, self._follow(spec.id, record, left)
+
+    def _only_wanted(self, spec: ContainerSpec, made: Endpoint) -> Endpoint:
         for place in made.places:
             if place.network not in membership.networks_of(spec):
                 made = self._withdraw(made, place)
-        return spec, record if record.networks == made.connections else self._follow(spec.id, record, made)
+        return made
 
     def _withdraw(self, made: Endpoint, place: Place) -> Endpoint:
         self._joining.close(place)
@@ -109,9 +126,21 @@ class Connecting:
         self._joining.follow(made)
         etc.follow(self._home.bundle(id), made)
         failpoint("networks.followed")
-        told = replace(record, networks=made.connections, address=made.address)
+        told = _told(record, made)
         self._records.save(id, told)
         return told
+
+    def _followed(self, id: str, record: Record, made: Endpoint) -> Record:
+        """As it is now, also when not all could follow."""
+        try:
+            return self._follow(id, record, made)
+        except (RuntimeFault, OSError):
+            logger.exception("the way out and the names of %s do not follow its networks yet; recovery tries again", id)
+            return _told(record, made)
+
+
+def _told(record: Record, made: Endpoint) -> Record:
+    return replace(record, networks=made.connections, address=made.address)
 
 
 def _names(made: Endpoint) -> list[str]:

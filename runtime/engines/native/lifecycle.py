@@ -105,7 +105,7 @@ class Lifecycle:
     def connecting(self) -> Connecting:
         from runtime.engines.native.connecting import Connecting
 
-        return Connecting(self._home, self.records, self.networks)
+        return Connecting(self._home, self.records, self.networks, self.journal)
 
     @once
     def volumes(self) -> VolumeMounts:
@@ -182,12 +182,19 @@ class Lifecycle:
             paused=False,
             updating=None,
         )
+        self._tell_moves(spec, record)
         self.records.save_end(id, exited)
         failpoint("settle.saved")
         retelling.tell_end(self.journal, spec, exited)
         retelling.tell_wait(self.journal, spec, exited, time.time())
         supervisor.forget(self._home, id)  # last: until the status is written, the exit code is only there
         return exited
+
+    def _tell_moves(self, spec: ContainerSpec, record: Record) -> None:
+        """Before its record forgets which networks it had."""
+        from runtime.engines.native import moves
+
+        moves.retell(self.journal, spec, record)
 
     @staticmethod
     def _next_start(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from runtime.api import Attachment, ContainerSpec, ContainerStatus, EventKind, Network, NetworkSpec, State
+from runtime.api import Attachment, ContainerSpec, ContainerStatus, Network, NetworkSpec, State
 from runtime.engines.native import records
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
@@ -51,7 +51,6 @@ class NativeNetworks(Register):
             segment = membership.joinable(self.segments, spec, attachment)
             if segment is not None:
                 spec, record = self._lifecycle.connecting.connect(spec, record, segment, attachment)
-                self._tell(EventKind.CONNECTED, spec, **membership.told(attachment.network, record.networks))
             return records.status(id, spec, record)
 
     @told()
@@ -60,7 +59,6 @@ class NativeNetworks(Register):
             spec, record = self._present(id)
             if membership.leavable(self.segments, spec, network):
                 spec, record = self._lifecycle.connecting.disconnect(spec, record, network)
-                self._tell(EventKind.DISCONNECTED, spec, network=network)
             return records.status(id, spec, record)
 
     def _present(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -70,6 +68,3 @@ class NativeNetworks(Register):
         if record.state is State.RUNNING:
             return self._lifecycle.connecting.finish(spec, record)
         return spec, record
-
-    def _tell(self, kind: EventKind, spec: ContainerSpec, **data: str) -> None:
-        self._lifecycle.journal.tell(kind, spec.id, tenant=spec.tenant, name=spec.name, data=data)
