@@ -28,11 +28,11 @@ from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import disk_full, out_of_space
 from runtime.image.store import ImageStore
 from runtime.kernel.tree import remove_tree
+from runtime.validation import MEMORY_LABEL
 
 logger = logs.of(__name__)
 
 RECIPE_LABEL = "io.slipway.recipe"
-MEMORY_LABEL = "io.slipway.memory-needed"
 SYSTEM = Reference(BUILT_IN, "system", "latest")
 BUSYBOX = Reference(BUILT_IN, "busybox-base", "latest")
 BUILD_DEADLINE_S = 1800

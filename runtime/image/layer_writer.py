@@ -16,11 +16,11 @@ from runtime.errors import ImageCorrupt, ImageUnsuitable
 from runtime.image.blobs import CHUNK
 from runtime.image.room import ENTRY, Room, check_room, disk_full
 from runtime.kernel.beneath import open_in_root
+from runtime.kernel.overlay import OPAQUE_XATTR
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 AUFS_OWN = ".wh..wh."
 """What the file system of the first Docker kept for itself; old images still have it, and it means nothing."""
-OPAQUE_XATTR = "trusted.overlay.opaque"
 KEPT_XATTR, KEPT_XATTRS = "security.capability", "user."
 XATTR_HEADER = "SCHILY.xattr."
 MOST_BYTES = 64 << 30

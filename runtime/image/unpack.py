@@ -14,8 +14,9 @@ from typing import BinaryIO, Self, cast
 from runtime.errors import EngineFault, ImageCorrupt, ImageUnsuitable
 from runtime.image.compression import DAMAGE as PACKED_DAMAGE
 from runtime.image.compression import Hashing, decompressed
-from runtime.image.layer_writer import MOST_BYTES, OPAQUE, OPAQUE_XATTR, WHITEOUT, LayerWriter
+from runtime.image.layer_writer import MOST_BYTES, OPAQUE, WHITEOUT, LayerWriter
 from runtime.image.room import disk_full, out_of_space
+from runtime.kernel.overlay import OPAQUE_XATTR
 
 __all__ = ["OPAQUE", "OPAQUE_XATTR", "WHITEOUT", "diff_id", "unpack"]
 

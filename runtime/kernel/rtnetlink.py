@@ -119,9 +119,9 @@ def default_route(gateway: str, index: int) -> Message:
 class Netlink:
     """A socket in the calling thread's network namespace, which it stays in wherever the thread goes."""
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE, deadline_s: float = DEADLINE_S) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.settimeout(DEADLINE_S)
+        self._socket.settimeout(deadline_s)
 
     def __enter__(self) -> Self:
         return self

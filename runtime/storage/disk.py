@@ -13,6 +13,8 @@ from pathlib import Path
 from runtime.errors import EngineFault, HostUnfit, LimitExceeded
 from runtime.kernel import loop, mount
 
+FILE = "disk.img"
+"""Its name among the files of what it belongs to."""
 MKFS = "mkfs.ext4"
 DEADLINE_S = 120
 BLOCK = 4096

@@ -19,8 +19,6 @@ from runtime.kernel import idmap, mount
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
 
-DISK = "disk.img"
-
 
 class Snapshots:
     def __init__(self, home: Home) -> None:
@@ -30,7 +28,7 @@ class Snapshots:
         """The writable layer in a container's (new) folder.  Raises OutOfSpace, HostUnfit, EngineFault."""
         try:
             if disk_bytes is not None:
-                disk.make(folder / DISK, disk_bytes, {"upper": uid_base, "work": 0})
+                disk.make(folder / disk.FILE, disk_bytes, {"upper": uid_base, "work": 0})
                 return
             for name in ("upper", "work"):
                 (folder / name).mkdir(exist_ok=True)
@@ -46,14 +44,14 @@ class Snapshots:
     def layer(self, id: str) -> Path:
         """Where ``upper`` and ``work`` are; those of a container with a limit only while it is mounted."""
         folder = self._home.container(id)
-        return self._home.run / "disk" / id if (folder / DISK).exists() else folder
+        return self._home.run / "disk" / id if (folder / disk.FILE).exists() else folder
 
     def writable(self, id: str) -> Path:
         """As :meth:`layer`, mounted if need be.  The caller holds the container's lock and unmounts."""
         layer = self.layer(id)
         if layer != self._home.container(id) and not os.path.ismount(layer):
             layer.mkdir(parents=True, exist_ok=True, mode=0o700)
-            disk.show(self._home.container(id) / DISK, layer)
+            disk.show(self._home.container(id) / disk.FILE, layer)
         return layer
 
     def mount(self, id: str, lowers: Sequence[Path], uid_base: int) -> Path:

@@ -21,7 +21,7 @@ from runtime.storage import disk
 from runtime.storage.snapshot import disk_usage
 
 NEW, GONE = ".new-", ".gone-"
-DISK, DATA, FILLING, RECORD = "disk.img", "data", "filling", "volume.json"
+DATA, FILLING, RECORD = "data", "filling", "volume.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class VolumeStore:
 
     def _make_content(self, cradle: Path, size: int | None) -> None:
         if size is not None:
-            disk.make(cradle / DISK, size, {DATA: 0})
+            disk.make(cradle / disk.FILE, size, {DATA: 0})
             return
         (cradle / DATA).mkdir()
         (cradle / DATA).chmod(0o755)
@@ -90,7 +90,7 @@ class VolumeStore:
     def used(self, tenant: str, name: str) -> int:
         """Bytes on the node's disk."""
         folder = self.folder(tenant, name)
-        image = folder / DISK
+        image = folder / disk.FILE
         return disk.room_taken(image) if image.exists() else disk_usage(folder / DATA)
 
     def leftovers(self, tenant: str) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from runtime.home import Home, atomic_write
 
 CANDIDATES = ("runc", "crun")
 TRIAL = "self-test"
+"""Stands for a container's id and tenant, and names a folder of RUN."""
 
 
 @functools.cache

@@ -11,14 +11,13 @@ from pathlib import Path
 from runtime.api import ContainerSpec
 from runtime.api.options import DEFAULT_CAPABILITIES
 from runtime.engines.native import apparmor, bundle, seccomp
+from runtime.engines.native.choice import TRIAL
 from runtime.engines.native.oci import DEADLINE_S, Runtime, fault
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
 from runtime.home import Home
 from runtime.kernel import cgroup, idmap
 from runtime.kernel.mount import MS_NODEV, mount, unmount
-
-TRIAL = "self-test"
 
 
 def run(home: Home, runtime: Runtime) -> None:

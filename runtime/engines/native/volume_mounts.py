@@ -22,7 +22,7 @@ from runtime.kernel.beneath import FOLDER, make_folders, open_in_root
 from runtime.kernel.identity import acting_as
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
-from runtime.storage.volumes import DATA, DISK, FILLING, VolumeStore
+from runtime.storage.volumes import DATA, FILLING, VolumeStore
 from runtime.validation_storage import path_parts
 
 SAFE = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
@@ -62,13 +62,13 @@ class VolumeMounts:
     def _shown(self, spec: ContainerSpec, wanted: VolumeMount) -> Iterator[Path]:
         """The folder with the volume's data, mounted for that moment if it is on a disk."""
         folder = self._store.folder(spec.tenant, wanted.volume)
-        if not (folder / DISK).exists():
+        if not (folder / disk.FILE).exists():
             yield folder
             return
         stage = self._home.lower(spec.id) / "volume"
         stage.mkdir(parents=True, exist_ok=True)
         try:
-            disk.show(folder / DISK, stage)
+            disk.show(folder / disk.FILE, stage)
             yield stage
         finally:
             mount.unmount(stage, lazy=True)
