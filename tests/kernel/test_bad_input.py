@@ -174,6 +174,7 @@ def small_disk(home: Home) -> Iterator[Engine]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(home.root)], check=True)
     try:
         opened = open_engine("native", home)
+        opened.images()  # the store's folders are made by the first that asks
         yield opened
         filler(home).unlink(missing_ok=True)
         opened.teardown()
