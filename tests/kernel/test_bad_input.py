@@ -158,6 +158,7 @@ def test_a_full_disk_is_out_of_space(home: Home, shop: Registry) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(home.root)], check=True)
     try:
         engine = open_engine("native", home)
+        engine.images()  # the store's folders are made by the first that asks
         reference = shop.put("large", layer({"noise": os.urandom(4 * 2**20)}))
         try:
             refused(home, OutOfSpace, lambda: engine.pull(reference, insecure=True))

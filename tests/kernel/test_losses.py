@@ -192,8 +192,7 @@ def small(place: Place) -> Iterator[Callable[[Path, str], None]]:
         unmount(path, lazy=True)
 
 
-def test_a_disk_that_turned_read_only(place: Place, small: Callable[[Path, str], None]) -> None:
-    small(place.home, "size=64m,mode=755")
+def test_a_disk_that_turned_read_only(place: Place) -> None:
     made = NativeEngine(Home.from_environment())
     busybox(made)
     id = running(made)
