@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.api import ContainerStatus, Engine, State
 from runtime.cli.parsing import Declared
+from runtime.engines.native.flooding import FLOODED
 from runtime.errors import NotFound
 from runtime.home import Home
 from runtime.keeper import Keeper
@@ -43,13 +44,16 @@ def settle_ended(engine: Engine, keeper: Keeper) -> None:
 
 
 def _say(status: ContainerStatus) -> None:
-    if status.health in {"healthy", "unhealthy"}:
+    if status.state is State.RUNNING and status.health in {"healthy", "unhealthy"}:
         print(time.strftime("%H:%M:%S"), status.name, status.health, status.health_output, flush=True)
         return
-    outcome = (
-        f"started, restart {status.restarts}" if status.state is State.RUNNING else f"not started: {status.reason}"
-    )
-    print(time.strftime("%H:%M:%S"), status.name, outcome, flush=True)
+    print(time.strftime("%H:%M:%S"), status.name, _outcome(status), flush=True)
+
+
+def _outcome(status: ContainerStatus) -> str:
+    if status.state is State.RUNNING:
+        return f"started, restart {status.restarts}"
+    return f"ended: {status.reason}" if status.reason == FLOODED else f"not started: {status.reason}"
 
 
 VERBS = {"watch": Declared(watch)}
