@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import selectors
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["bytes", "inodes"]
 HOW: Mapping[Kind, Sequence[str]] = {"bytes": ("--block-size=1",), "inodes": ("--inodes",)}
-DEADLINE_S = 60.0
 AT_ONCE = 500
 """Folders to a call: what the kernel takes of words is bounded."""
+SHARE = 4
+"""A tree may take this part of the time that is left when it is begun with; the last ones may take more."""
+PIPE = 1 << 16
 
-logger = logging.getLogger(__name__)
 
+def held(folders: Sequence[Path], kind: Kind, by: float) -> Mapping[Path, int]:
+    """Of each folder that is there and whose file system it is on, counted in this order until it is ``by`` (monotonic).
 
-def held(folders: Sequence[Path], kind: Kind) -> Mapping[Path, int]:
-    """Of each folder that is there and whose file system it is on.  One that could not be counted within the deadline is left out."""
+    One that takes more than its part of the time is given up and those after it are counted yet.  Both, what was given up and what
+    there was no time for, are left out: whoever asked for it sees that it is not there.
+    """
     found: dict[Path, int] = {}
-    for at in range(0, len(folders), AT_ONCE):
-        command = ["du", "--summarize", "--one-file-system", *HOW[kind], "--", *map(str, folders[at : at + AT_ONCE])]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, check=False, timeout=DEADLINE_S, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            logger.warning("what containers hold of the disk could not be counted within %g s", DEADLINE_S)
-            continue
-        for line in done.stdout.decode().splitlines():  # it has complained of what went away meanwhile
-            number, _, folder = line.partition("\t")
-            found[Path(folder)] = int(number)
+    begun = 0
+    while begun < len(folders) and time.monotonic() < by:
+        batch = folders[begun : begun + AT_ONCE]
+        counted, through = _counted(batch, kind, len(folders) - begun, by)
+        found |= counted
+        last = max((batch.index(folder) for folder in counted), default=-1)
+        begun += len(batch) if through else last + 2  # what du was at is given up
     return found
+
+
+def _counted(batch: Sequence[Path], kind: Kind, left: int, by: float) -> tuple[dict[Path, int], bool]:
+    """What du told, a line for each folder as soon as it is done, and whether it was through with all before one took too long."""
+    found: dict[Path, int] = {}
+    # it complains of what went away meanwhile: nobody listens
+    command = ["du", "--summarize", "--one-file-system", *HOW[kind], "--", *map(str, batch)]
+    du = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with du, selectors.DefaultSelector() as selector:
+        assert du.stdout is not None
+        selector.register(du.stdout, selectors.EVENT_READ)
+        until, rest = _until(left, by), b""
+        while selector.select(max(0.0, until - time.monotonic())):
+            read = os.read(du.stdout.fileno(), PIPE)
+            if not read:
+                return found, True
+            *lines, rest = (rest + read).split(b"\n")
+            for number, folder in (line.split(b"\t", 1) for line in lines):
+                found[Path(os.fsdecode(folder))] = int(number)
+            until = _until(left - len(found), by)
+        du.kill()
+    return found, False
+
+
+def _until(left: int, by: float) -> float:
+    """When the next tree is given up."""
+    now = time.monotonic()
+    return now + (by - now) / min(SHARE, max(1, left))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,17 @@ DISK = 256 * MIB
 CONTENT = "i=0; while dd if=/dev/zero of={where}/f$i bs=256k count=4 2>/dev/null; do i=$((i+1)); sleep 0.2; done; exec sleep 1000"
 NAMES = "mkdir {where}/deep; cd {where}/deep; i=0; while true >n$i; do i=$((i+1)); [ $((i % 50)) = 0 ] && {{ mkdir d; cd d; sleep 0.2; }}; done; exec sleep 1000"
 """A few mebibytes a second, or a few hundred names, in folders deeper than a path is long."""
+UNLINKED = "exec 3>{where}/x; rm {where}/x; while dd if=/dev/zero bs=256k count=4 >&3 2>/dev/null; do sleep 0.3; done; exec sleep 1000"
+ALLOCATED = "i=0; while fallocate -l 1048576 {where}/f$i; do i=$((i+1)); sleep 0.3; done; exec sleep 1000"
+MODERATE = "while dd if=/dev/zero bs=64k count=1 2>/dev/null >>/tmp/f; do sleep 1; done; exec sleep 1000"
+REWRITES = "while true; do dd if=/dev/zero of=/tmp/f bs=256k count=4 conv=notrunc 2>/dev/null; sleep 0.3; done"
+SLOW_DU = """#!/bin/sh
+for last; do case $last in */SLOW/*) slow=$last;; esac; done
+[ -z "$slow" ] && exec /usr/bin/du "$@"
+options= ; while [ "$1" != -- ]; do options="$options $1"; shift; done; shift
+for folder; do case $folder in */SLOW/*) exec sleep 100;; *) /usr/bin/du $options -- "$folder";; esac; done
+"""
+"""A du to which this container's tree is endless."""
 
 
 @pytest.fixture
@@ -132,3 +146,94 @@ def test_where_no_container_does_it_none_is_ended(engine: NativeEngine) -> None:
         assert engine.guard_disk() is None
     os.close(descriptor)
     assert engine.inspect(id).state is State.RUNNING
+
+
+def flood(engine: NativeEngine, script: str, where: str, **changes: Any) -> str:
+    """The id of a container that began to."""
+    return run(engine, spec(engine, "sh", "-c", script.format(where=where), limits=SMALL, **changes))
+
+
+@pytest.mark.parametrize("where", ["/tmp", "/v"])
+def test_a_file_without_a_name_is_found_and_neighbours_that_write_go_on(engine: NativeEngine, where: str) -> None:
+    engine.volumes.create(VolumeSpec("tenant1", "open"))
+    neighbours = [run(engine, spec(engine, "sh", "-c", MODERATE)) for _ in range(2)]
+    filler(engine, "bytes")
+    flooder = flood(engine, UNLINKED, where, volumes=(VolumeMount("open", "/v"),))
+    ended(engine, flooder)
+    assert flooding.room(engine.home.state).free["bytes"] > 0, "before it was full"
+    assert all(engine.inspect(id).state is State.RUNNING for id in neighbours)
+
+
+def test_who_writes_while_something_unseen_floods_goes_on(engine: NativeEngine) -> None:
+    """What nobody is seen to take is no proof against those who are seen: here the node takes it itself."""
+    neighbour = run(engine, spec(engine, "sh", "-c", MODERATE))
+    filler(engine, "bytes")
+    over = threading.Event()
+
+    def take() -> None:
+        with (engine.home.root / "more").open("wb") as handle:
+            while not over.wait(0.1) and flooding.room(engine.home.state).free["bytes"] > 2 * MIB:
+                os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size + MIB // 2)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        while thread.is_alive():
+            assert engine.guard_disk() is None
+    finally:
+        over.set()
+        thread.join()
+    assert engine.inspect(neighbour).state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("kind", "script"),
+    [("bytes", CONTENT), ("bytes", ALLOCATED), ("inodes", NAMES)],
+    ids=["written", "allocated", "names"],
+)
+def test_of_those_who_share_a_volume_the_one_that_fills_it_is_ended(
+    engine: NativeEngine, kind: str, script: str
+) -> None:
+    engine.volumes.create(VolumeSpec("tenant1", "open"))
+    mounted = (VolumeMount("open", "/v"),)
+    idle = [run(engine, replace(spec(engine, volumes=mounted), id=f"{first}0123456789")) for first in "az"]
+    filler(engine, kind)
+    flooder = flood(engine, script, "/v", volumes=mounted)
+    ended(engine, flooder)
+    assert all(engine.inspect(id).state is State.RUNNING for id in idle)
+
+
+@pytest.mark.parametrize("slow", ["flooder", "neighbour"])
+def test_a_tree_that_takes_too_long_to_count_hides_nobody(
+    engine: NativeEngine, slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its container is judged by what it writes; one that only rewrites is let be."""
+    neighbour = run(engine, spec(engine, "sh", "-c", REWRITES))
+    filler(engine, "bytes")
+    made = spec(engine, "sh", "-c", CONTENT.format(where="/tmp"), limits=SMALL)
+    du = tmp_path / "bin" / "du"
+    du.parent.mkdir()
+    du.write_text(SLOW_DU.replace("SLOW", made.id if slow == "flooder" else neighbour))
+    du.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{du.parent}:{os.environ['PATH']}")
+    run(engine, made)
+    ended(engine, made.id)
+    assert flooding.room(engine.home.state).free["bytes"] > 0, "before it was full"
+    assert engine.inspect(neighbour).state is State.RUNNING
+
+
+def test_a_container_of_which_a_process_was_killed_is_stopped_on_a_full_disk(engine: NativeEngine) -> None:
+    id = run(
+        engine, spec(engine, "sh", "-c", "dd if=/dev/zero of=/dev/null bs=80M count=1; exec sleep 1000", limits=SMALL)
+    )
+    deadline = time.monotonic() + patience(20)
+    while not engine.inspect(id).oom_kills:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with (engine.home.root / "filler").open("wb") as handle, contextlib.suppress(OSError):
+        while True:
+            handle.write(bytes(4096))
+            handle.flush()
+    assert flooding.room(engine.home.state).free["bytes"] == 0
+    assert engine.stop(id, grace_s=0).state is State.EXITED
+    (engine.home.root / "filler").unlink()

@@ -186,7 +186,7 @@ class NativeControls:
                 spec, record = self._records.spec(id), self._records.record(id)
                 noted = replace(self.with_kills(spec, record), end_asked=end_asked)
                 if record.state is State.RUNNING and noted != record:
-                    self._records.save(id, noted)
+                    self._records.save_end(id, noted)  # an end waits for it, also on a full disk
                     if noted.oom_kills > record.oom_kills and not self._lifecycle.ended(
                         record
                     ):  # else its end tells it

@@ -3,8 +3,10 @@
 One with a disk limit has a file system of its own; one without writes to the node's, of which all have the one free room.  A limit for
 everybody would cost each launch a file system, and project quotas not every node has.  So each second one statvfs(3) is made, and no
 more as long as a tenth of the disk (8 GiB at most) and of its inodes is free.  With less, and when at the pace of the last second the
-rest would be gone within a minute, what each such container holds is counted twice.  One that grows so fast that it alone would
-take the rest within a minute is the flooder.  Where nobody does, nobody is touched: it may be an image, a volume with a limit, the node itself.
+rest would be gone within a minute, what each such container takes is counted (:mod:`runtime.engines.native.takers`).  The flooder is who took most,
+if it alone would take the rest within a minute, and took no less than what the node lost in the same interval and nobody was seen to
+take.  So whoever writes a little while something unseen takes much is let be: with one unseen, a flooder took half at least.
+Where there is none, nobody is touched: it may be an image, a volume with a limit, the node itself.
 """
 
 from __future__ import annotations
@@ -18,15 +20,23 @@ from pathlib import Path
 from runtime import logs
 from runtime.api import ContainerSpec, State
 from runtime.engines.native.records import Records
+from runtime.engines.native.takers import Takers, Took
 from runtime.errors import RuntimeFault
 from runtime.home import Home
-from runtime.storage.usage import Kind, held
+from runtime.storage.usage import Kind
 from runtime.storage.volumes import DATA, VolumeStore
 
 SHARE, MOST_BYTES = 0.1, 8 * 2**30
 """What is free when the watch begins to look: of bytes the lesser of both."""
 WITHIN_S = 60.0
-BETWEEN_S = 1.0
+BETWEEN_S, BETWEEN = 1.0, 3
+"""Between the counts: at least so long, and so many times what the first took.  Folders are counted at its begin and its end and open files in
+between, so however long counts take most of the interval is common to all.
+"""
+COUNT_S, COUNT_PART, LEAST_S = 10.0, 1 / 8, 0.5
+"""For a count: so long at most, and this part of the time that is left.  So both and what lies between are done in five eighths of it, but where
+no more than moments are left.
+"""
 FLOODED = "it was filling the node's disk"
 
 logger = logs.of(__name__)
@@ -56,36 +66,33 @@ class Flooding:
         self._records = records
         self._volumes = VolumeStore(home)
         self._before: Room | None = None
+        self._slow: frozenset[Path] = frozenset()
+        """Folders that could not be counted in time, the last time."""
 
     def found(self) -> str | None:
         """The id of a container that is to be stopped now.  Raises OSError."""
         before, self._before = self._before, room(self._home.state)
         now = self._before
         for kind in now.nearly_full:
-            if before is not None and now.goes_within(now.pace(before, kind), kind):
-                return self._fastest(kind)
+            if before is not None and now.goes_within(pace := now.pace(before, kind), kind):
+                id = self._flooder(kind, now.free[kind] / pace)
+                if id is not None:
+                    return id
         return None
 
-    def _fastest(self, kind: Kind) -> str | None:
-        folders = {spec.id: self._folders(spec) for spec in self._unlimited()}
-        everywhere = sorted({folder for of_one in folders.values() for folder in of_one})
-        began = time.monotonic()
-        first = held(everywhere, kind)
-        time.sleep(BETWEEN_S)
-        between = time.monotonic() - began
-        second = held(everywhere, kind)
-        grown = {
-            id: sum(second[folder] - first[folder] for folder in of_one if folder in first and folder in second)
-            for id, of_one in folders.items()
-        }
-        id = max(grown, key=grown.__getitem__, default=None)
-        if id is None or not room(self._home.state).goes_within(grown[id] / between, kind):
-            logger.warning(
-                "the node's disk is filling up (%s), and no container without a disk limit is seen to do it", kind
-            )
-            return None
-        logger.warning("%s is filling the node's disk: %d %s in %.1f s", id, grown[id], kind, between)
-        return id
+    def _flooder(self, kind: Kind, left_s: float) -> str | None:
+        takers = Takers(self._home, self._unlimited(), self._folders)
+        within_s = max(LEAST_S, min(COUNT_S, left_s * COUNT_PART))
+        began = room(self._home.state)
+        first = takers.before(kind, within_s, self._slow)
+        time.sleep(max(BETWEEN_S, BETWEEN * (time.monotonic() - began.at)))
+        second = takers.after(first, kind, within_s)
+        end = room(self._home.state)
+        self._slow = takers.uncounted(second)
+        took = takers.took(first, second, kind)
+        if took.suspects:
+            logger.warning("not all that these hold of the disk could be counted in time: %s", ", ".join(took.suspects))
+        return flooder(took, began, end, kind)
 
     def _unlimited(self) -> list[ContainerSpec]:
         """That run, and may write to the node's disk."""
@@ -104,6 +111,24 @@ class Flooding:
             return self._volumes.read(spec.tenant, volume).spec.size_bytes is None
         except RuntimeFault:
             return False
+
+
+def flooder(took: Took, before: Room, now: Room, kind: Kind) -> str | None:
+    """Of those who took something between two looks at the room."""
+    lost = before.free[kind] - now.free[kind]
+    grown = took.of_lost(lost)
+    unseen = lost - sum(grown.values())
+    id = max(grown, key=grown.__getitem__, default=None)
+    if id is None or grown[id] < unseen or not now.goes_within(grown[id] / (now.at - before.at), kind):
+        logger.warning(
+            "the node's disk is filling up (%s), and no container without a disk limit is seen to do it: of %d %d were not seen",
+            kind, lost, unseen,
+        )  # fmt: skip
+        return None
+    logger.warning(
+        "%s is filling the node's disk: %d of %d %s in %.1f s", id, grown[id], lost, kind, now.at - before.at
+    )
+    return id
 
 
 def room(folder: Path) -> Room:

@@ -1,0 +1,116 @@
+"""Whom the growth of what several hold is put down to, and who is the flooder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.engines.native.flooding import Room, flooder
+from runtime.engines.native.takers import Count, Deeds, Took, took
+from runtime.kernel.open_files import Inode, OpenFiles
+from runtime.storage.usage import Kind
+
+MIB = 2**20
+DISK = 7
+A, B, SHARED = Path("/a"), Path("/b"), Path("/shared")
+FOLDERS = {"a": [A, SHARED], "b": [B, SHARED]}
+HIDDEN = (DISK, 11)
+
+
+def deeds(
+    written: int = 0,
+    cpu_ns: int = 0,
+    *,
+    hidden: dict[Inode, int] | None = None,
+    writable: bool = True,
+    open: bool = False,
+) -> Deeds:
+    unlinked = hidden or {}
+    return Deeds(OpenFiles(unlinked, set(unlinked) if writable else set(), {DISK} if open else set()), written, cpu_ns)
+
+
+def count(a: Deeds, b: Deeds, /, **folders: int) -> Count:
+    return Count(
+        {A: 0, B: 0, SHARED: 0} | {Path(f"/{name}"): number for name, number in folders.items()}, {"a": a, "b": b}
+    )
+
+
+def seen(first: Count, second: Count, kind: Kind = "bytes") -> dict[str, int]:
+    return dict(took(FOLDERS, first, second, kind, DISK).seen)
+
+
+START = count(deeds(), deeds())
+
+
+@pytest.mark.parametrize(
+    ("kind", "a", "b", "expected"),
+    [
+        ("bytes", deeds(written=3), deeds(written=1), {"a": 75, "b": 25}),
+        ("bytes", deeds(cpu_ns=9), deeds(written=1), {"a": 0, "b": 100}),
+        ("bytes", deeds(cpu_ns=9), deeds(open=True), {"a": 0, "b": 100}),
+        ("bytes", deeds(cpu_ns=9), deeds(cpu_ns=1), {"a": 90, "b": 10}),
+        ("bytes", deeds(), deeds(), {"a": 0, "b": 0}),
+        ("inodes", deeds(written=9), deeds(cpu_ns=1), {"a": 0, "b": 100}),
+    ],
+)
+def test_a_shared_folder(kind: Kind, a: Deeds, b: Deeds, expected: dict[str, int]) -> None:
+    assert seen(START, count(a, b, shared=100), kind) == expected
+
+
+def test_ones_own_folder_is_ones_own() -> None:
+    assert seen(START, count(deeds(), deeds(written=9), a=100)) == {"a": 100, "b": 0}
+
+
+def test_a_file_without_a_name_is_theirs_who_can_write_to_it() -> None:
+    reader, writer = deeds(hidden={HIDDEN: 100}, writable=False), deeds(hidden={HIDDEN: 100})
+    assert seen(START, count(reader, writer)) == {"a": 0, "b": 100}
+    assert seen(START, count(reader, deeds())) == {"a": 100, "b": 0}, "else theirs who keep it"
+    assert seen(START, count(reader, writer), "inodes") == {"a": 0, "b": 1}
+
+
+def test_what_only_loses_its_name_is_no_growth() -> None:
+    named, nameless = count(deeds(), deeds(), a=100), count(deeds(hidden={HIDDEN: 100}), deeds())
+    assert seen(named, nameless) == {"a": 0, "b": 0}
+
+
+def test_of_whom_not_all_was_counted_is_suspected_of_what_it_wrote() -> None:
+    without_a = Count({B: 0, SHARED: 0}, {"a": deeds(), "b": deeds()})
+    found = took(
+        FOLDERS, without_a, Count({B: 10, SHARED: 0}, {"a": deeds(written=90), "b": deeds(written=500)}), "bytes", DISK
+    )
+    assert found == Took({"a": 0, "b": 10}, {"a": 90})
+    unlooked = count(Deeds(None, 90, 0), deeds(), a=50)
+    assert took(FOLDERS, count(deeds(hidden={HIDDEN: 7}), deeds()), unlooked, "bytes", DISK) == Took(
+        {"a": 50, "b": 0}, {"a": 40}
+    )
+    assert took(FOLDERS, START, unlooked, "inodes", DISK).suspects == {"a": 0}, "names cost no bytes"
+
+
+def test_suspects_share_what_nobody_was_seen_to_take() -> None:
+    found = Took({"a": 100, "b": 0, "c": 0}, {"b": 300, "c": 100})
+    assert found.of_lost(300) == {"a": 100, "b": 150, "c": 50}
+    assert found.of_lost(1000) == {"a": 100, "b": 300, "c": 100}, "no more than they wrote"
+    assert found.of_lost(50) == found.seen
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({"a": 10 * MIB, "b": MIB}, "a"),
+        ({"a": 5 * MIB, "b": 0}, "a"),
+        ({"a": 4 * MIB, "b": 0}, None),
+        ({"a": 4 * MIB, "b": 3 * MIB, "c": 3 * MIB}, "a"),
+        ({"a": 0}, None),
+        ({}, None),
+    ],
+)
+def test_the_flooder_took_most_and_no_less_than_was_unseen(seen: dict[str, int], expected: str | None) -> None:
+    """Of 10 MiB that the node lost in a second, with 100 left."""
+    before, now = (Room(at, {"bytes": free * MIB}, frozenset()) for at, free in ((0.0, 110), (1.0, 100)))
+    assert flooder(Took(seen), before, now, "bytes") == expected
+
+
+def test_who_alone_would_leave_enough_is_none() -> None:
+    before, now = (Room(at, {"bytes": free * MIB}, frozenset()) for at, free in ((0.0, 1001), (1.0, 1000)))
+    assert flooder(Took({"a": MIB}), before, now, "bytes") is None
