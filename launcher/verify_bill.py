@@ -291,9 +291,11 @@ def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str
                 yield f"readings: {life.epoch['id']} lacks {meter} {interval.start} or {interval.end}"
                 continue
             for part in parts:
-                expected |= {part["id"], part["old_id"]}
-                found = by_id.get(part["id"]) or by_id.get(part["old_id"])
-                yield from _check_part(bundle, life, interval, part, found)
+                found = [by_id[id] for id in (part["id"], part["old_id"]) if id in by_id]
+                expected.update(one["id"] for one in found)
+                if len(found) > 1:
+                    yield f"records: {life.epoch['id']} has one twice, by an older id too: {part['old_id']}"
+                yield from _check_part(bundle, life, interval, part, found[0] if found else None)
     for one in records:
         if one["to_sequence"] is None:
             if one["quality"] != "missing" or one["quantity"]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -110,18 +111,43 @@ def test_an_export_is_whole_right_and_twice_the_same(exported: Path) -> None:
         bundle.write(period(), again)
 
 
+def older_id(source: str, meter: str, said: str, hour: tuple[str, str]) -> str:
+    """As ids were before they began with the hour."""
+    return hashlib.sha256(f"{source}|{meter}|{said}|{hour[0]}".encode()).hexdigest()
+
+
+@pytest.mark.django_db
+def test_an_interval_that_is_billed_by_both_of_its_ids_is_named(
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: dict[str, str] = {}
+    newer = records.record_id
+
+    def both(*of: Any) -> str:
+        id = newer(*of)
+        ids[id] = older_id(*of)
+        return id
+
+    monkeypatch.setattr(records, "record_id", both)
+    services.take(observed(container, 600 * n, cpu_ns=n * 10**9) for n in range(20))
+    services.close_lost("n", {}, START + 10 * HOUR)
+    published(CPU)
+    again = UsageRecord.objects.filter(meter=Meter.CPU, quantity__gt=0).order_by("pk")[0]
+    again.pk, again.quantity = ids[again.pk], again.quantity * 7
+    again.save(force_insert=True)
+    rate_period(period().pk)
+    bundle.write(period(), tmp_path / "november")
+    assert any("twice" in one and again.pk in one for one in differences(tmp_path / "november"))
+
+
 @pytest.mark.django_db
 def test_records_from_before_their_ids_began_with_the_hour_are_recomputed(
     container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A month in which a home was renewed has both."""
-
-    def before(source: str, meter: str, said: str, hour: tuple[str, str]) -> str:
-        return hashlib.sha256(f"{source}|{meter}|{said}|{hour[0]}".encode()).hexdigest()
-
     looks = [observed(container, 600 * n, cpu_ns=n * 10**9) for n in range(20)]
     with monkeypatch.context() as old:
-        old.setattr(records, "record_id", before)
+        old.setattr(records, "record_id", older_id)
         services.take(looks[:10])
     services.take(looks[10:])
     services.close_lost("n", {}, START + 10 * HOUR)
