@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,8 @@ from runtime.errors import NotFound, RuntimeFault
 from runtime.image import slugs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.api import Engine, Image
 
 
@@ -74,10 +79,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
     if options.detach:
         print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
         return 0
-    try:
-        _follow(engine, id)
-    except KeyboardInterrupt:
-        engine.stop(id)  # what a person expects of Ctrl-C
+    _follow(engine, id)
     code = engine.settle(id).exit_code
     if options.rm:
         engine.remove(id)
@@ -85,10 +87,34 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def _follow(engine: Engine, id: str) -> None:
+    """Until it has ended.  Ctrl-C stops it, and a second one kills it.
+
+    An interrupt that is raised amid what is done here could leave a lock held, which the stop would wait for.  So none is raised any
+    more: a thread takes them, and what the container says while it ends is shown, too.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    deeds: list[threading.Thread] = []
+    threading.Thread(target=_at_interrupts, args=(engine, id, deeds), daemon=True).start()
     for line in engine.logs(id, follow=True):
         show(line)
         if engine.inspect(id).state is State.RUNNING:
             engine.settle(id)
+    for deed in deeds:
+        deed.join()
+
+
+def _at_interrupts(engine: Engine, id: str, deeds: list[threading.Thread]) -> None:
+    for verb in (engine.stop, engine.kill):
+        signal.sigwait({signal.SIGINT})
+        deeds.append(threading.Thread(target=_attempted, args=(verb, id)))
+        deeds[-1].start()
+
+
+def _attempted(verb: Callable[[str], object], id: str) -> None:
+    try:
+        verb(id)
+    except RuntimeFault as fault:  # as that it has ended meanwhile
+        print(fault, file=sys.stderr)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

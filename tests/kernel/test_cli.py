@@ -221,6 +221,19 @@ def test_ctrl_c_stops_what_was_run_attached() -> None:
     assert "box" not in cli("ps").stdout
 
 
+def test_a_second_ctrl_c_kills_what_does_not_stop() -> None:
+    words = [sys.executable, "-m", "runtime", "run", "--name", "deaf", "busybox", "sh", "-c"]
+    script = "trap 'echo no' TERM; echo up; while :; do sleep 0.1; done"
+    with subprocess.Popen([*words, script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "no\n", "what it says while it is to end is shown"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=patience(30)) == 128 + 9
+    assert cli("rm", "deaf").returncode == 0
+
+
 def test_several_at_once_or_none() -> None:
     for name in ("one", "two"):
         assert cli("run", "-d", "--name", name, "busybox", "sleep", "100").returncode == 0

@@ -48,13 +48,23 @@ def test_a_program_that_handles_no_signal_ends_by_the_stop_signal(engine: Native
     assert engine.stop(made.id, grace_s=3600).exit_code == 128 + 15
 
 
+BUSY = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+
+
 def test_a_stop_just_after_the_start_is_not_lost(engine: NativeEngine) -> None:
     """The kernel drops a signal for which the first process has no handler yet."""
-    busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
-    made = spec(engine, "sh", "-c", f"{busy}; trap 'exit 7' TERM; while :; do sleep 0.1; done", init=False)
+    made = spec(engine, "sh", "-c", f"{BUSY}; trap 'exit 7' TERM; while :; do sleep 0.1; done", init=False)
     engine.create(made)
     engine.start(made.id)
     assert engine.stop(made.id, grace_s=patience(30)).exit_code == 7
+
+
+def test_a_signal_just_after_the_start_is_not_lost(engine: NativeEngine) -> None:
+    made = spec(engine, "sh", "-c", f"{BUSY}; trap 'exit 7' USR1; while :; do sleep 0.1; done", init=False)
+    engine.create(made)
+    engine.start(made.id)
+    engine.kill(made.id, "SIGUSR1")
+    assert engine.controls.wait(made.id, patience(30)).exit_code == 7
 
 
 @pytest.mark.parametrize("name", ["a\x0bb", "a\rb", "a\x85b", "SigBlk:\tno", "\\n:"])

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -200,8 +200,7 @@ class NativeEngine(Facets):
         by = time.monotonic() + grace_s
         try:
             with Process(record.pid or 0, record.pid_started) as process:
-                young_s = YOUNG_S - age_s(record.pid_started or 0)
-                self._wait_until_heard(process, group, number, min(by, time.monotonic() + young_s))
+                self._wait_until_heard(process, record, number, by, lambda: freezer.thaw(group))
                 process.send(number)
                 if self._thawed_until_ended(process, group, by - time.monotonic()):
                     return
@@ -214,10 +213,13 @@ class NativeEngine(Facets):
             return
 
     @staticmethod
-    def _wait_until_heard(process: Process, group: str, number: int, by: float) -> None:
-        """A signal just after the start would be lost, and the whole grace with it."""
+    def _wait_until_heard(
+        process: Process, record: Record, number: int, by: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """A signal just after the start would be lost, and with a stop's the whole grace."""
+        by = min(by, time.monotonic() + YOUNG_S - age_s(record.pid_started or 0))
         while not process.hears(number) and time.monotonic() < by:
-            freezer.thaw(group)
+            meanwhile()
             if process.wait(HEARD_EVERY_S):
                 return
 
@@ -245,6 +247,7 @@ class NativeEngine(Facets):
             self.controls.note_end(id)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
+                self._wait_until_heard(process, record, number, time.monotonic() + YOUNG_S)
                 process.send(number)
                 if number == SIGKILL:
                     freezer.thaw(self.home.cgroup(self._records.spec(id).tenant, id))
