@@ -125,7 +125,7 @@ def test_a_container_that_was_lost_and_found_is_held_from_where_it_ended(
     begun = container.started_at
     assert begun is not None
     for hold, release, meter in (
-        (metering.hold_disk, metering.release_disk, Meter.DISK_SIZE),
+        (metering.hold_disk, metering.release_all, Meter.DISK_SIZE),
         (lambda one, at: metering.hold_ports(one, 2, at), metering.release_ports, Meter.PUBLISHED_PORT),
     ):
         hold(container, begun)
@@ -166,7 +166,7 @@ def billed(tenant: Tenant, tmp_path: Path) -> Path:
     metering.hold_disk(container, START)
     metering.hold_volume(volume, START + HOUR / 7)
     metering.charge_allocations(START + 2 * HOUR)
-    metering.release_disk(container, START + 3 * HOUR)
+    metering.release_all(container, START + 3 * HOUR)
     metering.release_volume(volume, START + 4 * HOUR)
     published(CPU, DISK, VOLUME)
     return tmp_path / "november"

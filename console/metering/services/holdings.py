@@ -30,8 +30,9 @@ def hold_disk(container: Container, at: dt.datetime) -> None:
         allocations.hold(resources.of_container(container), Meter.DISK_SIZE, container.disk_bytes // KIB, at)
 
 
-def release_disk(container: Container, at: dt.datetime) -> None:
-    allocations.release(container.pk, Meter.DISK_SIZE, at)
+def release_all(container: Container, at: dt.datetime) -> None:
+    """It is no more: neither are its ports and its disk."""
+    allocations.release_all(container.pk, at)
 
 
 def hold_volume(volume: Volume, at: dt.datetime) -> None:

@@ -83,7 +83,9 @@ def ends(tenant: str, charges: Iterable[Charge]) -> Iterator[tuple[str, dt.datet
 
 
 def store(found: Iterable[Row]) -> None:
-    """Their resources and periods are stored already.  The last thing that a transaction does: others wait for its marks."""
+    """Their resources and periods are stored already.  Others wait for its marks, so it comes once in a transaction, after all
+    that somebody else may hold.
+    """
     rows = list(found)
     insert(UsageRecord, FIELDS, rows)
     sums.mark((row[TENANT], row[WINDOW]) for row in rows)

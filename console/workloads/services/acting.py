@@ -118,7 +118,7 @@ def _submit(
     prepare: Callable[[Container], None],
 ) -> Operation:
     """``prepare`` is called with the container as it is now, unless the same form was sent before; what it raises ends it all."""
-    now = Container.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=container.pk)
+    now = Container.objects.select_for_update(of=("self",), no_key=True).select_related("tenant").get(pk=container.pk)
     earlier = operations.earlier(now.tenant, request_key, kind=kind, container=now)
     if earlier is not None:
         return earlier

@@ -32,7 +32,7 @@ def _when(seconds: float | None) -> dt.datetime | None:
 @transaction.atomic
 def observe(status: ContainerStatus, *, actor: User | None = None, why: str = "") -> None:
     """What the engine says, into the row.  Idempotent; a report of an earlier start never overwrites a later one."""
-    container = Container.objects.select_for_update().filter(pk=status.id, removed_at__isnull=True).first()
+    container = Container.objects.select_for_update(no_key=True).filter(pk=status.id, removed_at__isnull=True).first()
     if container is None or status.epoch < container.epoch or status.state not in {State.RUNNING, State.EXITED}:
         return
     state = Container.State.RUNNING if status.state is State.RUNNING else Container.State.EXITED
@@ -64,12 +64,13 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     container.started_at = _when(status.started_at)
     container.finished_at = _when(status.finished_at)
     container.save()
+    if new_start:
+        metering.begin(status, container)  # before what it holds: so everybody locks
     metering.hold_disk(container, dt.datetime.fromtimestamp(status.created_at, dt.UTC))
     _place(container, status.networks)
     if state == Container.State.RUNNING:
         _publish(container, status.ports)
     if new_start:
-        metering.begin(status, container)
         ContainerEvent.objects.create(container=container, kind=_start_kind(status, why), actor=actor)
     if state == Container.State.EXITED:
         if not ended_before:
@@ -112,7 +113,7 @@ def _place(container: Container, connections: Iterable[Connection]) -> bool:
 @transaction.atomic
 def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
     """The name, the limits and the networks that it has by now, and an event of each that is new.  Idempotent."""
-    container = Container.objects.select_for_update().filter(pk=spec.id, removed_at__isnull=True).first()
+    container = Container.objects.select_for_update(no_key=True).filter(pk=spec.id, removed_at__isnull=True).first()
     if container is None:
         return
     limits = spec.limits
@@ -203,8 +204,7 @@ def removed(container: Container, *, actor: User | None) -> None:
     gone = Container.objects.filter(pk=container.pk, removed_at__isnull=True)
     if gone.update(state=Container.State.REMOVED, removed_at=now, address=None, paused=False):
         container.ports.filter(released_at__isnull=True).update(released_at=now)
-        metering.release_ports(container, now)
-        metering.release_disk(container, now)
+        metering.release_all(container, now)
         ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.REMOVED, actor=actor)
         announce(container.tenant_id, "container", container.id, state=Container.State.REMOVED)
 
@@ -233,7 +233,6 @@ def _lost(container: Container) -> None:
     )
     _place(container, ())
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
-    metering.release_ports(container, timezone.now())
-    metering.release_disk(container, timezone.now())
+    metering.release_all(container, timezone.now())
     ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.LOST)
     announce(container.tenant_id, "container", container.id, state=Container.State.FAILED)
