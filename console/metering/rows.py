@@ -12,7 +12,7 @@ from django.db.models.fields.json import JSONField
 
 AT_ONCE = 10_000
 ROOM_KIB = 65_536
-"""Ids are hashes, so many rows touch most pages of their index."""
+"""Readings and records are found by their epochs, whose ids are hashes: many rows touch most pages of those indexes."""
 ROOM_PAGES = 16_384
 """Of SQLite's write-ahead log."""
 
