@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, migrations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Sum
+from django.test.utils import CaptureQueriesContext
 
 from console.metering import services
 from console.metering.models import Meter, MeterEpoch, Period, StaleDay, UsageRecord
@@ -16,6 +18,10 @@ from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
 
 BEFORE = [("metering", "0002_epochs_know_their_last_reading")]
+
+
+WITH_LOOKUPS = ("metering", "0018_lean_records")
+WITHOUT_LOOKUPS = ("metering", "0019_lookups_that_writers_did")
 
 
 def migrated(target: list[tuple[str, str]]) -> Any:
@@ -60,3 +66,57 @@ def test_a_home_from_before_bills_goes_on() -> None:
 
     assert (total(Meter.CPU), total(Meter.NET_RX)) == (1500, 2)
     assert total(Meter.CPU_LIMIT) == 1500 * 10 * 10**6
+
+
+# ------------------------------------------------------------------------------------------------ several fields at once
+
+
+@pytest.fixture
+def with_lookups() -> Iterator[None]:
+    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes() if key[0] == "metering"]
+    migrated([WITH_LOOKUPS])
+    yield
+    migrated(latest)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_records_lose_their_lookups_as_field_by_field_and_are_written_anew_once(with_lookups: None) -> None:
+    table, loader = UsageRecord._meta.db_table, MigrationExecutor(connection).loader
+    before = described(table)
+    assert lookups(table) == {"allocation_id", "epoch_id", "resource_id"}
+    together = loader.get_migration(*WITHOUT_LOOKUPS)
+    one_by_one = migrations.Migration(together.name, together.app_label)
+    one_by_one.operations = [one for some in together.operations for one in getattr(some, "fields", [some])]
+    assert len(one_by_one.operations) == len(together.operations) + 2
+    found = []
+    for migration in (one_by_one, together):
+        state = loader.project_state([WITH_LOOKUPS])
+        with CaptureQueriesContext(connection) as asked, connection.schema_editor() as editor:
+            migration.apply(state, editor)
+        found.append(described(table))
+        assert lookups(table) == set()
+        with connection.schema_editor() as editor:
+            together.unapply(loader.project_state([WITH_LOOKUPS]), editor)
+        assert lookups(table) == {"allocation_id", "epoch_id", "resource_id"}
+        if connection.vendor == "postgresql":
+            assert described(table) == before
+    assert found[0] == found[1] != before
+    anew = [one["sql"] for one in asked.captured_queries if f'CREATE TABLE "new__{table}"' in one["sql"]]
+    assert len(anew) == (1 if connection.vendor == "sqlite" else 0)
+
+
+def lookups(table: str) -> set[str]:
+    """Columns that the database looks up."""
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, table)
+    return {one["columns"][0] for one in found.values() if one["foreign_key"]}
+
+
+def described(table: str) -> Any:
+    """All that the database says of a table, its columns, in whatever order, indexes and constraints."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT name, sql FROM sqlite_master WHERE tbl_name = %s ORDER BY name", [table])
+            return {name: sorted((sql or "")[:-1].partition("(")[2].split(", ")) for name, sql in cursor.fetchall()}
+        introspection = connection.introspection
+        return introspection.get_table_description(cursor, table), introspection.get_constraints(cursor, table)

@@ -2,6 +2,40 @@
 
 import django.db.models.deletion
 from django.db import migrations, models
+from django.db.migrations.operations.base import Operation
+
+
+class AlterTogether(Operation):
+    """Several ``AlterField`` of one model.  SQLite writes a table anew for each of them; here once for all, for none is as large as
+    the records'.  To the state, and to PostgreSQL, it is the same as one after the other.
+    """
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def deconstruct(self):
+        return self.__class__.__qualname__, [self.fields], {}
+
+    def state_forwards(self, app_label, state):
+        for one in self.fields:
+            one.state_forwards(app_label, state)
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        model_name = self.fields[0].model_name
+        before, after = (state.apps.get_model(app_label, model_name) for state in (from_state, to_state))
+        if not self.allow_migrate_model(schema_editor.connection.alias, after):
+            return
+        pairs = [(before._meta.get_field(one.name), after._meta.get_field(one.name)) for one in self.fields]
+        if schema_editor.connection.vendor == 'sqlite':
+            schema_editor._remake_table(before, alter_fields=pairs)
+            return
+        for old, new in pairs:
+            schema_editor.alter_field(before, old, new)
+
+    database_backwards = database_forwards
+
+    def describe(self):
+        return '; '.join(one.describe() for one in self.fields)
 
 
 class Migration(migrations.Migration):
@@ -16,19 +50,21 @@ class Migration(migrations.Migration):
             name='epoch',
             field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='readings', to='metering.meterepoch'),
         ),
-        migrations.AlterField(
-            model_name='usagerecord',
-            name='allocation',
-            field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.allocation'),
-        ),
-        migrations.AlterField(
-            model_name='usagerecord',
-            name='epoch',
-            field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.meterepoch'),
-        ),
-        migrations.AlterField(
-            model_name='usagerecord',
-            name='resource',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.resource'),
-        ),
+        AlterTogether([
+            migrations.AlterField(
+                model_name='usagerecord',
+                name='allocation',
+                field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.allocation'),
+            ),
+            migrations.AlterField(
+                model_name='usagerecord',
+                name='epoch',
+                field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.meterepoch'),
+            ),
+            migrations.AlterField(
+                model_name='usagerecord',
+                name='resource',
+                field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='records', to='metering.resource'),
+            ),
+        ]),
     ]
