@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -39,6 +41,12 @@ def tenant_of(request: HttpRequest) -> Tenant:
 def may(request: HttpRequest, role: Role) -> bool:
     held = person(request).role
     return held is not None and held.includes(role)
+
+
+def form_key(request: HttpRequest, what: str) -> str:
+    """Of what a form asks for, 64 characters: the same for the same form and ``what``, and for nothing else.  A form without a key is new each time."""
+    sent = request.POST.get("request_key") or uuid.uuid4().hex
+    return hashlib.sha256(f"{what}|{sent}".encode()).hexdigest()
 
 
 def refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

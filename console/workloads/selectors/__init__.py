@@ -10,6 +10,7 @@ from console.workloads.selectors.belongings import (
     usable_volumes,
     volume,
     volumes,
+    way_out,
 )
 from console.workloads.selectors.containers import (
     container,
@@ -42,4 +43,5 @@ __all__ = [
     "usable_volumes",
     "volume",
     "volumes",
+    "way_out",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db.models import Prefetch, QuerySet
 
 from console.accounts.models import Tenant, User
@@ -60,3 +62,8 @@ def usable_networks(tenant: Tenant) -> QuerySet[Network]:
 def places(container: Container) -> list[Attachment]:
     """Its networks, in the order of its interfaces."""
     return list(container.attachments.select_related("network").order_by("pk"))
+
+
+def way_out(places: Iterable[Attachment]) -> Attachment | None:
+    """Where its default route and its published ports lead: the first that is not internal, as in the engine.  None: nowhere."""
+    return next((one for one in places if not one.network.internal), None)

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.workloads.models import Container, Network, Volume
+from console.workloads.selectors import way_out
 from console.workloads.services.checking_options import check_with
 from console.workloads.services.requests import LaunchRequest, MountRequest, NetworkRequest
 from console.workloads.services.spec import attachments_of
@@ -83,14 +84,14 @@ def check_connection(container: Container, asked: NetworkRequest) -> None:
 
 def check_disconnection(container: Container, network: str) -> None:
     """Raises Invalid (``network``)."""
-    rows = list(container.attachments.select_related("network"))
-    present = [row.network.name for row in rows] or [DEFAULT_NETWORK]
+    places = list(container.attachments.select_related("network"))
+    present = [one.network.name for one in places]
     if network not in present:
         raise Invalid("network", _("It is not on the network %(name)s.") % {"name": network})
     if len(present) == 1:
         raise Invalid("network", _("This is its last network: connect it to another first."))
-    way_out = next((row.network.name for row in rows if not row.network.internal), "")
-    if network == way_out and container.ports.filter(released_at__isnull=True).exists():
+    out = way_out(places)
+    if out is not None and network == out.network.name and container.ports.filter(released_at__isnull=True).exists():
         raise Invalid(
             "network",
             _("Its published ports lead through the network %(name)s: launch it anew without them.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -28,11 +28,10 @@ def default(tenant: Tenant, node: str) -> Network:
     return Network.objects.get_or_create(**mine, defaults={"node": node, "state": Network.State.READY})[0]
 
 
-def named(tenant: Tenant, node: str, name: str) -> Network | None:
-    """None: no row knows it."""
-    if name == DEFAULT_NETWORK:
-        return default(tenant, node)
-    return Network.objects.of(tenant).filter(name=name, removed_at__isnull=True).first()
+def named(tenant: Tenant, node: str, names: Collection[str]) -> dict[str, Network]:
+    """Name -> row, of those that a row knows; ``default`` always is one."""
+    found = {row.name: row for row in Network.objects.of(tenant).filter(name__in=names, removed_at__isnull=True)}
+    return found if DEFAULT_NETWORK not in names else {DEFAULT_NETWORK: default(tenant, node), **found}
 
 
 def create_network(

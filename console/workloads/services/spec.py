@@ -62,12 +62,11 @@ def health_check(container: Container) -> HealthCheck | None:
 
 
 def attachments_of(container: Container) -> tuple[Attachment, ...]:
-    """Never none: one that was launched before there were rows for them is on ``default``."""
-    places = tuple(
+    """In the order of its interfaces.  None: it is only on networks that no row knows."""
+    return tuple(
         Attachment(one.network.name, aliases=tuple(one.aliases))
         for one in container.attachments.select_related("network")
     )
-    return places or (Attachment(DEFAULT_NETWORK),)
 
 
 def _networks(container: Container) -> tuple[Attachment, ...]:

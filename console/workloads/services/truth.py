@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from django.conf import settings
 from django.db import transaction
@@ -14,9 +14,8 @@ from console.core.live import announce
 from console.metering import services as metering
 from console.operations.models import Operation
 from console.workloads import restarts
-from console.workloads.models import Attachment, Container, ContainerEvent, PublishedPort
+from console.workloads.models import Attachment, Container, ContainerEvent, Network, PublishedPort
 from console.workloads.services import networks
-from console.workloads.services.spec import attachments_of
 from runtime import api
 from runtime.api import DEFAULT_NETWORK, Connection, ContainerSpec, ContainerStatus, Port, State
 from runtime.errors import RuntimeFault
@@ -92,15 +91,19 @@ def _tells(status: ContainerStatus, state: Container.State) -> tuple[object, ...
     return (status.address, state, status.epoch, status.exit_code, at, status.restarts, status.health, status.paused)
 
 
-def _place(container: Container, connections: Iterable[Connection]) -> bool:
-    """Its addresses while it runs, and whether they are others.  One that was launched before there were rows for them has a place on ``default``."""
-    now = {one.network: one for one in connections}
+def _places(container: Container, networks_now: Collection[str]) -> list[Attachment]:
+    """In the order of its interfaces.  One from before there were rows for them has a place on ``default``, if the engine has it there."""
     places = list(container.attachments.select_related("network"))
-    if not places and now:
-        network = networks.default(container.tenant, container.node)
-        places = [Attachment.objects.create(container=container, network=network)]
+    if places or DEFAULT_NETWORK not in networks_now:
+        return places
+    return [Attachment.objects.create(container=container, network=networks.default(container.tenant, container.node))]
+
+
+def _place(container: Container, connections: Iterable[Connection]) -> bool:
+    """Its addresses while it runs, into its rows, and whether they are others."""
+    now = {one.network: one for one in connections}
     moved = []
-    for place in places:
+    for place in _places(container, now):
         told = now.get(place.network.name, NOWHERE)
         there = (told.address or None, told.address6 or None, told.interface)
         if there != (place.address, place.address6, place.interface):
@@ -123,8 +126,7 @@ def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
         _tell_change(container, ContainerEvent.Kind.RENAMED, actor, before=container.name, after=spec.name)
     if before != now:
         _tell_change(container, ContainerEvent.Kind.UPDATED, actor, before=before, after=now)
-    moved = _moved(container, spec, actor)
-    if moved:
+    if _moved(container, spec, actor):
         announce(container.tenant_id, "container", container.id, state=container.state)
     if container.name != spec.name or before != now:
         Container.objects.filter(pk=container.pk).update(name=spec.name, **now)
@@ -134,23 +136,39 @@ def changed(spec: ContainerSpec, *, actor: User | None = None) -> None:
 
 
 def _moved(container: Container, spec: ContainerSpec, actor: User | None) -> bool:
-    """Whether it is on other networks than its rows say, which follow.  A network that no row knows is told by its own reconciliation."""
-    now = {one.network: one.aliases for one in spec.networks or (OWN,)}
-    before = {one.network: one.aliases for one in attachments_of(container)}
-    if now == before:
+    """Whether its places were others than the engine's, in the order of its interfaces.  They follow, with an event of each that came or went.
+
+    A network that no row knows, made at the node, is no place of the container's here: reconciliation tells of it by its name.  Addresses are :func:`observe`'s.
+    """
+    asked = {one.network: list(one.aliases) for one in spec.networks or (OWN,)}
+    rows = {row.network.name: row for row in _places(container, asked)}
+    if list(asked.items()) == [(name, row.aliases) for name, row in rows.items()]:
         return False
-    _place(container, [Connection(name, "") for name in before])  # a row of each
-    container.attachments.exclude(network__name__in=now).delete()
-    for name in sorted(set(before) - set(now)):
-        _tell_change(container, ContainerEvent.Kind.DISCONNECTED, actor, network=name)
-    for name, aliases in now.items():
-        network = networks.named(container.tenant, container.node, name)
-        if network is None or before.get(name) == aliases:
-            continue
-        Attachment.objects.update_or_create(container=container, network=network, defaults={"aliases": list(aliases)})
-        if name not in before:
-            _tell_change(container, ContainerEvent.Kind.CONNECTED, actor, network=name)
-    return True
+    known = networks.named(container.tenant, container.node, asked)
+    left = [rows.pop(name) for name in sorted(rows) if name not in asked]
+    for row in left:
+        row.delete()
+        _tell_change(container, ContainerEvent.Kind.DISCONNECTED, actor, network=row.network.name)
+    return _follow(container, {known[name]: asked[name] for name in asked if name in known}, rows, actor) or bool(left)
+
+
+def _follow(
+    container: Container, now: Mapping[Network, list[str]], rows: Mapping[str, Attachment], actor: User | None
+) -> bool:
+    """Whether any place of ``now`` was written: one that is new, that has other names, or that lies behind another by now."""
+    last, written = 0, False
+    for network, aliases in now.items():
+        row = rows.get(network.name)
+        if row is None:
+            row = Attachment(container=container, network=network)
+            _tell_change(container, ContainerEvent.Kind.CONNECTED, actor, network=network.name)
+        elif row.pk < last:
+            row.delete()  # and made anew, as the last
+        if row.pk is None or row.aliases != aliases:
+            row.aliases, written = aliases, True
+            row.save()
+        last = row.pk
+    return written
 
 
 def _tell_change(container: Container, kind: ContainerEvent.Kind, actor: User | None, **data: object) -> None:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from console.accounts.models import Role
 from console.core.errors import Full, Invalid, NotAllowed
-from console.core.requests import may, person, tenant_of
+from console.core.requests import form_key, may, person, tenant_of
 from console.workloads import selectors, services
 
 MIB = 2**20
@@ -69,7 +69,7 @@ def create_volume(request: HttpRequest) -> HttpResponse:
     try:
         services.create_volume(
             tenant=tenant_of(request), actor=person(request).user, name=data.get("name", "").strip(),
-            size_bytes=mebibytes("size", data.get("size", "")), request_key=_key(request, "volume"),
+            size_bytes=mebibytes("size", data.get("size", "")), request_key=form_key(request, "volume"),
         )  # fmt: skip
     except (Invalid, Full) as refused:
         return _volumes_page(request, refused)
@@ -83,7 +83,7 @@ def create_network(request: HttpRequest) -> HttpResponse:
     try:
         services.create_network(
             tenant=tenant_of(request), actor=person(request).user, name=data.get("name", "").strip(),
-            internal="internal" in data, ipv6="ipv6" in data, request_key=_key(request, "network"),
+            internal="internal" in data, ipv6="ipv6" in data, request_key=form_key(request, "network"),
         )  # fmt: skip
     except (Invalid, Full) as refused:
         return _networks_page(request, refused)
@@ -94,10 +94,6 @@ def _let_in(request: HttpRequest) -> None:
     """Before a mistake in the form is told."""
     if not may(request, Role.MEMBER):
         raise NotAllowed(_("Your role does not allow this."))
-
-
-def _key(request: HttpRequest, what: str) -> str:
-    return f"{what}-{request.POST.get('request_key') or uuid.uuid4().hex}"[:64]
 
 
 @require_POST
@@ -116,7 +112,7 @@ def _removed(request: HttpRequest, back: str, remove: Callable[..., Any], **what
     """Answers a script with nothing, or with the sentence of a refusal (422), and a plain form with the list."""
     scripted = bool(request.headers.get("HX-Request"))
     try:
-        remove(actor=person(request).user, request_key=_key(request, "remove"), **what)
+        remove(actor=person(request).user, request_key=form_key(request, "remove"), **what)
     except Invalid as refused:
         if scripted:
             return HttpResponse(refused.message, status=422, content_type="text/plain; charset=utf-8")

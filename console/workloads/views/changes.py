@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -12,7 +10,7 @@ from django.views.decorators.http import require_POST
 from console.accounts.models import Role
 from console.accounts.services import require
 from console.core.errors import Full, Invalid
-from console.core.requests import person
+from console.core.requests import form_key, person
 from console.workloads import selectors, services
 from console.workloads.services import LimitsRequest, NetworkRequest
 from console.workloads.views import containers
@@ -30,7 +28,7 @@ def limits(request: HttpRequest, id: str) -> HttpResponse:
             cpu_millis=round(_number(request, "cpu", _("Write a number of vCPU, such as 0.5.")) * 1000),
             pids=round(_number(request, "pids", _("Write a whole number."))),
         )
-        services.update_limits(container=container, actor=actor, limits=asked, request_key=_key(request, "limits"))
+        services.update_limits(container=container, actor=actor, limits=asked, request_key=form_key(request, "limits"))
     except (Invalid, Full) as refused:
         return _again(request, id, refused, "limits")
     return redirect("workloads:container", id=id)
@@ -42,7 +40,7 @@ def rename(request: HttpRequest, id: str) -> HttpResponse:
     try:
         services.rename(
             container=container, actor=actor, name=request.POST.get("name", "").strip(),
-            request_key=_key(request, "rename"),
+            request_key=form_key(request, "rename"),
         )  # fmt: skip
     except Invalid as refused:
         return _again(request, id, refused, "rename")
@@ -54,7 +52,7 @@ def connect(request: HttpRequest, id: str) -> HttpResponse:
     container, actor = selectors.container(person(request).user, id), person(request).user
     asked = NetworkRequest(request.POST.get("network", ""), tuple(request.POST.get("aliases", "").split()))
     try:
-        services.connect(container=container, actor=actor, asked=asked, request_key=_key(request, "connect"))
+        services.connect(container=container, actor=actor, asked=asked, request_key=form_key(request, "connect"))
     except Invalid as refused:
         return _again(request, id, refused, "connect")
     return redirect("workloads:container", id=id)
@@ -66,7 +64,7 @@ def disconnect(request: HttpRequest, id: str) -> HttpResponse:
     network = request.POST.get("leave", "")
     try:
         services.disconnect(
-            container=container, actor=actor, network=network, request_key=_key(request, f"disconnect-{network}")
+            container=container, actor=actor, network=network, request_key=form_key(request, f"disconnect|{network}")
         )
     except Invalid as refused:
         return _again(request, id, Invalid("disconnect", refused.message), "disconnect")
@@ -81,10 +79,6 @@ def _number(request: HttpRequest, field: str, problem: str) -> float:
     if not 0 <= value < 2**40:
         raise Invalid(field, problem)
     return value
-
-
-def _key(request: HttpRequest, what: str) -> str:
-    return f"{what}-{request.POST.get('request_key') or uuid.uuid4().hex}"[:64]
 
 
 def _again(request: HttpRequest, id: str, refused: Invalid | Full, form: str) -> HttpResponse:

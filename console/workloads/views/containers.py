@@ -19,7 +19,7 @@ from console.accounts.models import Role
 from console.accounts.selectors import role_in
 from console.accounts.services import audit
 from console.core.errors import Full, Invalid
-from console.core.requests import may, person, tenant_of
+from console.core.requests import form_key, may, person, tenant_of
 from console.live import client
 from console.metering.selectors import spending
 from console.workloads import selectors, services
@@ -120,10 +120,14 @@ def _typed(container: Container) -> dict[str, str]:
 
 
 def _networks(container: Container) -> dict[str, Any]:
-    """Those that it is on, and those that it can come onto."""
+    """Those that it is on, and those that it can come onto; where it leads out, and where it would if that place went."""
     places = selectors.places(container)
+    out = selectors.way_out(places)
     free = selectors.usable_networks(container.tenant).exclude(pk__in=[one.network_id for one in places])
-    return {"places": places, "free_networks": free.order_by("name")}
+    return {
+        "places": places, "free_networks": free.order_by("name"),
+        "way_out": out, "next_way_out": selectors.way_out(one for one in places if one != out),
+    }  # fmt: skip
 
 
 def _configuration(container: Container) -> dict[str, Any]:
@@ -177,9 +181,8 @@ def cost(request: HttpRequest, id: str) -> HttpResponse:
 def act(request: HttpRequest, id: str, verb: str) -> HttpResponse:
     """Answers a script with nothing, or with the sentence of a refusal (422), and a plain form with a page."""
     container = selectors.container(person(request).user, id)
-    key = request.POST.get("request_key") or uuid.uuid4().hex
     try:
-        services.act(container=container, actor=person(request).user, verb=verb, request_key=f"{verb}-{key}"[:64])
+        services.act(container=container, actor=person(request).user, verb=verb, request_key=form_key(request, verb))
     except (Invalid, Full) as refused:
         if request.headers.get("HX-Request"):
             return HttpResponse(refused.message, status=422, content_type="text/plain; charset=utf-8")
