@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from runtime.kernel.process import status_of
+
 DEADLINE_S = 10.0
 IDS = 65536
 CAP_SYS_RESOURCE = 24
@@ -29,8 +31,7 @@ def owned_apart() -> bool:
 
     A root without CAP_SYS_RESOURCE, as in a container of another engine, may set limits of processes only in namespaces of its own.
     """
-    rows = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
-    return bool(int(rows["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
+    return bool(int(status_of(os.getpid())["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
 
 
 class UserNamespace:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-OCI_INIT = b"runc:[2:INIT]"
+OCI_INIT = "runc:[2:INIT]"
 """The name of runc's process that becomes the container's first one."""
 
 
@@ -61,6 +61,15 @@ def arguments_of(pid: int) -> list[bytes]:
         return []
 
 
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status (proc(5)).  Raises FileNotFoundError or ProcessLookupError when there is no such process.
+
+    A process' own name, the first of them, has any bytes but an end of line, other ends of line among them.
+    """
+    rows = Path(f"/proc/{pid}/status").read_bytes().decode("utf-8", "replace").split("\n")
+    return {key: value.strip() for key, _, value in (row.partition(":") for row in rows)}
+
+
 class Process:
     """An open pidfd.  Raises ProcessLookupError when ``pid`` is gone or is not the one that started at ``started``."""
 
@@ -90,12 +99,12 @@ class Process:
         if number in {signal.SIGKILL, signal.SIGSTOP}:
             return True
         try:
-            status = Path(f"/proc/{self.pid}/status").read_bytes()
+            status = status_of(self.pid)
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return True
-        taken = int(_field(status, b"SigBlk"), 16) | int(_field(status, b"SigCgt"), 16)
-        return _field(status, b"Name") != OCI_INIT and bool(children or taken >> number - 1 & 1)
+        taken = int(status["SigBlk"], 16) | int(status["SigCgt"], 16)
+        return status["Name"] != OCI_INIT and bool(children or taken >> number - 1 & 1)
 
     def send(self, number: int) -> None:
         """A process that has just ended is not an error."""
@@ -109,8 +118,3 @@ class Process:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(max(0, timeout_s) * 1000))
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    """Of /proc/PID/status, where a process' own name has any bytes but an end of line: no other line can begin in it."""
-    return next(line for line in status.split(b"\n") if line.startswith(name + b":\t"))[len(name) + 2 :]

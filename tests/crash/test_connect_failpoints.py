@@ -170,14 +170,20 @@ def test_a_container_that_ends_after_the_crash_has_all_counted(engine: NativeEng
     assert placement.strays(engine.home) == ()
 
 
+def cut_short_at(engine: NativeEngine, point: str) -> list[str]:
+    """A connect or a disconnect died there.  What is to be told of the container's networks in the end."""
+    if point.startswith("connect"):
+        died_at(point, CONNECT)
+        return ["connected"]
+    engine.networks.connect("cvictim", BACK)
+    died_at(point, DISCONNECT)
+    return ["connected", "disconnected"]
+
+
 @pytest.mark.parametrize("point", ["connect.written", "disconnect.written"])
 def test_a_recovery_that_dies_too_tells_nothing_twice(engine: NativeEngine, point: str) -> None:
     """At its own last step: the next one cannot know by the record what the one before has told."""
-    events = ["connected"]
-    if point.startswith("disconnect"):
-        engine.networks.connect("cvictim", BACK)
-        events.append("disconnected")
-    died_at(point, CONNECT if point.startswith("connect") else DISCONNECT)
+    events = cut_short_at(engine, point)
     died_at("networks.followed", RECONCILE)
     again, _ = made_whole(engine)
     assert told(again) == events
@@ -187,11 +193,7 @@ def test_a_recovery_that_dies_too_tells_nothing_twice(engine: NativeEngine, poin
 
 @pytest.mark.parametrize("point", ["connect.written", "disconnect.written"])
 def test_what_ends_before_anybody_finishes_it_has_it_told_before_its_end(engine: NativeEngine, point: str) -> None:
-    events = ["connected"]
-    if point.startswith("disconnect"):
-        engine.networks.connect("cvictim", BACK)
-        events.append("disconnected")
-    died_at(point, CONNECT if point.startswith("connect") else DISCONNECT)
+    events = cut_short_at(engine, point)
     pid = engine.inspect("cvictim").pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -97,6 +97,18 @@ def test_refusals_are_sentences() -> None:
         assert "Traceback" not in done.stderr
 
 
+def ran(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Python code in a process of its own, with these arguments."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+    )
+
+
 def test_nothing_of_the_console_is_needed() -> None:
     """Neither Django nor the console is imported, whatever the verb."""
     program = (
@@ -105,14 +117,7 @@ def test_nothing_of_the_console_is_needed() -> None:
         "sys.exit(f'imported: {bad}' if bad else code)"
     )
     for words in (("run", "-d", "--name", "alone", "busybox", "sleep", "100"), ("stats",), ("inspect", "alone")):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words],
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=patience(60),
-        )
+        done = ran(program, *words)
         assert done.returncode == 0, done.stderr
 
 
@@ -146,14 +151,7 @@ def test_a_verb_loads_what_it_uses() -> None:
     )
     assert cli("run", "--rm", "busybox", "true").returncode == 0  # the image is built, the network is up
     for words, unwanted in NOT_LOADED.items():
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words],
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=patience(60),
-        )
+        done = ran(program, *words)
         assert done.returncode == 0, done.stderr
         loaded = set(done.stderr.split())
         assert "runtime.engines.native.engine" in loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import signal
 import time
@@ -214,7 +215,11 @@ class NativeEngine(Facets):
 
     @staticmethod
     def _wait_until_heard(
-        process: Process, record: Record, number: int, by: float, meanwhile: Callable[[], None] = lambda: None
+        process: Process,
+        record: Record,
+        number: int,
+        by: float = math.inf,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """A signal just after the start would be lost, and with a stop's the whole grace."""
         by = min(by, time.monotonic() + YOUNG_S - age_s(record.pid_started or 0))
@@ -247,7 +252,7 @@ class NativeEngine(Facets):
             self.controls.note_end(id)
         try:
             with Process(record.pid or 0, record.pid_started) as process:
-                self._wait_until_heard(process, record, number, time.monotonic() + YOUNG_S)
+                self._wait_until_heard(process, record, number)
                 process.send(number)
                 if number == SIGKILL:
                     freezer.thaw(self.home.cgroup(self._records.spec(id).tenant, id))

@@ -10,6 +10,7 @@ from runtime.engines.native import apparmor
 from runtime.home import Home
 from runtime.kernel import apparmor as kernel_apparmor
 from runtime.kernel import cgroup, conntrack, namespaces
+from runtime.kernel.process import status_of
 from runtime.network import firewall
 from runtime.storage.snapshot import Snapshots, disk_usage
 
@@ -42,10 +43,6 @@ def _layer_size(folder: Path) -> int:
 def _rows(pid: int, name: str) -> list[str]:
     """Of a file of the process.  What a tenant named may have any byte but an end of line, other ends of line among them."""
     return Path(f"/proc/{pid}/{name}").read_bytes().decode("utf-8", "replace").strip("\n").split("\n")
-
-
-def _status(pid: int) -> dict[str, str]:
-    return {key: value.strip() for key, _, value in (row.partition(":") for row in _rows(pid, "status"))}
 
 
 def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
@@ -82,7 +79,7 @@ def report(
     home: Home, spec: ContainerSpec, image: Image, lowers: tuple[Path, ...], pid: int, address: str
 ) -> IsolationReport:
     """Raises ProcessLookupError or FileNotFoundError when the process ends meanwhile."""
-    status = _status(pid)
+    status = status_of(pid)
     seccomp = int(status.get("Seccomp", "0"))
     masked, read_only = _paths(pid)
     confined = kernel_apparmor.current(pid) if kernel_apparmor.enabled() else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.api import ProcessRow
 from runtime.engines.native import passwd
+from runtime.kernel.process import status_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -24,7 +25,7 @@ def rows(pids: Iterable[int], uid_base: int, root: Path) -> tuple[ProcessRow, ..
 def _row(pid: int, uid_base: int, names: dict[int, str]) -> ProcessRow | None:
     folder = Path(f"/proc/{pid}")
     try:
-        status = _fields((folder / "status").read_text(encoding="utf-8", errors="replace"))
+        status = status_of(pid)
         stat = (folder / "stat").read_bytes()
         command = (folder / "cmdline").read_bytes()[:LONGEST_COMMAND]
     except (FileNotFoundError, ProcessLookupError):
@@ -40,7 +41,3 @@ def _row(pid: int, uid_base: int, names: dict[int, str]) -> ProcessRow | None:
         rss_bytes=int(after[21]) * PAGE,
         command=command.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace") or f"[{name}]",
     )
-
-
-def _fields(text: str) -> dict[str, str]:
-    return {key: value.strip() for key, _, value in (row.partition(":") for row in text.splitlines())}
