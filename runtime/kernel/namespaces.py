@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runtime.kernel import mount
 
-CLONE_FS, CLONE_NEWNS, CLONE_NEWNET = 0x200, 0x20000, 0x40000000
+CLONE_FS, CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWNET = 0x200, 0x20000, 0x8000000, 0x40000000
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +43,15 @@ def _setns(descriptor: int, kind: int = CLONE_NEWNET) -> None:
     if _libc.setns(descriptor, kind) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def join_ipc(pid: int) -> None:
+    """Move the calling thread, and only it, into a process' ipc namespace, for good.  Raises OSError."""
+    namespace = os.open(f"/proc/{pid}/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(namespace, CLONE_NEWIPC)
+    finally:
+        os.close(namespace)
 
 
 def root_of_mounts(pid: int) -> int:

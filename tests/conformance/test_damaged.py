@@ -9,8 +9,11 @@ from runtime.engines.fake.engine import FakeEngine
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault
 from tests.conformance.test_engine import Make, engine, make, run
+from tests.marks import no_cgroup
 
 __all__ = ["engine", "make"]
+
+pytestmark = no_cgroup
 
 
 @pytest.mark.parametrize("name", ["status.json", "spec.json"])

@@ -17,7 +17,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
-from tests.marks import records_only, refused_early
+from tests.marks import no_cgroup, records_only, refused_early
 from tests.prepared import busybox
 from tests.traces import traces
 
@@ -89,6 +89,7 @@ def test_twice_is_once(engine: Engine, make: Make) -> None:
     engine.remove(spec.id)
 
 
+@no_cgroup
 def test_an_exit_code_is_kept(engine: Engine, make: Make) -> None:
     id = run(engine, make(command=("false",)))
     ended(engine, id)
@@ -104,6 +105,7 @@ def test_a_kill_tells_its_signal(engine: Engine, make: Make) -> None:
         engine.kill(id)
 
 
+@no_cgroup
 def test_removing_what_runs_wants_force(engine: Engine, make: Make) -> None:
     id = run(engine, make())
     with pytest.raises(Conflict):
@@ -138,6 +140,7 @@ def test_a_bad_spec_names_its_field(
     assert engine.list() == ()
 
 
+@no_cgroup
 def test_a_command_that_is_not_there(engine: Engine, make: Make) -> None:
     spec = make(command=("no-such-command",))
     engine.create(spec)
@@ -147,6 +150,7 @@ def test_a_command_that_is_not_there(engine: Engine, make: Make) -> None:
     assert engine.inspect(spec.id).state is State.CREATED
 
 
+@no_cgroup
 def test_a_port_belongs_to_one(engine: Engine, make: Make) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -161,6 +165,7 @@ def test_a_port_belongs_to_one(engine: Engine, make: Make) -> None:
     assert engine.start(second.id).ports[0].host_port == free
 
 
+@no_cgroup
 def test_a_port_that_another_program_has(engine: Engine, make: Make) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -198,6 +203,7 @@ def test_exec_answers_with_output_and_code(engine: Engine, make: Make) -> None:
         engine.exec(id, ExecSpec(("no-such-command",)))
 
 
+@no_cgroup
 def test_exec_with_a_terminal(engine: Engine, make: Make) -> None:
     id = run(engine, make())
     session = engine.exec(id, ExecSpec(("sh",), terminal=True, columns=100, rows=30))

@@ -16,7 +16,7 @@ from runtime.engines import open_engine
 from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
 from tests.conftest import patience
-from tests.marks import records_only, refused_early
+from tests.marks import no_cgroup, records_only, refused_early
 from tests.prepared import busybox
 
 pytestmark = pytest.mark.root
@@ -115,6 +115,7 @@ def test_what_does_not_run_is_not_paused(engine: Engine, make: Callable[[str], s
 # ------------------------------------------------------------------------------------------------ signals
 
 
+@no_cgroup
 @pytest.mark.parametrize("name", ["9", "KILL", "sigkill", "RTMIN+3", "sigrtmax-1", "37"])
 def test_any_signal_is_sent(engine: Engine, id: str, name: str) -> None:
     engine.kill(id, name)
@@ -213,6 +214,7 @@ def test_waiting_ends_with_the_container(engine: Engine, id: str) -> None:
     assert engine.controls.wait(id, 0).state is State.EXITED, "what has ended is not waited for"
 
 
+@no_cgroup
 def test_its_processes_are_told(engine: Engine, id: str) -> None:
     first, *_ = engine.controls.top(id)
     assert (first.pid, first.user) == (1, "root")

@@ -14,7 +14,7 @@ from runtime.errors import InvalidSpec
 from runtime.keeper import Keeper
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine", "make"]
 ALWAYS = RestartPolicy("always")
@@ -60,6 +60,7 @@ def test_what_ends_is_started_again_when_it_is_due(engine: Engine, make: Make) -
     assert told[-3:] == [(EventKind.DIED, None), (EventKind.RESTARTING, None), (EventKind.STARTED, "policy")]
 
 
+@no_cgroup
 def test_what_is_not_due_yet_waits(engine: Engine, make: Make) -> None:
     id = run(engine, make(restart=ALWAYS, command=("false",)))
     ended(engine, id)
@@ -72,6 +73,7 @@ def test_what_is_not_due_yet_waits(engine: Engine, make: Make) -> None:
     assert engine.inspect(id).state is State.EXITED
 
 
+@no_cgroup
 def test_retries_come_to_an_end(engine: Engine, make: Make) -> None:
     id = run(engine, make(restart=RestartPolicy("on-failure", 2), command=("false",)))
     with keeping(engine):
@@ -84,12 +86,14 @@ def test_retries_come_to_an_end(engine: Engine, make: Make) -> None:
     assert engine.start(id).restarts == 0, "a person's start begins the count anew"
 
 
+@no_cgroup
 def test_a_success_is_no_failure(engine: Engine, make: Make) -> None:
     id = run(engine, make(restart=RestartPolicy("on-failure"), command=("true",)))
     ended(engine, id)
     assert engine.inspect(id).restart_at is None
 
 
+@no_cgroup
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_what_somebody_stopped_stays_stopped(engine: Engine, make: Make, how: str) -> None:
     id = run(engine, make(restart=ALWAYS))
@@ -100,6 +104,7 @@ def test_what_somebody_stopped_stays_stopped(engine: Engine, make: Make, how: st
     assert engine.inspect(id).state is State.EXITED
 
 
+@no_cgroup
 def test_a_stop_while_it_waits_is_heeded(engine: Engine, make: Make) -> None:
     id = run(engine, make(restart=ALWAYS, command=("false",)))
     ended(engine, id)

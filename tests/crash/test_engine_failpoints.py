@@ -135,6 +135,7 @@ def life_told(engine: NativeEngine, id: str) -> str:
     return "".join(event.kind[0] for event in engine.events.read(subject=id) if event.kind in kinds)
 
 
+@no_cgroup
 def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_path: Path) -> None:
     quick = oci_runtime()
     slow = tmp_path / "slow" / Path(quick).name
@@ -190,6 +191,7 @@ def test_a_program_that_ends_before_its_start_is_recorded_is_not_run_again(engin
     assert [line.text for line in engine.logs("cvictim")] == ["once"]
 
 
+@no_cgroup
 def test_what_is_made_during_a_reconcile_is_not_swept(engine: NativeEngine) -> None:
     """Reconcile runs on a schedule, beside launches."""
     stop = threading.Event()

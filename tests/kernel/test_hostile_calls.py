@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.scene import Scene, armed, engine, programs
+from tests.marks import no_cgroup
 
 __all__ = ["armed", "engine", "programs"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, no_cgroup]
 
 NEW_USER, NEW_NET, NEW_FILES, CHILD = 0x10000000, 0x40000000, 0x400, 17
 """Of linux/sched.h: CLONE_NEWUSER, CLONE_NEWNET, CLONE_FILES, and SIGCHLD."""

@@ -18,6 +18,7 @@ from runtime.engines.native import bundle
 from runtime.kernel import idmap
 from tests.conftest import patience
 from tests.kernel.scene import MIB, Scene, armed, engine, programs, scene
+from tests.marks import no_cgroup
 
 __all__ = ["armed", "engine", "programs", "scene"]
 pytestmark = pytest.mark.root
@@ -70,6 +71,7 @@ def test_empty_files_in_memory_are_memory_too(scene: Scene, others: tuple[str, s
     assert scene.alive(*others)
 
 
+@no_cgroup
 def test_a_flood_of_words_is_bounded_and_holds_nobody_up(scene: Scene, others: tuple[str, str]) -> None:
     limits = Limits(32 * MIB, 500, 16, log_bytes=MIB)
     id = scene.run(command=("sh", "-c", "yes 0123456789012345678901234567890123456789"), limits=limits)
@@ -96,6 +98,7 @@ def flood(scene: Scene, id: str, folder: str, most: int) -> int:
     return int(scene.inside(id, script).splitlines()[-1])
 
 
+@no_cgroup
 def test_files_without_content_end_with_the_disk_of_a_container_or_a_volume(
     scene: Scene, others: tuple[str, str]
 ) -> None:
@@ -111,6 +114,7 @@ def test_files_without_content_end_with_the_disk_of_a_container_or_a_volume(
     scene.engine.volumes.remove("tenant1", "flooded")
 
 
+@no_cgroup
 def test_terminals_are_not_one_containers_to_use_up(armed: Scene, others: tuple[str, str]) -> None:
     id = armed.run()
     armed.arm(id, "call")
@@ -126,6 +130,7 @@ CONTAINERS = 24
 """Of one tenant: more than the console lets one have, unless an admin says otherwise."""
 
 
+@no_cgroup
 def test_terminals_are_not_one_tenants_to_use_up(armed: Scene, others: tuple[str, str]) -> None:
     """All of its containers hold all that they get."""
     with contextlib.ExitStack() as held:
@@ -190,6 +195,7 @@ def test_what_the_kernel_counts_by_user_is_not_one_tenants_to_use_up(
     _leaves_others_theirs(what, one, other)
 
 
+@no_cgroup
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of amd64's system calls")
 @pytest.mark.parametrize("what", TAKE)
 def test_a_user_namespace_takes_from_its_owner_alone(what: str) -> None:

@@ -14,11 +14,13 @@ import pytest
 
 from tests.conftest import patience
 from tests.kernel.scene import Scene, armed, engine, programs, scene
+from tests.marks import no_cgroup
 
 __all__ = ["armed", "engine", "programs", "scene"]
 pytestmark = pytest.mark.root
 
 
+@no_cgroup
 def test_it_sees_and_signals_its_own_processes_alone(scene: Scene) -> None:
     attacker, neighbour, stranger = scene.run(), scene.run(), scene.run(tenant="tenant2")
     with subprocess.Popen(["sleep", "1000"]) as bystander:
@@ -34,6 +36,7 @@ def test_it_sees_and_signals_its_own_processes_alone(scene: Scene) -> None:
         bystander.kill()
 
 
+@no_cgroup
 def test_neither_a_neighbour_nor_the_node_is_traced(armed: Scene) -> None:
     attacker, neighbour = armed.run(), armed.run()
     armed.arm(attacker, "call")
@@ -113,6 +116,7 @@ def test_no_device_but_the_harmless_ones_is_there(common: tuple[Scene, str]) -> 
     assert Path("/dev/zero").is_char_device()
 
 
+@no_cgroup
 def test_the_nodes_sockets_are_not_reached(common: tuple[Scene, str]) -> None:
     """Abstract ones have no file, and belong to a network namespace."""
     scene, id = common
@@ -130,6 +134,7 @@ def test_the_nodes_sockets_are_not_reached(common: tuple[Scene, str]) -> None:
     assert found == "", "neither the agent's, nor Redis', nor any other"
 
 
+@no_cgroup
 def test_nothing_listens_for_it_but_names(scene: Scene) -> None:
     """The node's services on its bridges' addresses, its loopback, the cloud's metadata and another tenant's gateway."""
     attacker, stranger = scene.run(), scene.run(tenant="tenant2")

@@ -25,6 +25,7 @@ from runtime.kernel import keyring
 from tests.conftest import patience
 from tests.kernel import containers
 from tests.kernel.containers import engine
+from tests.marks import no_cgroup
 from tests.prepared import busybox
 
 __all__ = ["engine"]
@@ -80,6 +81,7 @@ def test_what_a_root_inside_may_not_do(engine: NativeEngine, attempt: str) -> No
     assert said(engine, "sh", "-c", f"({attempt}) >/dev/null 2>&1 && echo allowed || echo refused") == "refused"
 
 
+@no_cgroup
 def test_root_inside_is_nobody_outside(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "touch /made; exec sleep 100")
     engine.create(made)
@@ -96,10 +98,12 @@ def test_root_inside_is_nobody_outside(engine: NativeEngine) -> None:
     engine.remove(made.id, force=True)
 
 
+@no_cgroup
 def test_output_can_be_opened_by_a_program(engine: NativeEngine) -> None:
     assert said(engine, "sh", "-c", "echo by-name > /dev/stdout") == "by-name"
 
 
+@no_cgroup
 def test_a_log_never_outgrows_its_limit(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "yes 0123456789 | head -c 3000000; sleep 100", log_bytes=128 << 10)
     engine.create(made)
@@ -118,6 +122,7 @@ def test_a_log_never_outgrows_its_limit(engine: NativeEngine) -> None:
     engine.remove(made.id, force=True)
 
 
+@no_cgroup
 def test_a_followed_log_ends_with_a_program_that_says_nothing(engine: NativeEngine) -> None:
     """Nobody else settles it: no agent runs here."""
     made = spec(engine, "sleep", "0.3")
@@ -134,6 +139,7 @@ def answered(engine: NativeEngine, id: str, spec: ExecSpec) -> str:
     return said
 
 
+@no_cgroup
 def test_an_exec_has_the_containers_environment_and_its_own(engine: NativeEngine) -> None:
     made = replace(spec(engine, "sleep", "100"), env={"OF_CONTAINER": "one", "BOTH": "container"})
     engine.create(made)
@@ -144,6 +150,7 @@ def test_an_exec_has_the_containers_environment_and_its_own(engine: NativeEngine
     assert any(row.startswith("PATH=") for row in rows)
 
 
+@no_cgroup
 def test_an_execs_environment_is_nobodys_to_read_on_the_node(engine: NativeEngine) -> None:
     made = spec(engine, "sleep", "100")
     engine.create(made)
@@ -162,6 +169,7 @@ def content(path: Path) -> bytes:
         return b""
 
 
+@no_cgroup
 @pytest.mark.parametrize(("own", "other"), [("0", "1000"), ("1000", "0")])
 def test_an_exec_has_the_capabilities_of_its_user(engine: NativeEngine, own: str, other: str) -> None:
     made = replace(spec(engine, "sleep", "100"), user=own)
@@ -217,6 +225,7 @@ def test_two_instances_do_not_see_each_other(engine: NativeEngine, tmp_path: Pat
     assert engine.reconcile().adopted == (mine.id,)
 
 
+@no_cgroup
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the older sibling of another architecture")
 def test_system_calls_of_an_older_architecture_end_the_program(engine: NativeEngine) -> None:
     """An i386 program that only leaves by exit(0), int 0x80."""
@@ -237,6 +246,7 @@ def test_system_calls_of_an_older_architecture_end_the_program(engine: NativeEng
     engine.remove(made.id, force=True)
 
 
+@no_cgroup
 def test_a_tenants_containers_use_up_no_keys_of_its_user(engine: NativeEngine) -> None:
     """The kernel allows a user 200; with a session keyring of the tenant's for each container that was the most it could have."""
     held = []
@@ -259,6 +269,7 @@ def _keys_of(uid: int) -> int:
     return 0
 
 
+@no_cgroup
 def test_each_session_keyring_is_new_and_inherited() -> None:
     def sessions() -> tuple[int, int]:
         keyring.new_session()
@@ -304,6 +315,7 @@ def test_a_stop_signals_nobody_who_took_over_the_number_of_a_process(engine: Nat
         bystander.kill()
 
 
+@no_cgroup
 def test_an_exec_as_another_user_has_that_users_home(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "echo www:x:33:33::/srv:/bin/sh > /etc/passwd; echo up; exec sleep 100")
     engine.create(made)

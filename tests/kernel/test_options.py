@@ -13,7 +13,7 @@ from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec
 from tests.conftest import patience
 from tests.kernel.containers import engine, output, spec
-from tests.marks import refused_early
+from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
@@ -26,12 +26,14 @@ def said(engine: NativeEngine, script: str, **changes: Any) -> list[str]:
 # ------------------------------------------------------------------------------------------------ init
 
 
+@no_cgroup
 def test_the_init_is_first_and_buries_orphans(engine: NativeEngine) -> None:
     script = "cat /proc/1/comm; (sleep 0.6; ps -o stat | grep -c Z) & (sh -c 'sleep 0.1 &'); exec sleep 1.5"
     assert said(engine, script) == ["init", "0"]
     assert said(engine, script, init=False) == ["sh", "1"]
 
 
+@no_cgroup
 def test_the_init_passes_the_stop_signal_on_and_the_exit_code_back(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done")
     engine.create(made)
@@ -40,6 +42,7 @@ def test_the_init_passes_the_stop_signal_on_and_the_exit_code_back(engine: Nativ
     assert engine.stop(made.id, grace_s=patience(10)).exit_code == 7
 
 
+@no_cgroup
 def test_a_program_that_handles_no_signal_ends_by_the_stop_signal(engine: NativeEngine) -> None:
     """As the first process it would have ignored it, and its grace would have passed."""
     made = spec(engine, "sleep", "100000")
@@ -59,6 +62,7 @@ def test_a_stop_just_after_the_start_is_not_lost(engine: NativeEngine) -> None:
     assert engine.stop(made.id, grace_s=patience(30)).exit_code == 7
 
 
+@no_cgroup
 def test_a_signal_just_after_the_start_is_not_lost(engine: NativeEngine) -> None:
     made = spec(engine, "sh", "-c", f"{BUSY}; trap 'exit 7' USR1; while :; do sleep 0.1; done", init=False)
     engine.create(made)
@@ -67,6 +71,7 @@ def test_a_signal_just_after_the_start_is_not_lost(engine: NativeEngine) -> None
     assert engine.controls.wait(made.id, patience(30)).exit_code == 7
 
 
+@no_cgroup
 @pytest.mark.parametrize("name", ["a\x0bb", "a\rb", "a\x85b", "SigBlk:\tno", "\\n:"])
 def test_a_program_cannot_name_itself_so_that_nothing_stops_it(engine: NativeEngine, name: str) -> None:
     script = "while :; do sleep 0.1; done"
@@ -79,6 +84,7 @@ def test_a_program_cannot_name_itself_so_that_nothing_stops_it(engine: NativeEng
     assert engine.stop(made.id, grace_s=0.5).state is State.EXITED
 
 
+@no_cgroup
 def test_an_image_with_an_init_of_its_own_has_that_alone(engine: NativeEngine) -> None:
     made = spec(engine, "/own/tini")
     engine.create(made)
@@ -118,6 +124,7 @@ def test_a_program_that_the_init_could_not_run_is_told_before_the_start(
     assert engine.inspect(made.id).state is State.CREATED
 
 
+@no_cgroup
 def test_a_link_out_of_the_image_is_looked_for_inside(engine: NativeEngine) -> None:
     made = spec(engine, "/own/echo", "hello")
     engine.create(made)
@@ -139,6 +146,7 @@ CAPABILITIES = "sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status"
 NET_RAW, CHOWN = 1 << 13, 1 << 0
 
 
+@no_cgroup
 def test_capabilities_are_added_and_dropped(engine: NativeEngine) -> None:
     assert bounding(said(engine, CAPABILITIES)) & (NET_RAW | CHOWN) == CHOWN
     assert bounding(said(engine, CAPABILITIES, capabilities_add=("NET_RAW",))) & NET_RAW
@@ -147,6 +155,7 @@ def test_capabilities_are_added_and_dropped(engine: NativeEngine) -> None:
     assert "refused" in said(engine, "chown 5 /etc && echo done || echo refused", capabilities_drop=("CHOWN",))
 
 
+@no_cgroup
 def test_an_exec_has_no_more_than_the_container(engine: NativeEngine) -> None:
     from runtime.api import ExecSpec
 
@@ -158,6 +167,7 @@ def test_an_exec_has_no_more_than_the_container(engine: NativeEngine) -> None:
     session.close()
 
 
+@no_cgroup
 def test_ulimits_hold(engine: NativeEngine) -> None:
     limits = (Ulimit("nofile", 50, 60), Ulimit("core", 0, 0), Ulimit("fsize", 512 * 100, 512 * 100))
     text = said(
@@ -177,17 +187,28 @@ def test_kernel_settings_are_the_containers_own(engine: NativeEngine) -> None:
     assert [Path(file).read_text() for file in files] == before
 
 
-def test_a_kernel_setting_that_is_not_there_is_told(engine: NativeEngine) -> None:
-    made = spec(engine, "true", sysctls={"net.no_such.setting": "1"})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("net.no_such.setting", "1"),
+        ("net.core.somaxconn", "many"),
+        ("fs.mqueue.no_such", "1"),
+        ("kernel.shmmni", "many"),
+    ],
+)
+def test_a_kernel_setting_that_is_not_there_or_not_taken_is_told(engine: NativeEngine, name: str, value: str) -> None:
+    made = spec(engine, "true", sysctls={"kernel.shmmax": "65536", name: value})
     engine.create(made)
-    with pytest.raises(InvalidSpec, match=r"net\.no_such\.setting"):
+    with pytest.raises(InvalidSpec) as refused:
         engine.start(made.id)
+    assert refused.value.field == f"sysctls.{name}"
     assert engine.inspect(made.id).state is State.CREATED
 
 
 # ------------------------------------------------------------------------------------------------ memory
 
 
+@no_cgroup
 def test_a_file_system_in_memory_has_its_size_and_mode_and_runs_nothing(engine: NativeEngine) -> None:
     script = (
         "stat -c %a /cache /tools; head -c 3000000 /dev/zero > /cache/x; stat -c %s /cache/x;"
@@ -204,6 +225,7 @@ def test_shared_memory_has_the_size_that_was_asked_for(engine: NativeEngine) -> 
     assert said(engine, "df -k /dev/shm | tail -1 | awk '{print $2}'", tmpfs=(Tmpfs("/dev/shm", 1 << 20),)) == ["1024"]
 
 
+@no_cgroup
 def test_a_read_only_root_keeps_what_programs_need(engine: NativeEngine) -> None:
     made = spec(
         engine, "sh", "-c",

@@ -20,7 +20,7 @@ CACHE_MIB = 512
 """Of translated code: Python, Go and a kernel together are more than what qemu sets aside unasked."""
 COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 nokaslr mitigations=off nowatchdog rcupdate.rcu_expedited=1"
-    " init_on_alloc=0 hardened_usercopy=off audit=0"
+    " init_on_alloc=0 hardened_usercopy=off"
     " systemd.unit=slipway-tests.service systemd.show_status=no"
 )
 """What hardens a kernel and its processor against whom nobody lets in is off; waits of the kernel for all processors are cut short."""

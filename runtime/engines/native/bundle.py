@@ -118,7 +118,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
             ],
             "cgroupsPath": host.cgroup,
             "resources": resources(spec, host.cgroup_version, host.ceiling_millis),
-            "sysctl": options.sysctls(spec),
+            "sysctl": options.network_sysctls(spec),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "seccomp": host.seccomp,

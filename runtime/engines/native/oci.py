@@ -102,9 +102,9 @@ def _let_go(fifo: Path, pid: int) -> bool:
     return True
 
 
+SETTING = re.compile(r"(write sysctl key |(open|write)( to)? `?/proc/sys/)(?P<name>[\w./-]+)", re.IGNORECASE)
+"""How the runtimes tell of a kernel setting: by its name, or by its file, with slashes where a person wrote dots."""
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
-    (r"(write sysctl key |(open|write to) `?/proc/sys/)(?P<what>[\w./-]+)", InvalidSpec,
-     "The kernel setting {what!r} is not there in a container, or does not take the value.", "Check its name and value.", "sysctls.{what}"),
     (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
      "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
@@ -126,18 +126,25 @@ _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
 )  # fmt: skip
 
 
+def refused_setting(name: str) -> InvalidSpec:
+    return InvalidSpec(
+        f"The kernel setting {name!r} is not there in a container, or does not take the value.",
+        hint="Check its name and value.",
+        field=f"sysctls.{name}",
+    )
+
+
 def fault(words: str, otherwise: str = "The container could not be started") -> RuntimeFault:
     """The error of our tree that a runtime's message stands for.
 
     What nothing describes is told by ``otherwise`` and the runtime's last words, less the paths of the host in them.
     """
+    if setting := SETTING.search(words):
+        return refused_setting(setting["name"].replace("/", "."))
     for pattern, kind, message, hint, field in _MEANINGS:
         match = re.search(pattern, words, re.IGNORECASE)
         if match:
-            what = match.groupdict().get("what") or ""
-            if kind is InvalidSpec and field.startswith("sysctls"):
-                what = what.replace("/", ".")  # a file's name, where a person wrote dots
-            return kind(message.format(what=what), hint=hint, field=field.format(what=what))
+            return kind(message.format(what=match.groupdict().get("what") or ""), hint=hint, field=field)
     logger.error("%s: %s", otherwise, words)
     last = words.strip().splitlines()[-1] if words.strip() else "no reason given"
     return EngineFault(f"{otherwise}: {PATHS.sub('(path)', last)[-300:]}")

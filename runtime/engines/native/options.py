@@ -21,6 +21,8 @@ INFINITY = 2**64 - 1
 SHM = "/dev/shm"  # noqa: S108 -- inside the container
 WRITABLE = ("/run", "/tmp", "/var/tmp")  # noqa: S108 -- inside the container
 """What nearly every program writes to, in memory where the root is read-only."""
+NETWORK = "net."
+"""How the kernel settings of a network namespace begin; the others are the ipc namespace's."""
 DEFAULT_SYSCTLS = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
 
 
@@ -45,8 +47,14 @@ def _amount(value: int) -> int:
     return INFINITY if value == UNLIMITED else value
 
 
-def sysctls(spec: ContainerSpec) -> dict[str, str]:
-    return {**DEFAULT_SYSCTLS, **spec.sysctls}
+def network_sysctls(spec: ContainerSpec) -> dict[str, str]:
+    """Which the OCI runtime sets."""
+    return {**DEFAULT_SYSCTLS, **{name: value for name, value in spec.sysctls.items() if name.startswith(NETWORK)}}
+
+
+def ipc_sysctls(spec: ContainerSpec) -> dict[str, str]:
+    """Which we set: before Linux 6.9 the container's own root may not, and it is the one that the OCI runtime is by then."""
+    return {name: value for name, value in spec.sysctls.items() if not name.startswith(NETWORK)}
 
 
 def has_init(spec: ContainerSpec, command: Sequence[str]) -> bool:

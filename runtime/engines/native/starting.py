@@ -17,13 +17,24 @@ from typing import TYPE_CHECKING
 
 from runtime import logs
 from runtime.api import ContainerSpec, EventKind, Image, Progress, State, Step
-from runtime.engines.native import apparmor, bundle, etc, mount_places, options, passwd, program, seccomp, supervisor
+from runtime.engines.native import (
+    apparmor,
+    bundle,
+    etc,
+    mount_places,
+    oci,
+    options,
+    passwd,
+    program,
+    seccomp,
+    supervisor,
+)
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record
 from runtime.engines.native.turns import Turns
 from runtime.errors import RuntimeFault
 from runtime.home import Home
-from runtime.kernel import cgroup, idmap
+from runtime.kernel import cgroup, idmap, ipc
 from runtime.kernel.process import boot_id, start_time
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
@@ -89,6 +100,7 @@ class Starting:
             keep_null_device()
             if not spec.terminal:
                 give_output(pid, owner)
+            write_ipc_settings(pid, spec, slot.uid_base)
             progress(Step("network"))
             self._networks.attach(endpoint, pid)
             failpoint("start.attached")
@@ -218,6 +230,19 @@ def give_output(pid: int, owner: int) -> None:
         path = f"/proc/{pid}/fd/{descriptor}"
         if stat.S_ISFIFO(os.stat(path).st_mode):
             os.chown(path, owner, owner)
+
+
+def write_ipc_settings(pid: int, spec: ContainerSpec, uid_base: int) -> None:
+    """Raises InvalidSpec: the kernel has no such setting, or does not take the value."""
+    settings = options.ipc_sysctls(spec)
+    if not settings:
+        return
+    try:
+        ipc.write_settings(pid, uid_base, settings)
+    except OSError as error:
+        if error.filename not in settings:
+            raise
+        raise oci.refused_setting(error.filename) from error
 
 
 def keep_null_device() -> None:

@@ -1,0 +1,56 @@
+"""Kernel settings of an ipc namespace (ipc_namespaces(7)), written from outside of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtime.kernel import namespaces
+
+SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
+UNCHANGED = -1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_settings(pid: int, root: int, settings: Mapping[str, str]) -> None:
+    """Set ``settings`` (name with dots -> value) in the ipc namespace of a process.
+
+    The kernel takes them from the node's root alone before Linux 6.9, and from then on from the root of the user namespace alone that the
+    ipc namespace belongs to: ``root``, its id on the node.  Neither comes back, so a thread goes there that does nothing else.
+    Raises OSError with the setting's name as ``filename``; those before it are written.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as visitor:
+        visitor.submit(_visit, pid, root, settings).result()
+
+
+def _visit(pid: int, root: int, settings: Mapping[str, str]) -> None:
+    namespaces.join_ipc(pid)
+    for name, value in settings.items():
+        try:
+            _write(name, value, root)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, name) from error
+
+
+def _write(name: str, value: str, root: int) -> None:
+    file = Path("/proc/sys") / name.replace(".", "/")
+    try:
+        file.write_text(value)
+    except PermissionError:
+        _become(root)
+        file.write_text(value)
+
+
+def _become(user: int) -> None:
+    """Of the calling thread alone: setresuid(2) of the C library changes all of them."""
+    number = SYS_SETRESUID.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, "setresuid: no number for this architecture")
+    if _libc.syscall(ctypes.c_long(number), UNCHANGED, user, UNCHANGED) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
