@@ -79,7 +79,7 @@ def test_what_is_outside_the_policy_is_refused_by_name(
 def test_every_option_at_once_runs_and_is_remembered(engine: Engine) -> None:
     made = spec(
         engine, read_only=True, labels={"team": "blue"}, ulimits=(Ulimit("core", 0, 0), Ulimit("nofile", 100, 200)),
-        capabilities_add=("net_raw",), capabilities_drop=("ALL",), sysctls={"net.core.somaxconn": "100", "kernel.shmmni": "200"},
+        capabilities_add=("net_raw",), capabilities_drop=("ALL",), sysctls={"net.ipv4.tcp_keepalive_time": "100", "kernel.shmmni": "200"},
         tmpfs=(Tmpfs("/cache", 1 << 20, 0o700), Tmpfs("/dev/shm", 2 << 20)),
     )  # fmt: skip
     engine.create(made)

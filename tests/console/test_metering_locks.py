@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from console.accounts.models import Tenant, User
 from console.metering import services
-from console.metering.models import Allocation, Meter, MeterEpoch, StaleDay, UsageRecord
+from console.metering.models import Allocation, Meter, MeterEpoch, Reading, StaleDay, UsageRecord
 from console.metering.services import allocations, epochs, resources
 from console.metering.splitting import hour_of
 from console.workloads import services as workloads
@@ -151,6 +151,37 @@ def test_a_first_look_while_the_worker_is_told_of_the_same_start(
     container.refresh_from_db()
     assert container.epoch == status.epoch
     assert MeterEpoch.objects.get(number=status.epoch).sequence == 1
+
+
+@beside
+def test_a_start_that_somebody_begins_and_looks_at_meanwhile(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look-up of the epochs that are there and the making of those that are not."""
+    stored = threading.Event()
+    only, mine = Container.objects.only, threading.get_ident()
+
+    def hold(_point: str) -> None:
+        if threading.get_ident() != mine and not stored.is_set():
+            stored.set()
+            until_one_waits()
+
+    def meanwhile(*names: str) -> object:
+        if threading.get_ident() == mine:
+            other(lambda: services.take([observed(container, 30, cpu_ns=1)])).result(WITHIN_S)
+            monkeypatch.setattr(epochs, "failpoint", hold)
+            others.append(other(lambda: services.take([observed(container, 3700, cpu_ns=2)])))
+            assert stored.wait(WITHIN_S)
+        return only(*names)
+
+    others: list[Future[object]] = []
+    monkeypatch.setattr(Container.objects, "only", meanwhile)
+    with another() as other:
+        services.take([observed(container, 3800, cpu_ns=3)])
+        others[0].result(WITHIN_S)
+    assert MeterEpoch.objects.get().latest["values"]["cpu"] == 3
+    said = Reading.objects.filter(meter=Meter.CPU).order_by("sequence")
+    assert list(said.values_list("sequence", "value")) == [(1, 1), (2, 2)]
 
 
 # ------------------------------------------------------------------------------------------------ allocations

@@ -275,10 +275,10 @@ def test_options_of_run_are_what_the_container_has() -> None:
     words = (
         "-l", "team=blue", "-u", "5", "-w", "/tmp", "--hostname", "inner", "--read-only", "--tmpfs", "/cache:size=1m,mode=700,exec",
         "--ulimit", "core=0", "--ulimit", "nofile=50:60", "--cap-add", "net_raw", "--cap-drop", "ALL", "--sysctl",
-        "net.core.somaxconn=99", "--stop-signal", "QUIT", "--stop-time", "3", "--swap", "8", "--cpuset", "0", "--cpu-weight", "200",
+        "net.ipv4.tcp_keepalive_time=99", "--stop-signal", "QUIT", "--stop-time", "3", "--swap", "8", "--cpuset", "0", "--cpu-weight", "200",
         "--entrypoint", "sh", "--memory", "24", "--pids", "9", "--cpus", "0.5",
     )  # fmt: skip
-    shown = "id -u; pwd; hostname; ulimit -n; cat /proc/sys/net/core/somaxconn; exec sleep 100"
+    shown = "id -u; pwd; hostname; ulimit -n; cat /proc/sys/net/ipv4/tcp_keepalive_time; exec sleep 100"
     made = cli("run", "-d", "--name", "box", *words, "busybox", "-c", shown)
     assert made.returncode == 0, made.stderr
     spec = json.loads(cli("inspect", "box").stdout)["spec"]

@@ -35,6 +35,8 @@ from console.workloads.models import Container
 from runtime.api import ContainerStatus, Counters, FinalReading
 
 log = logging.getLogger(__name__)
+Start = tuple[str, int]
+"""A container's id and the number of its start."""
 SETTLED_AFTER = dt.timedelta(minutes=1)
 AT_ONCE = 500
 STATE_FIELDS = ("started_boottime_ns", "sequence", "read_at", "read_boottime_ns", "marks", "latest", "sizes", "boot_id")
@@ -61,21 +63,28 @@ def epoch_id(container: str, number: int) -> str:
 
 
 def _epoch(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
+    _begin([_begun(container, number, started_us, limits)])
+    return MeterEpoch.objects.get(container=container, number=number)
+
+
+def _begun(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
     """``limits``: memory and CPU as the engine told them; None: those that the row has."""
     memory_bytes, cpu_millis = limits or (container.memory_bytes, container.cpu_millis)
-    epoch, _ = MeterEpoch.objects.get_or_create(
+    return MeterEpoch(
+        id=epoch_id(container.pk, number),
+        tenant_id=container.tenant_id,
         container=container,
         number=number,
-        defaults={
-            "id": epoch_id(container.pk, number),
-            "tenant_id": container.tenant_id,
-            "node": container.node,
-            "started_at": moment(started_us),
-            "memory_bytes": memory_bytes,
-            "cpu_millis": cpu_millis,
-        },
+        node=container.node,
+        started_at=moment(started_us),
+        memory_bytes=memory_bytes,
+        cpu_millis=cpu_millis,
     )
-    return epoch
+
+
+def _begin(wanted: Iterable[MeterEpoch]) -> None:
+    """Those that are there stay as they are.  In one order for everybody: whoever stores the same waits."""
+    MeterEpoch.objects.bulk_create(sorted(wanted, key=lambda epoch: epoch.pk), ignore_conflicts=True)
 
 
 def read(readings: Mapping[str, Counters]) -> None:
@@ -98,7 +107,7 @@ def take(observations: Iterable[Observation]) -> list[Observation]:
     In whatever order they come they are taken by boot time; one that is not after the last of its epoch changes nothing, nor
     does one whose epoch has ended.
     """
-    by_start: dict[tuple[str, int], list[Observation]] = {}
+    by_start: dict[Start, list[Observation]] = {}
     for one in observations:
         by_start.setdefault((one.container, one.epoch), []).append(one)
     starts = sorted(by_start)
@@ -121,28 +130,25 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 
 @transaction.atomic
-def _take(by_start: Mapping[tuple[str, int], list[Observation]]) -> list[Observation]:
+def _take(by_start: Mapping[Start, list[Observation]]) -> list[Observation]:
+    """All epochs are there before any of them is locked: one that was made on the way could be somebody else's by then."""
     ids = {container for container, _ in by_start}
-    epochs = {
-        (epoch.container_id, epoch.number): epoch
-        for epoch in MeterEpoch.objects.select_for_update()
-        .filter(container__in=ids, ended_at__isnull=True)
-        .order_by("pk")
-    }
+    still_open = MeterEpoch.objects.filter(container__in=ids, ended_at__isnull=True)
+    begun = set(still_open.values_list("container_id", "number"))
     containers: dict[str, Container] = Container.objects.only(*CONTAINER_FIELDS).prefetch_related("tenant").in_bulk(ids)
+    known = {start: looks for start, looks in by_start.items() if start[0] in containers}
+    _begin(
+        _begun(containers[id], number, looks[0].started_us, looks[0].limits)
+        for (id, number), looks in known.items()
+        if (id, number) not in begun
+    )
     entry = _Entry()
-    strangers: list[Observation] = []
-    for start, looks in by_start.items():
-        container = containers.get(start[0])
-        if container is None:
-            strangers += looks
-            continue
-        epoch = epochs.get(start) or _epoch(container, start[1], looks[0].started_us, looks[0].limits)
-        if epoch.ended_at is None:
-            _look(epoch, container, sorted(looks, key=lambda one: one.ns), entry)
+    for epoch in still_open.select_for_update().order_by("pk"):
+        looks = known.get((epoch.container_id, epoch.number), [])
+        _look(epoch, containers[epoch.container_id], sorted(looks, key=lambda one: one.ns), entry)
     entry.store()
     failpoint("ingest.stored")
-    return strangers
+    return [one for start, looks in by_start.items() if start not in known for one in looks]
 
 
 def _look(epoch: MeterEpoch, container: Container, looks: list[Observation], entry: _Entry) -> None:
