@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.api import DEFAULT_NETWORK, ID_PATTERN, MOST_NETWORKS
 from runtime.errors import InvalidSpec
@@ -20,6 +20,21 @@ LENGTH6 = 64
 LEAST_BPS, MOST_BPS = 8_000, 34_000_000_000
 """A bucket's rate is 32 bits of bytes per second (tc-tbf(8))."""
 MOST_PORTS = 1024
+
+
+class Lies(Protocol):
+    """Where a network lies, as :class:`runtime.api.Network` tells it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def subnet(self) -> str: ...
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def subnet6(self) -> str: ...
+    @property
+    def gateway6(self) -> str: ...
 
 
 def check_network(spec: NetworkSpec) -> None:
@@ -148,10 +163,38 @@ def _check_place(one: Attachment, index: int) -> None:
         )
 
 
+def check_fixed(network: Lies, wanted: Attachment, index: int) -> None:
+    """Raises InvalidSpec when an address that is asked for, and is one, cannot be a container's on this network."""
+    pairs = (
+        (wanted.address, network.subnet, network.gateway, "address"),
+        (wanted.address6, network.subnet6, network.gateway6, "address6"),
+    )
+    for address, subnet, gateway, field in pairs:
+        if address is not None:
+            _check_usable(address, network.name, subnet, gateway, f"networks[{index}].{field}")
+
+
+def _check_usable(address: str, name: str, subnet: str, gateway: str, field: str) -> None:
+    if not subnet or ipaddress.ip_address(address) not in ipaddress.ip_network(subnet):
+        raise InvalidSpec(
+            f"{address} is not an address for a container on the network {name!r}.",
+            hint=f"Choose one in {subnet}." if subnet else "The network has no IPv6.",
+            field=field,
+        )
+    lies = ipaddress.ip_network(subnet)
+    own = {str(lies.network_address), str(lies[1]), str(lies.broadcast_address), gateway}
+    if str(ipaddress.ip_address(address)) in own:
+        raise InvalidSpec(
+            f"The network {name!r} keeps the address {address} for itself.",
+            hint=f"Choose another in {subnet}: not one of its first two, its last or its gateway's.",
+            field=field,
+        )
+
+
 def _version(address: str) -> int:
-    """0: it is no address."""
+    """0: it is no address.  One with a zone (``fd00::1%eth0``) means something on one interface of one host alone."""
     try:
-        return ipaddress.ip_address(address).version
+        return 0 if "%" in address else ipaddress.ip_address(address).version
     except ValueError:
         return 0
 

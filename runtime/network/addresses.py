@@ -8,7 +8,7 @@ import random
 import socket
 from dataclasses import replace
 
-from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Attachment, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
@@ -25,33 +25,6 @@ def address_claims(home: Home, tenant: str) -> Claims:
 
 def port_claims(home: Home) -> Claims:
     return Claims(home.run / "ports")
-
-
-def check_fixed(segment: Segment, wanted: Attachment, index: int) -> None:
-    """Raises InvalidSpec when an address that is asked for cannot be a container's on this network."""
-    pairs = (
-        (wanted.address, segment.subnet, segment.gateway, "address"),
-        (wanted.address6, segment.subnet6, segment.gateway6, "address6"),
-    )
-    for address, subnet, gateway, field in pairs:
-        if address is not None and not _usable(address, subnet, gateway):
-            raise InvalidSpec(
-                f"{address} is not an address for a container on the network {segment.name!r}.",
-                hint=f"Choose one in {subnet}." if subnet else "The network has no IPv6.",
-                field=f"networks[{index}].{field}",
-            )
-
-
-def _usable(address: str, subnet: str, gateway: str) -> bool:
-    if not subnet:
-        return False
-    network, wanted = ipaddress.ip_network(subnet), ipaddress.ip_address(address)
-    return wanted in network and str(wanted) not in {
-        str(network.network_address),
-        str(network.broadcast_address),
-        str(network[1]),
-        gateway,
-    }
 
 
 def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:

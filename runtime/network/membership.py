@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from runtime.api import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, Connection, ContainerSpec
 from runtime.errors import Conflict, LimitExceeded
-from runtime.network import addresses
 from runtime.network.placement import leads
 from runtime.network.segments import Segment, Segments
-from runtime.validation_networks import check_attachments
+from runtime.validation_networks import check_attachments, check_fixed
 
 
 def attachments_of(spec: ContainerSpec) -> tuple[Attachment, ...]:
@@ -48,7 +47,7 @@ def joinable(segments: Segments, spec: ContainerSpec, asked: Attachment) -> Segm
     check_attachments(with_one)
     index = len(with_one.networks) - 1
     segment = segments.get(spec.tenant, asked.network, "network")
-    addresses.check_fixed(segment, asked, index)
+    check_fixed(segment, asked, index)
     return segment
 
 

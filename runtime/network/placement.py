@@ -13,6 +13,7 @@ from runtime.network import addresses, endpoint
 from runtime.network.endpoint import Endpoint, Place, mac_of
 from runtime.network.names import serves
 from runtime.network.segments import Segment, Segments
+from runtime.validation_networks import check_fixed
 
 Wanted = Sequence[tuple[Segment, Attachment]]
 
@@ -22,7 +23,7 @@ def wanted(segments: Segments, spec: ContainerSpec) -> Wanted:
     found = []
     for index, one in enumerate(spec.networks or (Attachment(DEFAULT_NETWORK),)):
         segment = segments.get(spec.tenant, one.network, f"networks[{index}].network")
-        addresses.check_fixed(segment, one, index)
+        check_fixed(segment, one, index)
         found.append((segment, one))
     check_published(spec, [segment for segment, _ in found])
     return found

@@ -148,6 +148,7 @@ def test_a_fixed_address_is_ones_own(engine: Engine, make: Make) -> None:
         (Attachment("back", address="203.0.113.7"), "networks[0].address"),
         (Attachment("back", address="nonsense"), "networks[0].address"),
         (Attachment("back", address6="fd99::7"), "networks[0].address6"),
+        (Attachment("back", address6="fd99::7%eth0"), "networks[0].address6"),
         (Attachment("back", aliases=("Not A Name",)), "networks[0].aliases"),
         (Attachment("no spaces"), "networks[0].network"),
     ],
@@ -161,11 +162,15 @@ def test_a_bad_place_names_its_field(engine: Engine, make: Make, place: Attachme
 
 
 @refused_early
-def test_the_gateways_address_is_nobodys_to_fix(engine: Engine, make: Make) -> None:
+def test_what_a_network_keeps_is_nobodys_to_fix(engine: Engine, make: Make) -> None:
     back = engine.networks.create(replace(BACK, ipv6=True))
-    for place in (Attachment("back", back.gateway), Attachment("back", address6=back.gateway6)):
-        with pytest.raises(InvalidSpec):
-            engine.create(make(**on(place)))
+    for subnet, field in ((back.subnet, "address"), (back.subnet6, "address6")):
+        lies = ipaddress.ip_network(subnet)
+        for kept in (lies[0], lies[1], lies[-1]):
+            with pytest.raises(InvalidSpec, match=str(kept)) as caught:
+                engine.create(make(**on(Attachment("back", **{field: str(kept)}))))
+            assert caught.value.field == f"networks[0].{field}"
+    assert engine.list() == ()
 
 
 @refused_early
