@@ -10,7 +10,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from console.core.errors import Invalid
-from console.workloads.models import Container, Mount
+from console.workloads.models import Attachment, Container, Mount
 from console.workloads.models.belongings import Belonging
 from console.workloads.services import MountRequest, NetworkRequest
 from console.workloads.services.checking import words
@@ -21,6 +21,7 @@ MIB = 2**20
 FIELDS = ("volumes", "networks", "health", "labels", "disk", "entrypoint", "user", "working_dir", "hostname")
 TEXTS = ("disk", "entrypoint", "user", "working_dir", "hostname")
 MOST = 2**40
+PLACE_TEXTS = ("aliases", "address", "address6")
 
 
 @dataclass(slots=True)
@@ -32,6 +33,18 @@ class MountRow:
     """MiB, of a new one."""
     path: str = ""
     read_only: bool = False
+
+
+@dataclass(slots=True)
+class PlaceRow:
+    """On one network."""
+
+    aliases: str = ""
+    """With spaces between."""
+    address: str = ""
+    address6: str = ""
+    chosen: bool = True
+    """False: only something is written beside it."""
 
 
 @dataclass(slots=True)
@@ -56,8 +69,8 @@ class HealthTexts:
 @dataclass(slots=True)
 class Options:
     mounts: list[MountRow] = field(default_factory=list)
-    networks: dict[str, str] = field(default_factory=lambda: {DEFAULT_NETWORK: ""})
-    """Name -> aliases with spaces between, of those that are chosen."""
+    networks: dict[str, PlaceRow] = field(default_factory=lambda: {DEFAULT_NETWORK: PlaceRow()})
+    """By name; those that are chosen are first, in the order of the form."""
     health: HealthTexts = field(default_factory=HealthTexts)
     labels: list[LabelRow] = field(default_factory=list)
     disk: str = ""
@@ -78,7 +91,7 @@ class Options:
         """As another container was launched; what is removed by now would be made anew."""
         self.mounts = [_mount_row(one) for one in container.mounts.select_related("volume")]
         places = container.attachments.select_related("network")
-        usable = {one.network.name: " ".join(one.aliases) for one in places if one.network.state in Belonging.USABLE}
+        usable = {one.network.name: _place_row(one) for one in places if one.network.state in Belonging.USABLE}
         self.networks = usable or self.networks
         self.health = _health_texts(health_check(container))
         self.labels = [LabelRow(name, value) for name, value in container.labels.items()]
@@ -99,7 +112,7 @@ class Options:
             for volume, new, size, path, mode in zip(*columns, strict=False)
             if volume or new.strip() or path.strip()
         ]
-        self.networks = {name: data.get(f"aliases:{name}", "").strip() for name in data.getlist("network")}
+        self.networks = _places(data)
         self.health = HealthTexts(
             **{name: data.get(f"health_{name}", default).strip() for name, default in _health_defaults()}
         )
@@ -113,10 +126,10 @@ class Options:
         """Fields of a :class:`~console.workloads.services.LaunchRequest`; what is mistyped is told in ``errors``, and left out."""
         found: dict[str, Any] = {
             "entrypoint": self.entrypoint, "user": self.user, "working_dir": self.working_dir, "hostname": self.hostname,
-            "read_only": self.read_only, "init": self.init, "networks": self._networks(),
+            "read_only": self.read_only, "init": self.init,
         }  # fmt: skip
         for name, read in (
-            ("mounts", self._mounts), ("health", self._health), ("labels", self._labels), ("disk_bytes", self._disk),
+            ("mounts", self._mounts), ("networks", self._networks), ("health", self._health), ("labels", self._labels), ("disk_bytes", self._disk),
         ):  # fmt: skip
             try:
                 found[name] = read()
@@ -140,8 +153,16 @@ class Options:
         )  # fmt: skip
 
     def _networks(self) -> tuple[NetworkRequest, ...]:
-        chosen = tuple(NetworkRequest(name, tuple(aliases.split())) for name, aliases in self.networks.items())
-        return () if chosen == (NetworkRequest(DEFAULT_NETWORK),) else chosen
+        for name, row in self.networks.items():
+            if not row.chosen:
+                raise Invalid(
+                    "networks", _("Choose the network %(name)s, or empty what is written beside it.") % {"name": name}
+                )
+        asked = tuple(
+            NetworkRequest(name, tuple(row.aliases.split()), row.address, row.address6)
+            for name, row in self.networks.items()
+        )
+        return () if asked == (NetworkRequest(DEFAULT_NETWORK),) else asked
 
     def _disk(self) -> int | None:
         return _mebibytes("disk", self.disk)
@@ -172,6 +193,26 @@ class Options:
             retries=round(_number("health", typed.retries, _("Write a whole number of failures."))),
             start_period_s=_number("health", typed.start_period, _("Write the start period in seconds.")),
         )
+
+
+def _places(data: QueryDict) -> dict[str, PlaceRow]:
+    chosen = data.getlist("network")
+    beside = [name.partition(":")[2] for name in data if name.startswith(tuple(f"{one}:" for one in PLACE_TEXTS))]
+    rows = {
+        name: PlaceRow(
+            **{one: data.get(f"{one}:{name}", "").strip() for one in PLACE_TEXTS},
+            chosen=name in chosen,
+        )
+        for name in dict.fromkeys([*chosen, *beside])
+    }
+    return {name: row for name, row in rows.items() if row != PlaceRow(chosen=False)}
+
+
+def _place_row(place: Attachment) -> PlaceRow:
+    """A fixed address is kept where that container has left it."""
+    kept = place.container.removed_at is not None
+    fixed = (place.requested_address or "", place.requested_address6 or "") if kept else ("", "")
+    return PlaceRow(" ".join(place.aliases), *fixed)
 
 
 def _mount_row(mount: Mount) -> MountRow:

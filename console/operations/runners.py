@@ -183,7 +183,10 @@ def rename(operation: Operation, engine: Engine, _progress: Progress) -> None:
 
 def connect(operation: Operation, engine: Engine, _progress: Progress) -> None:
     container = _container(operation)
-    place = Attachment(str(operation.params["network"]), aliases=tuple(operation.params["aliases"]))
+    asked = operation.params
+    place = Attachment(
+        str(asked["network"]), asked.get("address"), asked.get("address6"), aliases=tuple(asked["aliases"])
+    )
     made = _made(container, engine)
     if made is None:
         before = workloads.spec(container)

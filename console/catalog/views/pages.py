@@ -16,6 +16,7 @@ from console.core.requests import may, person, tenant_of
 from console.metering.selectors import spending
 from console.workloads import selectors as containers
 from console.workloads import services as workloads
+from console.workloads.models import Network
 from runtime.api import DEFAULT_NETWORK
 
 
@@ -97,11 +98,11 @@ def _launch_page(request: HttpRequest, form: LaunchForm, key: str, status: int =
     return render(request, "catalog/launch.html", context, status=status)
 
 
-def _networks(request: HttpRequest) -> list[dict[str, object]]:
+def _networks(request: HttpRequest) -> list[Network]:
     """Those that can be chosen, ``default`` first, whether or not the tenant has it yet."""
-    found = containers.usable_networks(tenant_of(request)).exclude(name=DEFAULT_NETWORK)
-    named: list[dict[str, object]] = [{"name": one.name, "internal": one.internal} for one in found]
-    return [{"name": DEFAULT_NETWORK, "internal": False}, *named]
+    rows = containers.usable_networks(tenant_of(request))
+    default = next((one for one in rows if one.is_default), Network(name=DEFAULT_NETWORK))
+    return [default, *(one for one in rows if not one.is_default)]
 
 
 def _price(request: HttpRequest, form: LaunchForm) -> dict[str, object]:

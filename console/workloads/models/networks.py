@@ -37,6 +37,9 @@ class Attachment(models.Model):
     network = models.ForeignKey(Network, on_delete=models.PROTECT, related_name="attachments")
     aliases = models.JSONField(default=list)
     """Names beside the container's own."""
+    requested_address = models.GenericIPAddressField(protocol="IPv4", null=True)
+    """That it always has there: nobody else of the tenant may ask for it until the container is removed.  None: any that is free."""
+    requested_address6 = models.GenericIPAddressField(protocol="IPv6", null=True)
 
     # truth while it runs
     address = models.GenericIPAddressField(null=True)

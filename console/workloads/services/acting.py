@@ -19,6 +19,7 @@ from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent
 from console.workloads.services import quotas
+from console.workloads.services.addresses import attachment
 from console.workloads.services.checking import check_limits
 from console.workloads.services.checking_places import check_connection, check_disconnection
 from console.workloads.services.naming import check_free
@@ -83,17 +84,16 @@ def rename(*, container: Container, actor: User, name: str, request_key: str) ->
 
 
 def connect(*, container: Container, actor: User, asked: NetworkRequest, request_key: str) -> Operation:
-    """Raises Missing, NotAllowed, Invalid (``network``, ``aliases``)."""
+    """Raises Missing, NotAllowed, Invalid (``network``, ``aliases``, ``address``, ``address6``)."""
     require(actor, container.tenant, Role.MEMBER)
     with transaction.atomic():
-        quotas.locked(container.tenant)  # nobody removes the network meanwhile
+        quotas.locked(container.tenant)  # nobody removes the network meanwhile, or takes the address
+        params = asdict(attachment(asked))
 
         def prepare(now: Container) -> None:
             check_connection(now, asked)
-            said = {"network": asked.network, "aliases": list(asked.aliases)}
-            audit("container.connect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, **said)
+            audit("container.connect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, **params)
 
-        params = {"network": asked.network, "aliases": list(asked.aliases)}
         return _submit(container, actor, Operation.Kind.CONNECT, request_key, params, prepare)
 
 

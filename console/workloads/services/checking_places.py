@@ -8,6 +8,7 @@ from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.workloads.models import Container, Network, Volume
 from console.workloads.selectors import way_out
+from console.workloads.services.addresses import attachment, check_addresses
 from console.workloads.services.checking_options import check_with
 from console.workloads.services.requests import LaunchRequest, MountRequest, NetworkRequest
 from console.workloads.services.spec import attachments_of
@@ -71,7 +72,7 @@ def _check_network(row: Network | None, name: str, field: str) -> None:
 
 
 def check_connection(container: Container, asked: NetworkRequest) -> None:
-    """Of a container that is there.  Raises Invalid (``network``, ``aliases``)."""
+    """Of a container that is there.  Raises Invalid (``network``, ``aliases``, ``address``, ``address6``)."""
     check_with("aliases", networks=(Attachment(DEFAULT_NETWORK, aliases=asked.aliases),))
     row = Network.objects.of(container.tenant).filter(name=asked.network, removed_at__isnull=True).first()
     _check_network(row, asked.network, "network")
@@ -80,6 +81,7 @@ def check_connection(container: Container, asked: NetworkRequest) -> None:
         raise Invalid("network", _("It is on the network %(name)s already.") % {"name": asked.network})
     if len(present) >= MOST_NETWORKS:
         raise Invalid("network", _("A container has at most %(most)d networks.") % {"most": MOST_NETWORKS})
+    check_addresses(container.tenant, row, asked)
 
 
 def check_disconnection(container: Container, network: str) -> None:
@@ -100,10 +102,11 @@ def check_disconnection(container: Container, network: str) -> None:
 
 
 def _check_networks(tenant: Tenant, request: LaunchRequest) -> None:
-    check_with("networks", networks=tuple(Attachment(one.network, aliases=one.aliases) for one in request.networks))
+    check_with("networks", networks=tuple(map(attachment, request.networks)))
     rows = networks_of(tenant, request)
     for one in request.networks:
         _check_network(rows.get(one.network), one.network, "networks")
+        check_addresses(tenant, rows.get(one.network), one, "networks")
     if (
         request.ports
         and request.networks

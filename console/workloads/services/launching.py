@@ -17,6 +17,7 @@ from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Attachment, Container, ContainerEvent, Mount, PublishedPort, Volume
 from console.workloads.services import networks, quotas, volumes
+from console.workloads.services.addresses import attachment
 from console.workloads.services.checking import check, check_ports, words
 from console.workloads.services.checking_places import networks_of, volumes_of
 from console.workloads.services.requests import LaunchRequest, NetworkRequest
@@ -45,6 +46,7 @@ def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: 
             target=container.id,
             name=container.name,
             image=container.image_reference,
+            **_fixed(request),
         )
         ContainerEvent.objects.create(container=container, kind=ContainerEvent.Kind.CREATED, actor=actor)
         announce(tenant.id, "container", container.id, state=container.state)
@@ -56,6 +58,13 @@ def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: 
             container=container,
             request_key=request_key,
         )
+
+
+def _fixed(request: LaunchRequest) -> dict[str, dict[str, list[str]]]:
+    """For the audit line: network -> its fixed addresses there, if it has any."""
+    asked = map(attachment, request.networks)
+    found = {one.network: [address for address in (one.address, one.address6) if address] for one in asked}
+    return {"addresses": fixed} if (fixed := {name: there for name, there in found.items() if there}) else {}
 
 
 def _create(tenant: Tenant, actor: User, request: LaunchRequest) -> Container:
@@ -109,7 +118,11 @@ def _attach(container: Container, request: LaunchRequest) -> None:
     rows = networks_of(container.tenant, request)
     for one in wanted:
         row = rows.get(one.network) or networks.default(container.tenant, container.node)
-        Attachment.objects.create(container=container, network=row, aliases=list(one.aliases))
+        asked = attachment(one)
+        Attachment.objects.create(
+            container=container, network=row, aliases=list(asked.aliases),
+            requested_address=asked.address, requested_address6=asked.address6,
+        )  # fmt: skip
 
 
 def _take_ports(container: Container, request: LaunchRequest) -> None:

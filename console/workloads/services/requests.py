@@ -37,6 +37,10 @@ class NetworkRequest:
     network: str
     aliases: tuple[str, ...] = ()
     """Names there, beside the container's own."""
+    address: str = ""
+    """The IPv4 address that it always has there, as typed; empty: any that is free."""
+    address6: str = ""
+    """Likewise of IPv6."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.workloads.models import Attachment as Place
 from console.workloads.models import Container
 from runtime.api import (
     DEFAULT_NETWORK,
@@ -63,10 +64,11 @@ def health_check(container: Container) -> HealthCheck | None:
 
 def attachments_of(container: Container) -> tuple[Attachment, ...]:
     """In the order of its interfaces.  None: it is only on networks that no row knows."""
-    return tuple(
-        Attachment(one.network.name, aliases=tuple(one.aliases))
-        for one in container.attachments.select_related("network")
-    )
+    return tuple(map(attachment_of, container.attachments.select_related("network")))
+
+
+def attachment_of(place: Place) -> Attachment:
+    return Attachment(place.network.name, place.requested_address, place.requested_address6, tuple(place.aliases))
 
 
 def _networks(container: Container) -> tuple[Attachment, ...]:

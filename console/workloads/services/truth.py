@@ -16,6 +16,8 @@ from console.operations.models import Operation
 from console.workloads import restarts
 from console.workloads.models import Attachment, Container, ContainerEvent, Network, PublishedPort
 from console.workloads.services import networks
+from console.workloads.services.addresses import plain
+from console.workloads.services.spec import attachment_of
 from runtime import api
 from runtime.api import DEFAULT_NETWORK, Connection, ContainerSpec, ContainerStatus, Port, State
 from runtime.errors import RuntimeFault
@@ -140,9 +142,9 @@ def _moved(container: Container, spec: ContainerSpec, actor: User | None) -> boo
 
     A network that no row knows, made at the node, is no place of the container's here: reconciliation tells of it by its name.  Addresses are :func:`observe`'s.
     """
-    asked = {one.network: list(one.aliases) for one in spec.networks or (OWN,)}
+    asked = {one.network: plain(one) for one in spec.networks or (OWN,)}
     rows = {row.network.name: row for row in _places(container, asked)}
-    if list(asked.items()) == [(name, row.aliases) for name, row in rows.items()]:
+    if list(asked.values()) == list(map(attachment_of, rows.values())):
         return False
     known = networks.named(container.tenant, container.node, asked)
     left = [rows.pop(name) for name in sorted(rows) if name not in asked]
@@ -153,19 +155,20 @@ def _moved(container: Container, spec: ContainerSpec, actor: User | None) -> boo
 
 
 def _follow(
-    container: Container, now: Mapping[Network, list[str]], rows: Mapping[str, Attachment], actor: User | None
+    container: Container, now: Mapping[Network, api.Attachment], rows: Mapping[str, Attachment], actor: User | None
 ) -> bool:
-    """Whether any place of ``now`` was written: one that is new, that has other names, or that lies behind another by now."""
+    """Whether any place of ``now`` was written: one that is new, that was asked for otherwise, or that lies behind another by now."""
     last, written = 0, False
-    for network, aliases in now.items():
+    for network, asked in now.items():
         row = rows.get(network.name)
         if row is None:
             row = Attachment(container=container, network=network)
             _tell_change(container, ContainerEvent.Kind.CONNECTED, actor, network=network.name)
         elif row.pk < last:
             row.delete()  # and made anew, as the last
-        if row.pk is None or row.aliases != aliases:
-            row.aliases, written = aliases, True
+        if row.pk is None or attachment_of(row) != asked:
+            row.aliases, written = list(asked.aliases), True
+            row.requested_address, row.requested_address6 = asked.address, asked.address6
             row.save()
         last = row.pk
     return written

@@ -13,6 +13,7 @@ from console.core.errors import Full, Invalid
 from console.core.requests import form_key, person
 from console.workloads import selectors, services
 from console.workloads.services import LimitsRequest, NetworkRequest
+from console.workloads.services.addresses import FIELDS
 from console.workloads.views import containers
 
 KIB = 2**10
@@ -50,7 +51,8 @@ def rename(request: HttpRequest, id: str) -> HttpResponse:
 @require_POST
 def connect(request: HttpRequest, id: str) -> HttpResponse:
     container, actor = selectors.container(person(request).user, id), person(request).user
-    asked = NetworkRequest(request.POST.get("network", ""), tuple(request.POST.get("aliases", "").split()))
+    network, aliases, *addresses = (request.POST.get(name, "") for name in ("network", "aliases", *FIELDS))
+    asked = NetworkRequest(network, tuple(aliases.split()), *(one.strip() for one in addresses))
     try:
         services.connect(container=container, actor=actor, asked=asked, request_key=form_key(request, "connect"))
     except Invalid as refused:

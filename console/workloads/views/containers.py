@@ -125,7 +125,7 @@ def _networks(container: Container) -> dict[str, Any]:
     out = selectors.way_out(places)
     free = selectors.usable_networks(container.tenant).exclude(pk__in=[one.network_id for one in places])
     return {
-        "places": places, "free_networks": free.order_by("name"),
+        "places": places, "free_networks": free.order_by("name"), "six": any(one.ipv6 for one in free),
         "way_out": out, "next_way_out": selectors.way_out(one for one in places if one != out),
     }  # fmt: skip
 
