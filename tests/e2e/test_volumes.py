@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from runtime.api import ExecSpec
 from tests.e2e.conftest import Person, Visit
 from tests.e2e.test_pages import axe
 
 SOON = 60_000
+FIXED = 200
+"""The number of an address that nobody is given."""
 
 
 def _axe_finds_nothing(page: Page) -> None:
@@ -55,6 +59,13 @@ def _launch(person: Person) -> str:
     page.get_by_label("Path in the container").press("Tab")
     expect(page.locator("#volumes-problem")).to_be_empty()
     page.get_by_label("e2e-back", exact=False).first.check()
+    fixed = page.get_by_label("Fixed address on e2e-back", exact=True)
+    fixed.fill(_address(person, "e2e-back", 1))
+    fixed.press("Tab")
+    expect(page.locator("#networks-problem")).to_contain_text("keeps the address")
+    fixed.fill(_address(person, "e2e-back", FIXED))
+    fixed.press("Tab")
+    expect(page.locator("#networks-problem")).to_be_empty()
     page.get_by_label("Kind").select_option("command")
     expect(page.get_by_label("Port", exact=True)).to_be_hidden()
     page.locator("#health-command").fill("test -e /data/ready")
@@ -66,11 +77,29 @@ def _launch(person: Person) -> str:
     page.get_by_role("button", name="Launch", exact=True).click()
     expect(page.locator("#status")).to_have_attribute("data-state", "running", timeout=SOON)
     expect(page.locator("[data-health]")).to_have_attribute("data-health", "healthy", timeout=SOON)
-    return person.container("e2e-store")
+    id = person.container("e2e-store")
+    assert _address(person, "e2e-back", FIXED) in _addresses(person, id, "eth1")
+    return id
+
+
+def _address(person: Person, network: str, number: int) -> str:
+    """The one of that number in the subnet of a network of the tenant that has ``e2e-back``."""
+    networks = person.stack.engine.networks
+    tenant = next(one.tenant for one in networks.list() if one.name == "e2e-back")
+    return str(ipaddress.ip_network(networks.inspect(tenant, network).subnet)[number])
+
+
+def _addresses(person: Person, id: str, interface: str) -> str:
+    """As the kernel tells them in the container."""
+    session = person.stack.engine.exec(id, ExecSpec(("ip", "addr", "show", interface)))
+    text = session.stdout.read().decode()
+    session.wait(60)
+    session.close()
+    return text
 
 
 def _moved(person: Person, id: str, pictures: Path) -> None:
-    """Off the tenant's own network, and onto it again by another name."""
+    """Off the tenant's own network, and onto it again by another name, with an address that is refused and then one that is its own."""
     page, engine = person.page, person.stack.engine
     person.go(f"/containers/{id}/?tab=change")
     _axe_finds_nothing(page)
@@ -84,12 +113,23 @@ def _moved(person: Person, id: str, pictures: Path) -> None:
     page.screenshot(path=pictures / "container-change-networks.png", full_page=True)
     page.get_by_label("Network", exact=True).select_option("default")
     page.get_by_label("Further names there").fill("shop")
+    page.get_by_label("Fixed address there").fill(_address(person, "default", 1))
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(page.locator("#address-problem")).to_contain_text("keeps the address")
+    expect(page.get_by_label("Fixed address there")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Further names there")).to_have_value("shop")
+    _axe_finds_nothing(page)
+    page.screenshot(path=pictures / "container-change-refused.png", full_page=True)
+    address = _address(person, "default", FIXED)
+    page.get_by_label("Fixed address there").fill(address)
     page.get_by_role("button", name="Connect", exact=True).click()
     person.go(f"/containers/{id}/?tab=events")
     expect(page.locator("#events")).to_contain_text("Connected to a network", timeout=SOON)
     assert [one.network for one in engine.inspect(id).networks] == ["e2e-back", "default"]
     person.go(f"/containers/{id}/?tab=configuration")
     expect(page.locator("main")).to_contain_text("shop")
+    expect(page.locator("main")).to_contain_text(f"{address} fixed")
+    assert address in _addresses(person, id, "eth0")
 
 
 def test_a_volume_and_a_container_with_a_check(visit: Visit, pictures: Path) -> None:
@@ -134,6 +174,33 @@ def test_a_volume_and_a_container_with_a_check(visit: Visit, pictures: Path) -> 
         _confirmed(page)
         expect(row).to_have_count(0, timeout=SOON)
     assert engine.volumes.list() == ()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_fields_for_addresses_fit(visit: Visit, pictures: Path, width: int) -> None:
+    """Of both families, in the launch form and where a container is connected."""
+    person = visit("demo", viewport={"width": width, "height": 1600})
+    id = person.launch("recipe:busybox", f"e2e-at-{width}", command="sleep 100000")
+    page = person.go("/networks/")
+    page.get_by_label("Name").fill(f"e2e-six-{width}")
+    page.get_by_label("IPv6").check()
+    page.get_by_role("button", name="Make it").click()
+    row = page.get_by_role("row").filter(has_text=f"e2e-six-{width}")
+    expect(row).to_contain_text("Ready", timeout=SOON)
+    for path, name in (("/catalog/launch/?item=recipe:busybox", "launch"), (f"/containers/{id}/?tab=change", "change")):
+        page = person.go(path)
+        if name == "launch":
+            page.locator(".more-options summary").click()
+        expect(page.get_by_label("Fixed IPv6 address")).to_be_visible()
+        _axe_finds_nothing(page)
+        assert not page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth")
+        page.screenshot(path=pictures / f"addresses-{name}-{width}.png", full_page=True)
+    person.go(f"/containers/{id}/").get_by_role("button", name="Remove").click()
+    _confirmed(page)
+    expect(page).to_have_url(person.stack.url + "containers/")
+    person.go("/networks/").get_by_role("button", name=f"Remove e2e-six-{width}").click(timeout=SOON)
+    _confirmed(page)
+    expect(row).to_have_count(0, timeout=SOON)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
