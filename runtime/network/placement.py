@@ -13,13 +13,14 @@ from runtime.network import addresses, endpoint
 from runtime.network.endpoint import Endpoint, Place, mac_of
 from runtime.network.names import serves
 from runtime.network.segments import Segment, Segments
-from runtime.validation_networks import check_fixed
 
 Wanted = Sequence[tuple[Segment, Attachment]]
 
 
 def wanted(segments: Segments, spec: ContainerSpec) -> Wanted:
     """The networks that a container is to be on.  Raises NotFound; InvalidSpec when a fixed address is none of its network's."""
+    from runtime.validation_networks import check_fixed  # a removal asks for nothing
+
     found = []
     for index, one in enumerate(spec.networks or (Attachment(DEFAULT_NETWORK),)):
         segment = segments.get(spec.tenant, one.network, f"networks[{index}].network")
