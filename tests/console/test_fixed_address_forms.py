@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import ipaddress
+import re
 
 import pytest
 from django.test import Client
@@ -74,6 +75,8 @@ def test_a_form_that_comes_back_is_as_it_was_typed(client: Client, engine: FakeE
     page = html.unescape(answer.content.decode())
     assert "'nonsense' is not an IPv4 address. Give one of the network." in page
     assert '<details class="card pad more-options" data-name="more" open>' in page
+    marked = [one for one in re.findall(r"<input[^>]*>", page) if "aria-invalid" in one]
+    assert [re.search(r'name="([^"]*)"', one)[1] for one in marked] == ["address:back"]  # type: ignore[index]
     typed = fields(answer.content.decode())
     assert (typed["network"], typed["aliases:back"]) == (["back"], ["db"])
     assert (typed["address:back"], typed["address6:back"]) == (["nonsense"], [at(77, six=True)])
