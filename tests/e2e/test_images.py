@@ -225,7 +225,7 @@ def test_from_a_private_registrys_form_to_a_running_container(
     """With the wrong password first: it is said, corrected on the same page, and the same entry then runs."""
     _add(admin, private.address, username=LOGIN[0], password="open barley")
     page = admin.client.get("/catalog/registries/").text
-    chosen = re.findall(rf'<option value="([^"]+)"[^>]*>{re.escape(private.address)}<', page)
+    chosen = re.findall(rf'<option value="([^"]+)"[^>]*>\s*{re.escape(private.address)}\s*<', page)
     page = admin.submit(
         "/catalog/registries/", "title", title="Our box", name="team/box", tag="1", registry=chosen[0]
     ).text
