@@ -35,7 +35,7 @@ def container(tenant: Tenant) -> Container:
 
 
 def facts(page: str) -> dict[str, str]:
-    return dict(re.findall(r"<dt>([^<]*)</dt><dd[^>]*>([^<]*)</dd>", page))
+    return dict(re.findall(r"<dt>([^<]*)</dt>\s*<dd[^>]*>([^<]*)</dd>", page))
 
 
 def read(user: User, container: Container) -> dict[str, str]:
