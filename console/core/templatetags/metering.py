@@ -74,12 +74,21 @@ def url_of(scope: Any, name: str) -> str:
 
 
 @register.filter
+def asking(url: str) -> str:
+    """Ready for one more parameter, whether it has some already or not."""
+    return url + ("&" if "?" in url else "?")
+
+
+@register.filter
 def download_url(scope: Any, month: str) -> str:
     """The folder that an invoice's downloads are in."""
     return reverse("metering:all-invoice" if scope.everybody else "metering:invoice", kwargs={"month": month})
 
 
 @register.filter
-def line_end(line: Any) -> str:
-    """Where the hour of a line ends, as the records' page takes it."""
-    return f"{line.window.astimezone(dt.UTC) + dt.timedelta(hours=1):%Y-%m-%dT%H:00}"
+def of_line(records: str, line: Any) -> str:
+    """The records behind a line of an invoice: of its container and meter, in its hour."""
+    starts = line.window.astimezone(dt.UTC)
+    ends = starts + dt.timedelta(hours=1)
+    of = f"container={line.resource.identity}&meter={line.meter}"
+    return f"{asking(records)}{of}&from={starts:%Y-%m-%dT%H:00}&to={ends:%Y-%m-%dT%H:00}"
