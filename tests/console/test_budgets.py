@@ -179,7 +179,9 @@ def test_the_secret_is_shown_once_and_stored_unreadable(container: Container, ow
     page = client.post("/usage/budget/", form).content.decode()
     (secret,) = re.findall(r"<code>([\w-]{40,})</code>", page)
     assert secret.encode() not in bytes(Budget.objects.get().secret_encrypted)
-    assert secret not in client.get("/usage/budget/").content.decode()
+    page = client.get("/usage/budget/").content.decode()
+    assert secret not in page
+    assert "t=&lt;seconds&gt;,v1=&lt;HMAC-SHA256 of" in page, "how messages are signed is read, not taken for tags"
     assert client.post("/usage/budget/", form).status_code == 302, "the same webhook keeps its secret"
     (other,) = re.findall(r"<code>([\w-]{40,})</code>", client.post("/usage/budget/secret/").content.decode())
     assert other != secret
