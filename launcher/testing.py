@@ -34,8 +34,6 @@ RUNNERS: Mapping[str, tuple[str, ...]] = {
 }
 """Parts that need something running around pytest; the rest is pytest on the part's folder."""
 PARTS = (*CHECKS, *SUITES)
-ON_REQUEST = frozenset({"vm"})
-"""Run only when named: emulated machines, not yet seen to pass whole and within a quarter of an hour."""
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
 
@@ -56,7 +54,7 @@ class Result:
 
 def test(settings: Settings, output: Output, parts: Sequence[str], arguments: Sequence[str]) -> int:
     """Runs every part even when one fails.  1 when anything failed or a part ran no test."""
-    wanted = tuple(part for part in PARTS if part in (parts or set(PARTS) - ON_REQUEST))
+    wanted = tuple(part for part in PARTS if part in (parts or PARTS))
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise Refusal(f"There is no part called {unknown[0]}.", f"The parts are {', '.join(PARTS)}.", exit_code=2)

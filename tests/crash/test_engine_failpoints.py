@@ -70,16 +70,8 @@ engine = NativeEngine(Home.from_environment())
 while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
 """
 ENDED = ("settle", "release", "remove")
-IN_EVERY_KERNEL = (
-    "start.creating",
-    "start.created",
-    "start.attached",
-    "settle.stored",
-    "release.deleted",
-    "settle.released",
-    "remove.marked",
-)
-"""Points between steps on the container's cgroup or its processes."""
+IN_EVERY_KERNEL = ("start.created", "settle.stored", "remove.marked")
+"""Of the points between steps on the container's cgroup or its processes, one of each verb."""
 SOURCE = Path(__file__).parents[2]
 
 
