@@ -1,4 +1,7 @@
-"""The console's tests once more, on PostgreSQL, and those that are about PostgreSQL; arguments are pytest's."""
+"""The console's tests once more, on PostgreSQL, and those that are about PostgreSQL; arguments are pytest's.
+
+Where they name files or folders (``tests/…``), only those.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ SUITES = ("tests/postgresql", "tests/console", "tests/live")
 def main() -> int:
     with cluster() as made:
         environment = {**os.environ, "SLIPWAY_TEST_DATABASE_URL": made.url()}
-        command = [sys.executable, "-m", "pytest", *SUITES, *sys.argv[1:]]
+        named = any(word.startswith("tests/") for word in sys.argv[1:])
+        command = [sys.executable, "-m", "pytest", *(() if named else SUITES), *sys.argv[1:]]
         return subprocess.run(command, check=False, env=environment).returncode
 
 
