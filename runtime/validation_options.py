@@ -102,7 +102,7 @@ def _check_sysctls(spec: ContainerSpec) -> None:
                 hint="Only net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm* are a container's own.",
                 field=f"sysctls.{name}",
             )
-        if not value or not TEXT.fullmatch(value.replace("\t", " ")):
+        if not value or not value.isascii() or not TEXT.fullmatch(value.replace("\t", " ")):
             raise InvalidSpec(
                 f"The kernel setting {name} has no value that can be written.",
                 hint="Give one line.",

@@ -15,4 +15,5 @@ too_much = pytest.mark.not_in_vm(
     "many processes at once for a time: an emulated processor is too slow for it to mean anything"
 )
 no_cgroup = pytest.mark.thorough_in_vm("packets, rules, files and words, which no cgroup counts: with --thorough")
+like_another = pytest.mark.thorough_in_vm("what differs from another in its input alone: with --thorough")
 """A whole run takes an emulated processor longer than one has each time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,39 +13,52 @@ from runtime.kernel import namespaces
 
 SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
 UNCHANGED = -1
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+REFUSALS = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ERANGE}
+"""What the kernel says to a name or a value; anything else is no fault of theirs."""
+
+_one_at_a_time = threading.Lock()
+"""A thread's new user makes the whole process one that leaves no core dump and whose files in /proc are hidden; this is undone."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_settings(pid: int, root: int, settings: Mapping[str, str]) -> None:
-    """Set ``settings`` (name with dots -> value) in the ipc namespace of a process.
+    """Set ``settings`` (name with dots -> value, ASCII) in the ipc namespace of a process that has one of its own.
 
     The kernel takes them from the node's root alone before Linux 6.9, and from then on from the root of the user namespace alone that the
     ipc namespace belongs to: ``root``, its id on the node.  Neither comes back, so a thread goes there that does nothing else.
-    Raises OSError with the setting's name as ``filename``; those before it are written.
+    Raises OSError, with the setting's name as ``filename`` when the kernel has none of that name or does not take its value; those
+    before it are written.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as visitor:
-        visitor.submit(_visit, pid, root, settings).result()
+    with _one_at_a_time:
+        dumpable = _libc.prctl(PR_GET_DUMPABLE)
+        try:
+            with ThreadPoolExecutor(1) as visitor:
+                visitor.submit(_visit, pid, root, settings).result()
+        finally:
+            _libc.prctl(PR_SET_DUMPABLE, int(dumpable == 1))
 
 
 def _visit(pid: int, root: int, settings: Mapping[str, str]) -> None:
     namespaces.join_ipc(pid)
     for name, value in settings.items():
         try:
-            _write(name, value, root)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, name) from error
+            _write(name, value)
+        except PermissionError:
+            _become(root)
+            _write(name, value)
 
 
-def _write(name: str, value: str, root: int) -> None:
-    file = Path("/proc/sys") / name.replace(".", "/")
+def _write(name: str, value: str) -> None:
     try:
-        file.write_text(value)
-    except PermissionError:
-        _become(root)
-        file.write_text(value)
+        (Path("/proc/sys") / name.replace(".", "/")).write_text(value, encoding="ascii")
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def _become(user: int) -> None:

@@ -46,9 +46,14 @@ def _setns(descriptor: int, kind: int = CLONE_NEWNET) -> None:
 
 
 def join_ipc(pid: int) -> None:
-    """Move the calling thread, and only it, into a process' ipc namespace, for good.  Raises OSError."""
+    """Move the calling thread, and only it, into a process' ipc namespace, for good.
+
+    Raises OSError; ProcessLookupError when that is the one where we are: what had one of its own has ended, and its number is another's.
+    """
     namespace = os.open(f"/proc/{pid}/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/ipc")):
+            raise ProcessLookupError(pid)
         _setns(namespace, CLONE_NEWIPC)
     finally:
         os.close(namespace)

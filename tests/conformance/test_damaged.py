@@ -9,15 +9,15 @@ from runtime.engines.fake.engine import FakeEngine
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault
 from tests.conformance.test_engine import Make, engine, make, run
-from tests.marks import no_cgroup
+from tests.marks import like_another
 
 __all__ = ["engine", "make"]
 
-pytestmark = no_cgroup
 
-
-@pytest.mark.parametrize("name", ["status.json", "spec.json"])
-@pytest.mark.parametrize("content", ['{"half', "[]", "{}", '{"state": "unheard of"}'])
+@pytest.mark.parametrize("name", ["status.json", pytest.param("spec.json", marks=like_another)])
+@pytest.mark.parametrize(
+    "content", ['{"half', *(pytest.param(one, marks=like_another) for one in ("[]", "{}", '{"state": "unheard of"}'))]
+)
 def test_it_is_told_beside_the_others_and_goes_by_force(
     engine: FakeEngine | NativeEngine, make: Make, name: str, content: str
 ) -> None:

@@ -214,7 +214,6 @@ def test_waiting_ends_with_the_container(engine: Engine, id: str) -> None:
     assert engine.controls.wait(id, 0).state is State.EXITED, "what has ended is not waited for"
 
 
-@no_cgroup
 def test_its_processes_are_told(engine: Engine, id: str) -> None:
     first, *_ = engine.controls.top(id)
     assert (first.pid, first.user) == (1, "root")

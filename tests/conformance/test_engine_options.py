@@ -48,6 +48,7 @@ def spec(engine: Engine, **changes: Any) -> ContainerSpec:
         ({"sysctls": {"net/../kernel": "1"}}, InvalidSpec, "sysctls.net/../kernel"),
         ({"sysctls": {"net..core": "1"}}, InvalidSpec, "sysctls.net..core"),
         ({"sysctls": {"net.core.somaxconn": "1\n2"}}, InvalidSpec, "sysctls.net.core.somaxconn"),
+        ({"sysctls": {"kernel.sem": "\udcff"}}, InvalidSpec, "sysctls.kernel.sem"),
         ({"ulimits": (Ulimit("rtprio", 1, 1),)}, InvalidSpec, "ulimits[0].name"),
         ({"ulimits": (Ulimit("nofile", 9, 8),)}, InvalidSpec, "ulimits[0].soft"),
         ({"ulimits": (Ulimit("nofile", -2, 8),)}, InvalidSpec, "ulimits[0].soft"),

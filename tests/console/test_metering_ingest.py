@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import IntegrityError, OperationalError, connections
 from django.db.models import Sum
 
 from console.accounts.models import Tenant
@@ -172,6 +173,22 @@ def test_a_look_is_at_what_runs_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+def test_looks_at_a_start_that_cannot_be_stored_are_refused_whole(container: Container) -> None:
+    """Not taken for looks at one that has ended."""
+    senseless = dataclasses.replace(observed(container, 30, cpu_ns=1), limits=(1 << 20, -1))
+    with pytest.raises(IntegrityError):
+        services.take([senseless])
+    assert not MeterEpoch.objects.exists()
+
+
+def test_looks_at_a_start_that_has_ended_change_nothing(container: Container) -> None:
+    services.take([observed(container, 30, cpu_ns=1)])
+    services.ingest_final(final(container, at(60, cpu_ns=2)))
+    before = rows()
+    assert services.take([observed(container, 45, cpu_ns=1)]) == []
+    assert rows() == before
+
+
 def test_what_no_row_knows_is_kept_aside(container: Container, tmp_path: Path) -> None:
     collector = Collector(FakeEngine(Home(tmp_path)), tmp_path)
     collector._spool.append([encode(observed("cstranger", 1)), encode(observed(container, 1, cpu_ns=3))])

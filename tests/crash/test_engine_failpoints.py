@@ -70,7 +70,7 @@ engine = NativeEngine(Home.from_environment())
 while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
 """
 ENDED = ("settle", "release", "remove")
-IN_EVERY_KERNEL = ("start.created", "settle.stored", "remove.marked")
+IN_EVERY_KERNEL = ("start.created", "settle.stored", "release.deleted", "remove.marked")
 """Of the points between steps on the container's cgroup or its processes, one of each verb."""
 SOURCE = Path(__file__).parents[2]
 
@@ -127,7 +127,6 @@ def life_told(engine: NativeEngine, id: str) -> str:
     return "".join(event.kind[0] for event in engine.events.read(subject=id) if event.kind in kinds)
 
 
-@no_cgroup
 def test_a_creation_that_outlives_its_asker_is_undone(engine: NativeEngine, tmp_path: Path) -> None:
     quick = oci_runtime()
     slow = tmp_path / "slow" / Path(quick).name

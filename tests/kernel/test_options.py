@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from runtime.api import Limits, State, Tmpfs, Ulimit
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec
+from runtime.kernel import ipc
 from tests.conftest import patience
 from tests.kernel.containers import engine, output, spec
 from tests.marks import no_cgroup, refused_early
@@ -205,6 +207,25 @@ def test_a_kernel_setting_that_is_not_there_or_not_taken_is_told(engine: NativeE
         engine.start(made.id)
     assert refused.value.field == f"sysctls.{name}"
     assert engine.inspect(made.id).state is State.CREATED
+
+
+def test_who_writes_kernel_settings_stays_who_it_was(engine: NativeEngine) -> None:
+    """On new kernels a thread becomes the container's root for it, which a process' other threads are told of in one thing."""
+    before = dumpable(), os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino
+    assert before[0] == 1
+    assert said(engine, "cat /proc/sys/kernel/shmmni", sysctls={"kernel.shmmni": "77"}) == ["77"]
+    assert (dumpable(), os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino) == before
+
+
+def dumpable() -> int:
+    return int(ctypes.CDLL(None).prctl(ipc.PR_GET_DUMPABLE))
+
+
+def test_no_kernel_setting_of_the_node_is_written_for_a_number_that_is_anothers_by_now() -> None:
+    before = Path("/proc/sys/kernel/shmmni").read_text()
+    with pytest.raises(ProcessLookupError):
+        ipc.write_settings(os.getppid(), 0, {"kernel.shmmni": "77"})
+    assert Path("/proc/sys/kernel/shmmni").read_text() == before
 
 
 # ------------------------------------------------------------------------------------------------ memory

@@ -8,9 +8,10 @@ import gc
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from console.metering import lanes, rows
 from console.metering.failpoints import failpoint
@@ -143,12 +144,24 @@ def _take(by_start: Mapping[Start, list[Observation]]) -> list[Observation]:
         if (id, number) not in begun
     )
     entry = _Entry()
-    for epoch in still_open.select_for_update().order_by("pk"):
-        looks = known.get((epoch.container_id, epoch.number), [])
-        _look(epoch, containers[epoch.container_id], sorted(looks, key=lambda one: one.ns), entry)
+    over = set(known)
+    for epoch in still_open.filter(container__in=containers).select_for_update().order_by("pk"):
+        start = (epoch.container_id, epoch.number)
+        over.discard(start)
+        _look(epoch, containers[epoch.container_id], sorted(known.get(start, []), key=lambda one: one.ns), entry)
+    _check_ended(over)
     entry.store()
     failpoint("ingest.stored")
     return [one for start, looks in by_start.items() if start not in known for one in looks]
+
+
+def _check_ended(starts: AbstractSet[Start]) -> None:
+    """Raises IntegrityError: an epoch could not be stored, and SQLite, asked to pass over those that are there, passed over that too."""
+    if not starts:
+        return
+    ended = MeterEpoch.objects.filter(container__in={id for id, _ in starts}).values_list("container_id", "number")
+    if lost := starts - set(ended):
+        raise IntegrityError(f"there is no epoch of {sorted(lost)}, whose readings would be lost")
 
 
 def _look(epoch: MeterEpoch, container: Container, looks: list[Observation], entry: _Entry) -> None:
