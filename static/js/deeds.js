@@ -33,7 +33,11 @@ async function send (form, button, deed) {
   for (const one of buttons) one.disabled = true
   let said = ''
   try {
-    const answer = await fetch(button?.getAttribute('formaction') ?? form.action, { method: 'POST', body: new FormData(form), headers: { 'HX-Request': 'true' } })
+    const answer = await fetch(button?.getAttribute('formaction') ?? form.action, {
+      method: 'POST',
+      body: new FormData(form),
+      headers: { 'HX-Request': 'true' }
+    })
     if (answer.redirected || answer.status === 403 || answer.status === 404) { location.reload(); return }
     if (answer.ok && deed.dataset.leave) { location.assign(deed.dataset.leave); return }
     if (!answer.ok) said = answer.status === 422 ? await answer.text() : document.body.dataset.failed

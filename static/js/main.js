@@ -17,7 +17,13 @@ setInterval(() => times(document), 15000)
 times(document)
 forms(document)
 
-const MODULES = { stack: () => import('slipway/stack'), charts: () => import('slipway/charts'), logs: () => import('slipway/logs'), terminals: () => import('slipway/terminal'), 'live-list': () => import('slipway/list') }
+const MODULES = {
+  stack: () => import('slipway/stack'),
+  charts: () => import('slipway/charts'),
+  logs: () => import('slipway/logs'),
+  terminals: () => import('slipway/terminal'),
+  'live-list': () => import('slipway/list')
+}
 for (const [name, load] of Object.entries(MODULES)) {
   const root = document.querySelector(`[data-${name}]`)
   if (root) load().then(module => module.start(root))

@@ -18,7 +18,8 @@ async function update () {
   if (!parts.length) return
   busy = true
   try {
-    for (const url of new Set(parts.map(part => part.dataset.part || location.href))) await fetched(url, parts.filter(part => (part.dataset.part || location.href) === url))
+    const source = part => part.dataset.part || location.href
+    for (const url of new Set(parts.map(source))) await fetched(url, parts.filter(part => source(part) === url))
   } catch { setTimeout(refresh, RETRY_MS) // the console is away, which the connection's state says
   } finally { busy = false; last = Date.now() }
 }

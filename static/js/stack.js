@@ -37,9 +37,23 @@ class Stack {
       padding: [8, 6, 0, 0],
       cursor: { drag: { x: false, y: false }, y: false, points: { show: false } },
       scales: { x: { time: false, range: () => [-0.6, last + 0.6] }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.08 : 1] } },
-      axes: [{ ...axis, grid: { show: false }, size: 28, incrs: [1, 2, 3, 4, 6, 7, 12], space: 52, values: (_plot, ticks) => ticks.map(at => this.labels[at] ?? '') },
-        { ...axis, size: 76, space: 34, values: (_plot, ticks) => ticks.map(value => short.format(value)) }],
-      series: [{}, ...this.series.map((_one, number) => ({ fill: colour(`--chart-${this.series.length - number}`), width: 0, paths: bars, points: { show: false } }))],
+      axes: [
+        {
+          ...axis,
+          grid: { show: false },
+          size: 28,
+          incrs: [1, 2, 3, 4, 6, 7, 12],
+          space: 52,
+          values: (_plot, ticks) => ticks.map(at => this.labels[at] ?? '')
+        },
+        { ...axis, size: 76, space: 34, values: (_plot, ticks) => ticks.map(value => short.format(value)) }
+      ],
+      series: [{}, ...this.series.map((_one, number) => ({
+        fill: colour(`--chart-${this.series.length - number}`),
+        width: 0,
+        paths: bars,
+        points: { show: false }
+      }))],
       hooks: { setCursor: [plot => this.read(plot.cursor.left < 0 ? null : plot.cursor.idx)] }
     }, [this.labels.map((_label, at) => at), ...this.sums()], this.holder)
   }

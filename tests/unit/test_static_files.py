@@ -1,4 +1,4 @@
-"""Styles are read by people and compared by git: a declaration a line, and lines that fit a screen."""
+"""Styles and scripts are read by people and compared by git: a declaration a line, and lines that fit a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import console
 
 SOURCE = Path(console.__file__).parents[1]
 STYLES = SOURCE / "static" / "css"
-WIDTH = 120
+SCRIPTS = SOURCE / "static" / "js"
+STYLE_WIDTH = 120
+SCRIPT_WIDTH = 160
 LINES = 400
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
@@ -20,11 +22,11 @@ def names(folder: Path, pattern: str) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(pattern))
 
 
-def misfits(lines: list[str]) -> dict[int, str]:
+def misfits(lines: list[str], width: int) -> dict[int, str]:
     return {
         number: line
         for number, line in enumerate(lines, 1)
-        if len(line) > WIDTH or line != line.rstrip() or "\t" in line
+        if len(line) > width or line != line.rstrip() or "\t" in line
     }
 
 
@@ -32,7 +34,7 @@ def misfits(lines: list[str]) -> dict[int, str]:
 def test_a_stylesheet_can_be_read(name: str) -> None:
     text = (STYLES / name).read_text()
     lines = text.splitlines()
-    assert misfits(lines) == {}
+    assert misfits(lines, STYLE_WIDTH) == {}
     assert re.fullmatch(r"/\* .+\. \*/", lines[0]), "the first line says what the file styles"
     assert len(lines) <= LINES
     bare = COMMENT.sub("", text).splitlines()
@@ -42,3 +44,8 @@ def test_a_stylesheet_can_be_read(name: str) -> None:
 @pytest.mark.parametrize("name", names(STYLES, "*.css"))
 def test_a_stylesheet_is_loaded(name: str) -> None:
     assert f"{{% static 'css/{name}' %}}" in (SOURCE / "templates" / "base.html").read_text()
+
+
+@pytest.mark.parametrize("name", names(SCRIPTS, "*.js"))
+def test_a_script_can_be_read(name: str) -> None:
+    assert misfits((SCRIPTS / name).read_text().splitlines(), SCRIPT_WIDTH) == {}

@@ -9,7 +9,12 @@ const whole = value => value === null || value === undefined ? '–' : String(Ma
 const BINARY = Array.from({ length: 45 }, (_none, power) => 2 ** power)
 const WHOLE = Array.from({ length: 24 }, (_none, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3))
 const KINDS = {
-  cpu: { columns: ['cpu'], show: value => value === null || value === undefined ? '–' : `${vcpu(value)} vCPU`, tick: value => String(Number(value.toPrecision(3))), least: 0.01 },
+  cpu: {
+    columns: ['cpu'],
+    show: value => value === null || value === undefined ? '–' : `${vcpu(value)} vCPU`,
+    tick: value => String(Number(value.toPrecision(3))),
+    least: 0.01
+  },
   memory: { columns: ['memory'], show: size, tick: size, incrs: BINARY, least: 2 ** 20 },
   network: { columns: ['rx', 'tx'], show: rate, tick: rate, incrs: BINARY, least: 1024 },
   block: { columns: ['read', 'write'], show: rate, tick: rate, incrs: BINARY, least: 1024 },
@@ -62,7 +67,13 @@ class Chart {
       scales: { x: { range: () => [now() - SPAN_S, now()] }, y: { range: (_plot, _low, high) => [0, this.top(high)] } },
       axes: [{ ...axis, size: 28, values: (_plot, ticks) => ticks.map(tick => clock.format(new Date(tick * 1000))) },
         { ...axis, size: 76, space: 34, ...(this.kind.incrs ? { incrs: this.kind.incrs } : {}), values: (_plot, ticks) => ticks.map(this.kind.tick) }],
-      series: [{}, ...this.kind.columns.map((_name, index) => ({ stroke: colour(`--chart-${index + 1}`), width: 1.6, fill: `${colour(`--chart-${index + 1}`)}1f`, points: { show: false }, spanGaps: false }))],
+      series: [{}, ...this.kind.columns.map((_name, index) => ({
+        stroke: colour(`--chart-${index + 1}`),
+        width: 1.6,
+        fill: `${colour(`--chart-${index + 1}`)}1f`,
+        points: { show: false },
+        spanGaps: false
+      }))],
       hooks: { setCursor: [plot => this.read(plot.cursor.idx)], draw: [plot => this.line(plot)] }
     }, [[], ...this.kind.columns.map(() => [])], this.holder)
   }
@@ -90,7 +101,10 @@ class Chart {
     const at = pointed === null ? times.length - 1 : Math.abs(times[index] - pointed) > GAP_S ? -1 : index
     this.now.replaceChildren()
     if (pointed !== null) this.word('time', moment.format(new Date(pointed * 1000)))
-    columns.forEach((column, number) => this.word(`key key-${number + 1}`, `${this.labels[number] ? this.labels[number] + ' ' : ''}${this.kind.show(column[at])}`))
+    columns.forEach((column, number) => {
+      const label = this.labels[number] ? this.labels[number] + ' ' : ''
+      this.word(`key key-${number + 1}`, `${label}${this.kind.show(column[at])}`)
+    })
     this.holder.setAttribute('role', 'img')
     this.holder.setAttribute('aria-label', `${this.title}: ${this.now.textContent}`)
   }
@@ -116,7 +130,10 @@ export function start (root) {
   const waiting = root.querySelector('[data-charts-empty]')
   const draw = () => {
     waiting.hidden = !series.empty
-    if (series.empty) waiting.textContent = ['running', 'pending'].includes(document.getElementById('status').dataset.state) ? waiting.dataset.soon : waiting.dataset.none
+    if (series.empty) {
+      const { state } = document.getElementById('status').dataset
+      waiting.textContent = ['running', 'pending'].includes(state) ? waiting.dataset.soon : waiting.dataset.none
+    }
     root.classList.toggle('is-empty', series.empty)
     for (const chart of charts) chart.draw(series)
   }

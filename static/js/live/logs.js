@@ -36,10 +36,10 @@ class Log {
       if (this.following && !end && !this.queued) this.setFollowing(false)
       else if (!this.following && end && this.away) this.setFollowing(true)
     })
-    const toggle = (name, css) => this.section.querySelector(`[data-log-${name}]`).addEventListener('change', event => this.box.classList.toggle(css, event.target.checked))
-    toggle('wrap', 'wrap')
-    toggle('times', 'times')
-    this.section.querySelector('[data-log-stream]').addEventListener('change', event => { this.box.dataset.only = event.target.value; if (this.following) this.toEnd() })
+    const changed = (name, done) => this.section.querySelector(`[data-log-${name}]`).addEventListener('change', done)
+    changed('wrap', event => this.box.classList.toggle('wrap', event.target.checked))
+    changed('times', event => this.box.classList.toggle('times', event.target.checked))
+    changed('stream', event => { this.box.dataset.only = event.target.value; if (this.following) this.toEnd() })
   }
 
   toEnd () { this.box.scrollTop = this.box.scrollHeight }
@@ -55,7 +55,9 @@ class Log {
 
   label () {
     const { follow, paused, unseen } = this.button.dataset
-    this.button.querySelector('[data-log-follow-text]').textContent = this.following ? follow : this.unseen ? unseen.replace('{n}', this.unseen.toLocaleString(document.documentElement.lang)) : paused
+    const waiting = () => unseen.replace('{n}', this.unseen.toLocaleString(document.documentElement.lang))
+    const text = this.button.querySelector('[data-log-follow-text]')
+    text.textContent = this.following ? follow : this.unseen ? waiting() : paused
   }
 
   // A row of the agent: [at, stream, text, whether the line goes on].  Returns a new line, or null when it belongs to the one before.

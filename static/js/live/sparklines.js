@@ -56,7 +56,12 @@ function paint (canvas) {
   const scale = devicePixelRatio
   const [width, height] = [canvas.clientWidth, canvas.clientHeight]
   if (!width) return // not shown on this screen
-  if (canvas.width !== width * scale) { canvas.style.width = `${width}px`; canvas.style.height = `${height}px`; canvas.width = width * scale; canvas.height = height * scale }
+  if (canvas.width !== width * scale) {
+    canvas.style.width = `${width}px`
+    canvas.style.height = `${height}px`
+    canvas.width = width * scale
+    canvas.height = height * scale
+  }
   context.setTransform(scale, 0, 0, scale, 0, 0)
   const top = Math.max(...values, canvas.dataset.spark === 'cpu' ? 0.02 : 1)
   context.clearRect(0, 0, width, height)

@@ -13,7 +13,14 @@ class Session {
     this.container = root.dataset.terminals
     this.live = true
     this.build(root, select, close)
-    this.terminal = new Terminal({ cursorBlink: true, fontSize: 13, scrollback: 5000, screenReaderMode: false, theme: { background: '#0b1219', foreground: '#d5dee7' }, fontFamily: 'ui-monospace, "DejaVu Sans Mono", monospace' })
+    this.terminal = new Terminal({
+      cursorBlink: true,
+      fontSize: 13,
+      scrollback: 5000,
+      screenReaderMode: false,
+      theme: { background: '#0b1219', foreground: '#d5dee7' },
+      fontFamily: 'ui-monospace, "DejaVu Sans Mono", monospace'
+    })
     this.fit = new FitAddon()
     this.terminal.loadAddon(this.fit)
     this.terminal.open(this.screen)
@@ -153,7 +160,12 @@ export function start (root) {
     select(next)
     next.tab.focus()
   })
-  const begin = () => { if (!sessions.length && document.querySelector('#status')?.dataset.state === 'running') { root.hidden = false; document.querySelector('[data-terminals-stopped]').hidden = true; open() } }
+  const begin = () => {
+    if (sessions.length || document.querySelector('#status')?.dataset.state !== 'running') return
+    root.hidden = false
+    document.querySelector('[data-terminals-stopped]').hidden = true
+    open()
+  }
   document.addEventListener('slipway-part', begin)
   begin()
 }
