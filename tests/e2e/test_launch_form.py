@@ -7,6 +7,13 @@ from playwright.sync_api import expect
 from tests.e2e.conftest import Visit
 from tests.stack import Stack
 
+HEIGHT_WITHOUT = """box => {
+  const section = box.closest('section')
+  const whole = section.offsetHeight
+  box.remove()
+  return [whole, section.offsetHeight]
+}"""
+
 
 def test_every_field_is_checked_as_it_is_left(visit: Visit) -> None:
     page = visit("demo").go("/catalog/launch/?item=recipe:postgresql")
@@ -31,6 +38,13 @@ def test_every_field_is_checked_as_it_is_left(visit: Visit) -> None:
         expect(page.locator(place)).to_contain_text(sentence)
     page.get_by_role("button", name="Remove this port").click()
     expect(page.locator("#ports-problem")).to_be_empty()
+
+
+def test_where_nothing_is_wrong_nothing_takes_room(visit: Visit) -> None:
+    page = visit("demo").go("/catalog/launch/?item=recipe:postgresql")
+    for place in ("#restart-problem", "#ports-problem", "#environment-problem"):
+        whole, without = page.locator(place).evaluate(HEIGHT_WITHOUT)
+        assert whole == without > 0
 
 
 def test_launching_like_another(running: Stack, visit: Visit) -> None:
