@@ -13,6 +13,7 @@ from console.accounts.models import Tenant
 from console.catalog import options, selectors
 from console.catalog.options import Options
 from console.catalog.selectors import CatalogItem
+from console.core.errors import Full, Invalid
 from console.workloads.models import Container
 from console.workloads.services import LaunchRequest, PortRequest, check, suggest_name
 
@@ -55,6 +56,8 @@ class LaunchForm:
     ports: list[PortRow] = field(default_factory=list)
     options: Options = field(default_factory=Options)
     errors: dict[str, str] = field(default_factory=dict)
+    wrong_parts: set[str] = field(default_factory=set)
+    """Inputs of a field with several that are wrong, by their names, where it is known."""
 
     def blank(self, tenant: Tenant) -> LaunchForm:
         """With the item's sensible defaults."""
@@ -140,8 +143,16 @@ class LaunchForm:
             restart_retries=self._retries(),
             **self.options.request(self.errors),
         )
-        self.errors = {**check(tenant, found), **self.errors}
+        for refused in check(tenant, found).values():
+            if refused.field not in self.errors:
+                self.refuse(refused)
         return None if self.errors else found
+
+    def refuse(self, refused: Invalid | Full) -> None:
+        """What a service says of it, on its field."""
+        self.errors[refused.field] = refused.message
+        if isinstance(refused, Invalid) and refused.part:
+            self.wrong_parts.add(refused.part)
 
     def reserved(self) -> dict[str, int] | None:
         """Of what the price is, as :func:`console.metering.selectors.spending.price` takes it; None where a limit is no number."""

@@ -33,8 +33,11 @@ class Missing(Refused):
 
 
 class Invalid(Refused):
-    def __init__(self, field: str, message: str, *, hint: str = "") -> None:
+    """``part``: what is wrong of a field that has several inputs, as the form names it (``address:back`` of ``networks``); or empty."""
+
+    def __init__(self, field: str, message: str, *, hint: str = "", part: str = "") -> None:
         super().__init__(message, field=field, hint=hint)
+        self.part = part
 
 
 class Full(Refused):

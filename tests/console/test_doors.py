@@ -72,7 +72,7 @@ RULES = {
     "admin/usage/": Rule(OF_ADMINS),
     "catalog/": Rule(SIGNED_IN),
     "catalog/launch/": Rule(LAUNCHING),
-    "catalog/launch/check/<str:field>/": Rule(SIGNED_IN, "post"),
+    "catalog/launch/check/<str:field>/": Rule(LAUNCHING, "post"),
     "catalog/card/<str:key>/": Rule(OF_THE_TENANT),
     "catalog/build/<slug:slug>/": Rule(LAUNCHING, "post"),
     "catalog/icons/<slug:slug>.svg": Rule(SIGNED_IN),

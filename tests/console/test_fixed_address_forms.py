@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 
 from console.accounts.models import Tenant, User
+from console.catalog import forms
 from console.operations.models import Operation
 from console.operations.tasks import run
 from console.workloads import services
@@ -49,6 +50,12 @@ def launch_page(client: Client, query: str = "item=recipe:busybox") -> str:
     return html.unescape(client.get(f"/catalog/launch/?{query}").content.decode())
 
 
+def marked(page: str) -> list[str]:
+    """The names of the fields that are said to be wrong."""
+    wrong = (one for one in re.findall(r"<input[^>]*>", page) if "aria-invalid" in one)
+    return [name for one in wrong for name in re.findall(r'\sname="([^"]*)"', one)]
+
+
 def test_what_is_typed_reaches_the_engine(client: Client, engine: FakeEngine) -> None:
     container = launched(client, form())
     assert container.state == "running", container.reason
@@ -67,6 +74,8 @@ def test_there_is_a_field_for_each_subnet_that_is_known(
     assert f'placeholder="any in {Network.objects.get(name="back").subnet}"' in page
     simple(tenant, member)
     assert 'name="address:default"' in launch_page(client)
+    told = page[page.index('id="networks-help"') :].partition("</p>")[0]
+    assert "until the container leaves the network or is removed" in " ".join(told.split())
 
 
 def test_a_form_that_comes_back_is_as_it_was_typed(client: Client, engine: FakeEngine) -> None:
@@ -75,12 +84,50 @@ def test_a_form_that_comes_back_is_as_it_was_typed(client: Client, engine: FakeE
     page = html.unescape(answer.content.decode())
     assert "'nonsense' is not an IPv4 address. Give one of the network." in page
     assert '<details class="card pad more-options" data-name="more" open>' in page
-    marked = [one for one in re.findall(r"<input[^>]*>", page) if "aria-invalid" in one]
-    assert [re.search(r'name="([^"]*)"', one)[1] for one in marked] == ["address:back"]  # type: ignore[index]
+    assert marked(page) == ["address:back"]
     typed = fields(answer.content.decode())
     assert (typed["network"], typed["aliases:back"]) == (["back"], ["db"])
     assert (typed["address:back"], typed["address6:back"]) == (["nonsense"], [at(77, six=True)])
     assert not Container.objects.exists()
+
+
+def test_the_address_that_is_refused_is_marked_and_no_other(
+    client: Client, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the others look like, and however it is written; also what only the launch itself finds, since somebody was faster."""
+    launched(client, form())
+    four = str(ipaddress.ip_network(Network.objects.get(name="four").subnet)[7])
+    back4, back6 = at(77), at(77, six=True)
+    long6 = ipaddress.ip_address(back6).exploded.upper()
+    free = {"address:back": at(78), "address6:back": at(78, six=True)}
+    cases: tuple[tuple[dict[str, object], str], ...] = (
+        ({**free, "address:back": back4, "address:four": back4[:-1]}, "address:back"),
+        ({**free, "address:back": at(79), "address:four": at(79)}, "address:four"),
+        ({**free, "address6:back": long6, "address:four": four}, "address6:back"),
+        ({**free, "network": ["back", "default"], "address:default": four}, "address:default"),
+    )
+    for check in (forms.check, lambda *_: {}):
+        monkeypatch.setattr(forms, "check", check)
+        for typed, wrong in cases:
+            sent = form(**{"network": ["back", "four"], "name": "other", "request_key": "k2", **typed})
+            answer = client.post("/catalog/launch/", sent)
+            assert answer.status_code == 422
+            assert marked(html.unescape(answer.content.decode())) == [wrong]
+
+
+def test_an_alias_that_is_wrong_marks_no_address(client: Client, engine: FakeEngine) -> None:
+    answer = client.post("/catalog/launch/", form(**{"aliases:back": at(77)}))
+    page = html.unescape(answer.content.decode())
+    assert f"'{at(77)}' is not a valid name." in page
+    assert marked(page) == []
+
+
+def test_a_viewer_is_told_of_no_address(viewer: User, client: Client, engine: FakeEngine) -> None:
+    launched(client, form())
+    client.force_login(viewer)
+    answer = client.post("/catalog/launch/check/networks/", form())
+    assert answer.status_code == 403
+    assert "is that of the container" not in html.unescape(answer.content.decode())
 
 
 def test_an_address_is_checked_as_it_is_typed(client: Client, engine: FakeEngine) -> None:

@@ -103,6 +103,15 @@ def test_connecting_gives_it_too(tenant: Tenant, member: User, engine: FakeEngin
     assert (said.data["address"], said.data["address6"]) == (asked.address, asked.address6)
 
 
+def test_an_ordinary_connect_says_nothing_of_addresses_in_the_audit_log(
+    tenant: Tenant, member: User, engine: FakeEngine, back: Network
+) -> None:
+    container = launched(tenant, member)
+    assert connected(container, member, NetworkRequest("back", ("db",))).state == "succeeded"
+    said = AuditEvent.objects.get(verb="container.connect", target=container.id)
+    assert said.data == {"name": container.name, "network": "back", "aliases": ["db"]}
+
+
 def test_one_that_never_came_to_be_has_it_when_it_is_launched(
     tenant: Tenant, member: User, engine: FakeEngine, back: Network
 ) -> None:
@@ -216,10 +225,17 @@ def test_an_address_that_somebody_was_given_is_taken(
 def test_another_tenants_container_takes_no_address_from_us(
     tenant: Tenant, member: User, viewer: User, outsider: User, engine: FakeEngine, back: Network
 ) -> None:
-    """An outsider's network may have our network's name; whoever may not launch or connect here learns nothing of addresses."""
+    """An outsider's network may have our network's name, and lie where ours does; whoever may not launch here is told of no address.
+
+    One of our two has its address, the other is on its way to it.
+    """
     theirs = Tenant.objects.exclude(pk=tenant.pk).get()
     Quota.objects.create(tenant=theirs)
     launched(tenant, member, asking(back, 77))
+    other = launched(tenant, member, replace(BUSYBOX, name="other"), key())
+    services.connect(
+        container=other, actor=member, asked=NetworkRequest("back", address=at(back, 78)), request_key=key()
+    )
     for person, refusal in ((viewer, NotAllowed), (outsider, Missing)):
         with pytest.raises(refusal):
             services.launch(tenant=tenant, actor=person, request=asking(back, 77, "x"), request_key=key())
@@ -228,8 +244,9 @@ def test_another_tenants_container_takes_no_address_from_us(
     their_back = Network.objects.get(tenant=theirs)
     assert "Choose one in" in refused(theirs, outsider, asking(back, 77))
     Network.objects.filter(pk=their_back.pk).update(subnet=back.subnet)
-    services.launch(tenant=theirs, actor=outsider, request=asking(back, 77), request_key="same")
-    assert Container.objects.of(theirs).count() == 1
+    for number in (77, 78):
+        services.launch(tenant=theirs, actor=outsider, request=asking(back, number, f"x{number}"), request_key=key())
+    assert Container.objects.of(theirs).count() == 2
 
 
 def test_what_the_engine_refuses_is_read_and_leaves_nothing(

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from console.accounts.models import Role
+from console.accounts.models import Role, Tenant
 from console.catalog import selectors, services
 from console.catalog.forms import FIELDS, LaunchForm
 from console.core.errors import Full, Invalid, NotAllowed
@@ -57,11 +57,17 @@ def _form(request: HttpRequest) -> LaunchForm:
     return LaunchForm(item, image=source.get("image", "").strip())
 
 
-@require_http_methods(["GET", "POST"])
-def launch(request: HttpRequest) -> HttpResponse:
+def _launching_in(request: HttpRequest) -> Tenant:
+    """Raises NotAllowed."""
     tenant = tenant_of(request)
     if not may(request, Role.MEMBER):
         raise NotAllowed(_("Your role in %(tenant)s does not allow launching.") % {"tenant": tenant.name})
+    return tenant
+
+
+@require_http_methods(["GET", "POST"])
+def launch(request: HttpRequest) -> HttpResponse:
+    tenant = _launching_in(request)
     if request.method == "GET":
         return _launch_page(request, _blank(request), uuid.uuid4().hex)
     form = _form(request)
@@ -75,7 +81,7 @@ def launch(request: HttpRequest) -> HttpResponse:
             )
             return redirect("workloads:container", id=operation.container_id)
     except (Invalid, Full) as refused:
-        form.errors[refused.field] = refused.message
+        form.refuse(refused)
     return _launch_page(request, form, key, status=422)
 
 
@@ -123,11 +129,12 @@ def price(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def check(request: HttpRequest, field: str) -> HttpResponse:
-    """The sentence for one field, as it is typed."""
+    """The sentence for one field, as it is typed, for those who may launch: it tells who has an address or a name."""
+    tenant = _launching_in(request)
     if field not in FIELDS:
         return HttpResponse(status=404)
     form = _form(request).fill(request.POST)
-    form.request(tenant_of(request))
+    form.request(tenant)
     return render(request, "catalog/_problem.html", {"field": field, "problem": form.errors.get(field, "")})
 
 

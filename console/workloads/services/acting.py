@@ -89,10 +89,11 @@ def connect(*, container: Container, actor: User, asked: NetworkRequest, request
     with transaction.atomic():
         quotas.locked(container.tenant)  # nobody removes the network meanwhile, or takes the address
         params = asdict(attachment(asked))
+        said = {name: value for name, value in params.items() if value is not None}
 
         def prepare(now: Container) -> None:
             check_connection(now, asked)
-            audit("container.connect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, **params)
+            audit("container.connect", actor=actor, tenant=now.tenant, target=now.id, name=now.name, **said)
 
         return _submit(container, actor, Operation.Kind.CONNECT, request_key, params, prepare)
 

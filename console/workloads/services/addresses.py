@@ -47,28 +47,34 @@ def _plain(address: str | None) -> str | None:
 def check_addresses(tenant: Tenant, row: Network | None, asked: NetworkRequest, field: str = "") -> None:
     """``row``: of the network, which can be used; None: a ``default`` that the tenant has not yet.
 
-    Raises Invalid, for ``field``, or without one for the address that is wrong (``address``, ``address6``).
+    Raises Invalid, for ``field``, or without one for the address that is wrong (``address``, ``address6``); its ``part``
+    is that address on that network: ``address:back``.
     """
     wanted = attachment(asked)
     for name in FIELDS:
         address = getattr(wanted, name)
-        if address is not None:
-            _check(tenant, row, api.Attachment(asked.network, **{name: address}), name, field or name)
+        if address is None:
+            continue
+        try:
+            _check(tenant, row, api.Attachment(asked.network, **{name: address}), name)
+        except Invalid as refused:
+            raise Invalid(field or name, refused.message, part=f"{name}:{asked.network}") from None
 
 
-def _check(tenant: Tenant, row: Network | None, wanted: api.Attachment, name: str, field: str) -> None:
-    check_with(field, networks=(wanted,))
+def _check(tenant: Tenant, row: Network | None, wanted: api.Attachment, name: str) -> None:
+    """Of the address ``name`` alone, which is all that is wanted.  Raises Invalid for it."""
+    check_with(name, networks=(wanted,))
     if row is None or not row.subnet:
-        raise Invalid(field, _unknown(wanted.network))
+        raise Invalid(name, _unknown(wanted.network))
     try:
         check_fixed(row, wanted, 0)
     except InvalidSpec as fault:
         said = person(fault)
-        raise Invalid(field, f"{said.message} {said.hint}") from None
+        raise Invalid(name, f"{said.message} {said.hint}") from None
     address = getattr(wanted, name)
     if holder := _holder(tenant, row, name, address):
         raise Invalid(
-            field,
+            name,
             _("The address %(address)s on the network %(network)s is that of the container %(name)s: choose another.")
             % {"address": address, "network": row.name, "name": holder},
         )

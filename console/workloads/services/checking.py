@@ -1,4 +1,4 @@
-"""What is wrong with a request by itself: field -> sentence.  Quotas are looked at when it is carried out."""
+"""What is wrong with a request by itself: field -> refusal.  Quotas are looked at when it is carried out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from runtime.validation_words import ENVIRONMENT_NAME
 Test = Callable[[Tenant, LaunchRequest], None]
 
 
-def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
-    """Field -> sentence for everything that is wrong with the request itself; quotas are checked by launch."""
-    problems: dict[str, str] = {}
+def check(tenant: Tenant, request: LaunchRequest) -> dict[str, Invalid]:
+    """Field -> the first refusal of it, for everything that is wrong with the request itself; quotas are checked by launch."""
+    problems: dict[str, Invalid] = {}
     tests: tuple[Test, ...] = (
         _check_name,
         _check_image,
@@ -42,7 +42,7 @@ def check(tenant: Tenant, request: LaunchRequest) -> dict[str, str]:
         try:
             test(tenant, request)
         except Invalid as refused:
-            problems.setdefault(refused.field, refused.message)
+            problems.setdefault(refused.field, refused)
     return problems
 
 

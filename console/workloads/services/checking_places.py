@@ -8,7 +8,7 @@ from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.workloads.models import Container, Network, Volume
 from console.workloads.selectors import way_out
-from console.workloads.services.addresses import attachment, check_addresses
+from console.workloads.services.addresses import check_addresses
 from console.workloads.services.checking_options import check_with
 from console.workloads.services.requests import LaunchRequest, MountRequest, NetworkRequest
 from console.workloads.services.spec import attachments_of
@@ -102,7 +102,7 @@ def check_disconnection(container: Container, network: str) -> None:
 
 
 def _check_networks(tenant: Tenant, request: LaunchRequest) -> None:
-    check_with("networks", networks=tuple(map(attachment, request.networks)))
+    check_with("networks", networks=tuple(Attachment(one.network, aliases=one.aliases) for one in request.networks))
     rows = networks_of(tenant, request)
     for one in request.networks:
         _check_network(rows.get(one.network), one.network, "networks")

@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from console.accounts.models import Role, Tenant, User
 from console.accounts.services import audit, require
-from console.core.errors import Invalid
 from console.core.live import announce
 from console.metering.services import budgets
 from console.operations import services as operations
@@ -34,8 +33,8 @@ def launch(*, tenant: Tenant, actor: User, request: LaunchRequest, request_key: 
         earlier = Operation.objects.filter(tenant=tenant, request_key=request_key).first()
         if earlier is not None:
             return earlier
-        for name, problem in check(tenant, request).items():
-            raise Invalid(name, problem)
+        for refused in check(tenant, request).values():
+            raise refused
         quotas.admit_launch(tenant, quota, request)
         budgets.refuse_over(tenant, timezone.now())
         container = _create(tenant, actor, request)
