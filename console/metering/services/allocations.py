@@ -11,16 +11,17 @@ from django.db.models import Max
 
 from console.metering import rows
 from console.metering.measuring import Charge, Mark, microseconds
-from console.metering.models import Allocation, Meter, Quality, Resource
+from console.metering.models import Allocation, Meter, Quality
 from console.metering.services import records, resources
 from console.metering.services.months import Months
+from console.metering.services.resources import Description
 
 ROW = ("self",)
 """Locked alone, without what it refers to."""
 
 
 @transaction.atomic
-def hold(resource: Resource, meter: Meter, amount: int, at: dt.datetime) -> Allocation:
+def hold(resource: Description, meter: Meter, amount: int, at: dt.datetime) -> Allocation:
     """From ``at`` on.  Held already with this amount: as it is; with another: that one ends here.
 
     What was released before begins anew where that ended, at the earliest: no time is held twice.
@@ -41,7 +42,7 @@ def release_all(identity: str, at: dt.datetime) -> None:
 
 
 @transaction.atomic
-def call(resource: Resource, at: dt.datetime) -> None:
+def call(resource: Description, at: dt.datetime) -> None:
     """What its identity holds is held by ``resource`` from ``at`` on: the same thing under another name, or with other labels."""
     _hold(resource, {Meter(one.meter): one.amount for one in _open(resource.identity)}, at)
 
@@ -62,7 +63,7 @@ def _open(identity: str) -> list[Allocation]:
     return list(found.filter(identity=identity, ended_at__isnull=True).order_by("pk"))
 
 
-def _hold(resource: Resource, amounts: Mapping[Meter, int], at: dt.datetime) -> list[Allocation]:
+def _hold(resource: Description, amounts: Mapping[Meter, int], at: dt.datetime) -> list[Allocation]:
     """Of each meter, in order."""
     before = {Meter(one.meter): one for one in _open(resource.identity)}
     same = {
@@ -79,13 +80,13 @@ def _hold(resource: Resource, amounts: Mapping[Meter, int], at: dt.datetime) -> 
     return [same.get(meter) or begun[meter] for meter in amounts]
 
 
-def _begin(resource: Resource, meter: Meter, amount: int, at: dt.datetime) -> Allocation:
+def _begin(resource: Description, meter: Meter, amount: int, at: dt.datetime) -> Allocation:
     at = max(at, _ended(resource.identity, meter) or at)
     key = f"{resource.identity}|{meter}|{microseconds(at)}"
     return Allocation.objects.create(
         id=hashlib.sha256(key.encode()).hexdigest(),
         tenant_id=resource.tenant_id,
-        resource=resource,
+        resource_id=resource.id,
         identity=resource.identity,
         meter=meter,
         amount=amount,

@@ -27,10 +27,11 @@ from console.metering.measuring import (
     seen_json,
     seen_of,
 )
-from console.metering.models import MeterEpoch, Reading, Resource
+from console.metering.models import MeterEpoch, Reading
 from console.metering.observations import SOURCES, Observation, look
 from console.metering.services import records, resources
 from console.metering.services.months import Months
+from console.metering.services.resources import Description
 from console.metering.sizes import of_engine, rates, sizes_json, sizes_of
 from console.workloads.models import Container
 from runtime.api import ContainerStatus, Counters, FinalReading
@@ -111,7 +112,9 @@ def take(observations: Iterable[Observation]) -> list[Observation]:
     by_start: dict[Start, list[Observation]] = {}
     for one in observations:
         by_start.setdefault((one.container, one.epoch), []).append(one)
-    starts = sorted(by_start)
+    starts = sorted(
+        by_start, key=lambda start: epoch_id(*start)
+    )  # so a batch lies side by side in the indexes by epochs
     batches = [starts[first : first + AT_ONCE] for first in range(0, len(starts), AT_ONCE)]
     with rows.room() if len(batches) > 1 else contextlib.nullcontext(), _no_search_for_cycles():
         strangers = lanes.run(lambda batch: _take({start: by_start[start] for start in batch}), batches)
@@ -251,8 +254,8 @@ class _Entry:
     def __init__(self) -> None:
         self._epochs: list[MeterEpoch] = []
         self._readings: list[tuple[Any, ...]] = []
-        self._charged: list[tuple[MeterEpoch, list[Charge], Resource]] = []
-        self._resources: dict[str, Resource] = {}
+        self._charged: list[tuple[MeterEpoch, list[Charge], Description]] = []
+        self._resources: dict[str, Description] = {}
 
     def add(self, epoch: MeterEpoch, container: Container, measure: Measure, cgroup: int) -> None:
         self._epochs.append(epoch)

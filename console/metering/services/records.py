@@ -13,6 +13,7 @@ from console.metering.models import Allocation, Meter, MeterEpoch, Quality, Reso
 from console.metering.rows import insert
 from console.metering.services import sums
 from console.metering.services.months import Months
+from console.metering.services.resources import Description
 from console.metering.splitting import Cut, cut, shares
 
 Row = tuple[Any, ...]
@@ -68,7 +69,9 @@ def hour_names(window: dt.datetime) -> tuple[str, str]:
     return f"{window:%Y-%m-%dT%HZ}", f"{window:%Y%m%d%H}"
 
 
-def of_epoch(epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource, months: Months) -> Iterator[Row]:
+def of_epoch(
+    epoch: MeterEpoch, charges: Iterable[Charge], resource: Resource | Description, months: Months
+) -> Iterator[Row]:
     return _rows(charges, epoch.pk, resource, months, epoch=epoch.pk)
 
 
@@ -94,7 +97,7 @@ def store(found: Iterable[Row]) -> None:
 def _rows(
     charges: Iterable[Charge],
     source: str,
-    resource: Resource,
+    resource: Resource | Description,
     months: Months,
     *,
     epoch: str | None = None,
