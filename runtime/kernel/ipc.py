@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +12,8 @@ from runtime.kernel import namespaces
 
 SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
 UNCHANGED = -1
-PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 REFUSALS = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ERANGE}
 """What the kernel says to a name or a value; anything else is no fault of theirs."""
-
-_one_at_a_time = threading.Lock()
-"""A thread's new user makes the whole process one that leaves no core dump and whose files in /proc are hidden; this is undone."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -33,13 +28,8 @@ def write_settings(pid: int, root: int, settings: Mapping[str, str]) -> None:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    with _one_at_a_time:
-        dumpable = _libc.prctl(PR_GET_DUMPABLE)
-        try:
-            with ThreadPoolExecutor(1) as visitor:
-                visitor.submit(_visit, pid, root, settings).result()
-        finally:
-            _libc.prctl(PR_SET_DUMPABLE, int(dumpable == 1))
+    with ThreadPoolExecutor(1) as visitor:
+        visitor.submit(_visit, pid, root, settings).result()
 
 
 def _visit(pid: int, root: int, settings: Mapping[str, str]) -> None:
@@ -62,7 +52,10 @@ def _write(name: str, value: str) -> None:
 
 
 def _become(user: int) -> None:
-    """Of the calling thread alone: setresuid(2) of the C library changes all of them."""
+    """Of the calling thread alone: setresuid(2) of the C library changes all of them.
+
+    The process as a whole leaves no core dump from then on, as after anything that one of its threads does as another user.
+    """
     number = SYS_SETRESUID.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, "setresuid: no number for this architecture")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -210,15 +209,10 @@ def test_a_kernel_setting_that_is_not_there_or_not_taken_is_told(engine: NativeE
 
 
 def test_who_writes_kernel_settings_stays_who_it_was(engine: NativeEngine) -> None:
-    """On new kernels a thread becomes the container's root for it, which a process' other threads are told of in one thing."""
-    before = dumpable(), os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino
-    assert before[0] == 1
+    """On new kernels a thread becomes the container's root for it."""
+    before = os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino
     assert said(engine, "cat /proc/sys/kernel/shmmni", sysctls={"kernel.shmmni": "77"}) == ["77"]
-    assert (dumpable(), os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino) == before
-
-
-def dumpable() -> int:
-    return int(ctypes.CDLL(None).prctl(ipc.PR_GET_DUMPABLE))
+    assert (os.geteuid(), os.stat("/proc/self/ns/ipc").st_ino) == before
 
 
 def test_no_kernel_setting_of_the_node_is_written_for_a_number_that_is_anothers_by_now() -> None:
