@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.kernel import namespaces
+from runtime.kernel.syscalls import syscall
 
 SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
 UNCHANGED = -1
 REFUSALS = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ERANGE}
 """What the kernel says to a name or a value; anything else is no fault of theirs."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_settings(pid: int, root: int, settings: Mapping[str, str]) -> None:
@@ -56,8 +53,4 @@ def _become(user: int) -> None:
 
     The process as a whole leaves no core dump from then on, as after anything that one of its threads does as another user.
     """
-    number = SYS_SETRESUID.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, "setresuid: no number for this architecture")
-    if _libc.syscall(ctypes.c_long(number), UNCHANGED, user, UNCHANGED) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    syscall("setresuid", SYS_SETRESUID, UNCHANGED, user, UNCHANGED)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
+
+from runtime.kernel.syscalls import syscall
 
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 KEYCTL_GET_KEYRING_ID, KEYCTL_JOIN_SESSION_KEYRING = 0, 1
 KEY_SPEC_SESSION_KEYRING = -3
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 def _keyctl(verb: int, *arguments: int | None) -> int:
-    number = SYS_KEYCTL.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, "keyctl: no number for this architecture")
-    result = int(_libc.syscall(ctypes.c_long(number), ctypes.c_int(verb), *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"keyctl: {os.strerror(ctypes.get_errno())}")
-    return result
+    return syscall("keyctl", SYS_KEYCTL, verb, *arguments)
 
 
 def new_session() -> None:

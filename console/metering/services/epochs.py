@@ -56,17 +56,13 @@ def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
     if status.started_at is None:
         raise ValueError(f"{status.id} has no start to meter from")
     limits = (status.limits_at_start.memory_bytes, status.limits_at_start.cpu_millis)
-    return _epoch(container, status.epoch, round(status.started_at * 1_000_000), limits)
+    _begin([_begun(container, status.epoch, round(status.started_at * 1_000_000), limits)])
+    return MeterEpoch.objects.get(container=container, number=status.epoch)
 
 
 def epoch_id(container: str, number: int) -> str:
     """The same start has the same id, in whichever database it is taken in."""
     return "e" + hashlib.sha256(f"{container}#{number}".encode()).hexdigest()[:24]
-
-
-def _epoch(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
-    _begin([_begun(container, number, started_us, limits)])
-    return MeterEpoch.objects.get(container=container, number=number)
 
 
 def _begun(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
@@ -106,15 +102,13 @@ def _observed(epoch: MeterEpoch, seen: Seen) -> Observation:
 def take(observations: Iterable[Observation]) -> list[Observation]:
     """Into the database, in transactions of whole epochs.  Returns those of containers that no row knows.
 
-    In whatever order they come they are taken by boot time; one that is not after the last of its epoch changes nothing, nor
+    A batch is of neighbours in the indexes by epochs.  In whatever order they come they are taken by boot time; one that is not after the last of its epoch changes nothing, nor
     does one whose epoch has ended.
     """
     by_start: dict[Start, list[Observation]] = {}
     for one in observations:
         by_start.setdefault((one.container, one.epoch), []).append(one)
-    starts = sorted(
-        by_start, key=lambda start: epoch_id(*start)
-    )  # so a batch lies side by side in the indexes by epochs
+    starts = sorted(by_start, key=lambda start: epoch_id(*start))
     batches = [starts[first : first + AT_ONCE] for first in range(0, len(starts), AT_ONCE)]
     with rows.room() if len(batches) > 1 else contextlib.nullcontext(), _no_search_for_cycles():
         strangers = lanes.run(lambda batch: _take({start: by_start[start] for start in batch}), batches)
@@ -188,7 +182,7 @@ def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
         log.error("a final reading of %s, which no row knows, cannot be billed and is kept", reading.container)
         return False
     limits = (reading.limits.memory_bytes, reading.limits.cpu_millis)
-    _epoch(container, reading.epoch, round(reading.started_at * 1_000_000), limits)
+    _begin([_begun(container, reading.epoch, round(reading.started_at * 1_000_000), limits)])
     epoch = MeterEpoch.objects.select_for_update().get(container=container, number=reading.epoch)
     if epoch.ended_at is not None:
         return True
