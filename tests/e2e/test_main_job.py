@@ -137,7 +137,8 @@ def test_closing_the_page_in_mid_launch_loses_nothing(running: Stack, visit: Vis
     page.locator("[name=command]").fill("sleep 100000")
     page.locator("form:has([name=name]) button[type=submit]").first.click(no_wait_after=True)
     page.wait_for_url(lambda url: "/launch/" not in url, wait_until="commit")
-    page.context.close()  # closing only the page now and then never ends in Chromium 156
+    page.goto("about:blank")  # as closing is to the server; of what it just shows Chromium's now and then never ends
+    page.context.close()
     container = member.container("closed")
     again = visit("demo")
     page = again.go("/containers/")
