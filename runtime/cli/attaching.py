@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import re
-import select
 import signal
 import sys
 import termios
@@ -19,6 +18,7 @@ from runtime.cli.finding import find
 from runtime.cli.parsing import Declared, container
 from runtime.cli.streams import BLOCK, terminal_size
 from runtime.errors import Conflict, InvalidSpec
+from runtime.kernel.ready import readable
 
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
 KEY = re.compile(r"ctrl-([a-z@\[\\\]^_])|([!-+\--~])")
@@ -101,7 +101,7 @@ def _type(session: AttachSession, keys: DetachKeys, over: threading.Event) -> bo
     """Until our input ends or the container does; True when the person detached."""
     own = sys.stdin.fileno()
     while not over.is_set():
-        if not select.select([own], [], [], LOOK_S)[0]:
+        if not readable([own], LOOK_S):
             continue
         content = os.read(own, BLOCK)
         if not content:

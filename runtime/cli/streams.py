@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import termios
 import tty
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from runtime.kernel.ready import readable
 
 if TYPE_CHECKING:
     from runtime.api import ExecSession
@@ -37,7 +38,7 @@ def pipe(session: ExecSession, *, stdin: bool) -> None:
     if not stdin:
         session.stdin.close()
     while outputs:
-        for descriptor in select.select([*outputs, *inputs], [], [])[0]:
+        for descriptor in readable([*outputs, *inputs]):
             content = os.read(descriptor, BLOCK)
             if descriptor == own:
                 if not content or not _wrote(session.stdin.fileno(), content):
@@ -68,7 +69,7 @@ def interact(session: ExecSession) -> None:
     own, other = sys.stdin.fileno(), session.stdout.fileno()
     with _raw(own), _resizing(session):
         while session.poll() is None:
-            for descriptor in select.select([own, other], [], [], 0.2)[0]:
+            for descriptor in readable([own, other], 0.2):
                 try:
                     content = os.read(descriptor, BLOCK)
                 except OSError:

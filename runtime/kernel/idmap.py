@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.kernel.process import status_of
+from runtime.kernel.ready import readable
 
 DEADLINE_S = 10.0
 IDS = 65536
@@ -74,7 +74,7 @@ class UserNamespace:
 
     def _await(self) -> None:
         said = self._child.stdout
-        if not said or not select.select([said], [], [], DEADLINE_S)[0] or not said.readline():
+        if not said or not readable([said], DEADLINE_S) or not said.readline():
             raise OSError("unshare could not make a user namespace")
 
 

@@ -1,16 +1,23 @@
-"""nftables through libnftables, in this process: a batch is one netlink transaction, all or nothing (libnftables(3))."""
+"""nftables through libnftables, in this process: a batch is one netlink transaction, all or nothing (libnftables(3)).
+
+It waits by select(2), which ends the whole process at a descriptor above 1023.  So a thread that has none but the standard ones calls it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import json
+import os
 import threading
 from typing import Any
 
 from runtime.errors import EngineFault, HostUnfit
 
 OUTPUT_JSON = 1 << 4
+FIRST_OF_OURS, LAST = 3, 2**32 - 1
+CLOSE_RANGE_UNSHARE = 1 << 1
+"""close_range(2): in a table of the calling thread's own, in which those that are closed never were."""
 
 _lock = threading.Lock()
 
@@ -39,7 +46,22 @@ def _library() -> ctypes.CDLL:
 
 
 def _run(commands: str, flags: int) -> str:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as caller:
+        return caller.submit(_call, commands, flags).result()
+
+
+def _leave_descriptors() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.close_range.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_int]
+    if libc.close_range(FIRST_OF_OURS, LAST, CLOSE_RANGE_UNSHARE):
+        raise OSError(ctypes.get_errno(), f"close_range: {os.strerror(ctypes.get_errno())}")
+
+
+def _call(commands: str, flags: int) -> str:
     library = _library()
+    _leave_descriptors()
     with _lock:
         context = library.nft_ctx_new(0)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from runtime.api import Outcome
 from runtime.kernel.namespaces import inside_network
+from runtime.kernel.ready import readable, writable
 
 LOOPBACK = "127.0.0.1"
 LOOK_S = 0.25
@@ -67,7 +67,7 @@ def _connect(netns: Path, address: str | None, port: int, patience: Patience) ->
         with inside_network(netns):
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connection.connect_ex((target, port))
-        while (step := patience.step()) and not select.select([], [connection], [], step)[1]:
+        while (step := patience.step()) and not writable(connection, step):
             pass
         if not step:
             connection.close()
@@ -87,7 +87,7 @@ def _head(connection: socket.socket, patience: Patience) -> bytes | None:
         step = patience.step()
         if not step:
             return None
-        if select.select([connection], [], [], step)[0]:
+        if readable([connection], step):
             content = connection.recv(LONGEST_HEAD)
             if not content:
                 break

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import select
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +32,7 @@ from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec, NotFound
 from runtime.home import Home
 from runtime.kernel import cgroup
 from runtime.kernel.process import Process
+from runtime.kernel.ready import readable
 from runtime.network import probing
 
 MARK = "HEALTH_CHECK_OF_SLIPWAY"
@@ -128,7 +128,7 @@ def _output(session: NativeExec, patience: probing.Patience) -> bytes:
     kept = b""
     while patience.step():
         ended = session.finished()
-        ready = select.select(streams, [], [], 0 if ended else min(LOOK_S, patience.step()))[0]
+        ready = readable(streams, 0 if ended else min(LOOK_S, patience.step()))
         for descriptor in ready:
             content = os.read(descriptor, 1 << 16)
             kept = (kept + content)[-KEPT_OUTPUT:]

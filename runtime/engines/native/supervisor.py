@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
 from runtime.home import Home
 from runtime.kernel.process import Process, arguments_of, pids
+from runtime.kernel.ready import readable
 
 CREATE_DEADLINE_S = 60.0
 
@@ -62,7 +62,7 @@ class Creation:
     def _line(self) -> bytes | None:
         """conmon's one line; empty when it ended without, None after the deadline."""
         with self._answer as answer:
-            ready, _, _ = select.select([answer], [], [], CREATE_DEADLINE_S)
+            ready = readable([answer], CREATE_DEADLINE_S)
             line = answer.readline() if ready else None
         if not ready:
             self._daemon.kill()

@@ -1,0 +1,59 @@
+"""Waiting for descriptors, of any number."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.kernel.ready import readable, writable
+from tests.descriptors import SELECT_KNOWS, all_that_select_knows_taken
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    with all_that_select_knows_taken():
+        output, input = os.pipe()
+        assert output > SELECT_KNOWS
+        yield output, input
+        os.close(output)
+        os.close(input)
+
+
+def test_what_has_something_to_read_is_named(pipe: tuple[int, int]) -> None:
+    output, input = pipe
+    assert readable([output], 0.01) == []
+    os.write(input, b"x")
+    assert readable([output], 10) == [output]
+    assert os.read(output, 10) == b"x"
+    assert readable([output], 0) == []
+
+
+def test_an_end_is_something_to_read() -> None:
+    output, input = os.pipe()
+    os.close(input)
+    try:
+        assert readable([output]) == [output]
+    finally:
+        os.close(output)
+
+
+def test_what_is_full_takes_nothing_until_somebody_reads() -> None:
+    with all_that_select_knows_taken():
+        mine, other = socket.socketpair()
+    with mine, other:
+        mine.setblocking(False)
+        assert writable(mine, 10)
+        while writable(mine, 0):
+            mine.send(bytes(1 << 16))
+        assert not writable(mine, 0.01)
+
+
+def test_what_is_closed_is_an_error() -> None:
+    output, input = os.pipe()
+    os.close(output)
+    os.close(input)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        readable([output], 1)
