@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.kernel import namespaces
+from runtime.kernel.apart import apart
 from runtime.kernel.syscalls import syscall
 
 SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
@@ -23,10 +24,7 @@ def write_settings(pid: int, root: int, settings: Mapping[str, str]) -> None:
     Raises OSError, with the setting's name as ``filename`` when the kernel has none of that name or does not take its value; those
     before it are written.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as visitor:
-        visitor.submit(_visit, pid, root, settings).result()
+    apart(lambda: _visit(pid, root, settings))
 
 
 def _visit(pid: int, root: int, settings: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.kernel import mount
+from runtime.kernel.apart import apart
 
 CLONE_FS, CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWNET = 0x200, 0x20000, 0x8000000, 0x40000000
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -64,12 +65,9 @@ def root_of_mounts(pid: int) -> int:
 
     A thread that goes there cannot come back to where the others are, so it is one that does nothing else.  Raises OSError.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with ThreadPoolExecutor(1) as visitor:
-            return visitor.submit(_visit_root, namespace).result()
+        return apart(lambda: _visit_root(namespace))
     finally:
         os.close(namespace)
 

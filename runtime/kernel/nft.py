@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from runtime.errors import EngineFault, HostUnfit
+from runtime.kernel.apart import apart
 
 OUTPUT_JSON = 1 << 4
 FIRST_OF_OURS, LAST = 3, 2**32 - 1
@@ -46,10 +47,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _run(commands: str, flags: int) -> str:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as caller:
-        return caller.submit(_call, commands, flags).result()
+    return apart(lambda: _call(commands, flags))
 
 
 def _leave_descriptors() -> None:

@@ -271,6 +271,7 @@ def test_another_process_sees_the_same(engine: Engine, make: Make, tmp_path: Pat
     assert engine.inspect(id).state is State.EXITED
 
 
+@no_cgroup
 def test_many_at_once(engine: Engine, make: Make) -> None:
     specs = [make(ports=(Port(80),)) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+from collections.abc import Iterable
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.kernel.scene import Scene, engine, scene
 __all__ = ["engine", "scene"]
 pytestmark = pytest.mark.root
 here = pytest.mark.skipif(not kernel.enabled(), reason="this kernel has no AppArmor; the virtual machine's has")
+MARK = "--of-this--"
 NOTES = "head -c 4 /sys/kernel/notes | wc -c"
 """Readable by everybody but for the profile; it tells where the kernel lies in memory."""
 
@@ -69,8 +72,17 @@ def test_what_is_masked_and_read_only_is_as_the_kernel_has_it(scene: Scene) -> N
     assert report.seccomp_mode == 2
     assert {"/proc/keys", "/proc/timer_list", "/sys/firmware"} <= set(report.masked)
     assert {"/proc/sys", "/proc/bus", "/proc/irq", "/sys"} <= set(report.read_only)
-    for path in report.masked:
-        text = scene.inside(id, f"if [ -d {path} ]; then ls -A {path}; else cat {path}; fi")
+    look = 'if [ -d "$path" ]; then ls -A "$path"; else cat "$path"; fi'
+    for path, text in of_each(scene, id, report.masked, look).items():
         assert text == "" or "Permission denied" in text, path  # AppArmor refuses some before there is anything to read
-    for path in report.read_only:
-        assert "Read-only" in scene.inside(id, f"mkdir {path}/made") or path.startswith("/proc"), path
+    for path, text in of_each(scene, id, report.read_only, 'mkdir "$path/made"').items():
+        assert "Read-only" in text or path.startswith("/proc"), path
+
+
+def of_each(scene: Scene, id: str, paths: Iterable[str], script: str) -> dict[str, str]:
+    """What a shell in the container says to the script with each as its ``$path``."""
+    wanted = list(paths)
+    said = scene.inside(id, f"for path in {shlex.join(wanted)}; do echo {MARK}; {script}; done")
+    first, *texts = said.split(MARK)
+    assert (first, len(texts)) == ("", len(wanted)), said
+    return dict(zip(wanted, map(str.strip, texts), strict=True))

@@ -179,6 +179,7 @@ TAKER = (
 )
 
 
+@no_cgroup
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of amd64's system calls")
 @pytest.mark.skipif(
     not idmap.owned_apart(),
