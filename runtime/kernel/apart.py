@@ -26,11 +26,15 @@ def apart(work: Callable[[], T]) -> T:
         finally:
             over.set()
 
+    interruptions: list[BaseException] = []
     threading.Thread(target=visit).start()
-    try:
-        over.wait()
-    finally:
-        over.wait()
+    while not over.is_set():
+        try:
+            over.wait()
+        except BaseException as interruption:  # noqa: BLE001 -- raised below
+            interruptions.append(interruption)
+    if interruptions:
+        raise interruptions[0]
     if failures:
         raise failures[0]
     return results[0]

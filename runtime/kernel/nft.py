@@ -1,6 +1,6 @@
 """nftables through libnftables, in this process: a batch is one netlink transaction, all or nothing (libnftables(3)).
 
-It waits by select(2), which ends the whole process at a descriptor above 1023.  So a thread that has none but the standard ones calls it.
+It waits by select(2), which ends the whole process at a descriptor above 1023.  Where that many are open nft(8) does it, which costs a program's start.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import ctypes
 import functools
 import json
 import os
+import subprocess
 import threading
 from typing import Any
 
 from runtime.errors import EngineFault, HostUnfit
-from runtime.kernel.apart import apart
 
 OUTPUT_JSON = 1 << 4
-FIRST_OF_OURS, LAST = 3, 2**32 - 1
-CLOSE_RANGE_UNSHARE = 1 << 1
-"""close_range(2): in a table of the calling thread's own, in which those that are closed never were."""
+SELECT_KNOWS, ROOM = 1024, 256
+"""Descriptors that select(2) knows, and how many other threads may open before libnftables has opened its own."""
+DEADLINE_S = 60
 
 _lock = threading.Lock()
 
@@ -47,19 +47,30 @@ def _library() -> ctypes.CDLL:
 
 
 def _run(commands: str, flags: int) -> str:
-    return apart(lambda: _call(commands, flags))
+    return (_by_program if _crowded() else _by_library)(commands, flags)
 
 
-def _leave_descriptors() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.close_range.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_int]
-    if libc.close_range(FIRST_OF_OURS, LAST, CLOSE_RANGE_UNSHARE):
-        raise OSError(ctypes.get_errno(), f"close_range: {os.strerror(ctypes.get_errno())}")
+def _crowded() -> bool:
+    lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(lowest)
+    return lowest > SELECT_KNOWS - ROOM
 
 
-def _call(commands: str, flags: int) -> str:
+def _by_program(commands: str, flags: int) -> str:
+    command = ["nft", *(["--json"] if flags & OUTPUT_JSON else []), "--file", "-"]
+    try:
+        done = subprocess.run(
+            command, check=False, input=commands, capture_output=True, text=True, errors="replace", timeout=DEADLINE_S
+        )
+    except FileNotFoundError:
+        raise HostUnfit("libnftables is missing.", hint="Install the package nftables.") from None
+    except subprocess.TimeoutExpired:
+        raise NftablesFault(f"nftables refused a batch: no answer in {DEADLINE_S} s") from None
+    return _answer(done.returncode, done.stdout, done.stderr)
+
+
+def _by_library(commands: str, flags: int) -> str:
     library = _library()
-    _leave_descriptors()
     with _lock:
         context = library.nft_ctx_new(0)
         try:
@@ -71,6 +82,10 @@ def _call(commands: str, flags: int) -> str:
             output = (library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace")
         finally:
             library.nft_ctx_free(context)
+    return _answer(status, output, error)
+
+
+def _answer(status: int, output: str, error: str) -> str:
     if status != 0:
         raise NftablesFault(f"nftables refused a batch: {error.strip() or 'no reason given'}")
     return output

@@ -31,7 +31,7 @@ def _ready(streams: Iterable[int | Stream], event: int, timeout_s: float | None)
     poll = select.poll()
     for stream in streams:
         poll.register(stream, event)
-    found = poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+    found = poll.poll(None if timeout_s is None else max(0, math.ceil(timeout_s * 1000)))
     if any(events & select.POLLNVAL for _, events in found):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return [descriptor for descriptor, _ in found]

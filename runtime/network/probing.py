@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -14,6 +15,8 @@ from runtime.kernel.namespaces import inside_network
 from runtime.kernel.ready import readable, writable
 
 LOOPBACK = "127.0.0.1"
+UNDER_WAY = {0, errno.EINPROGRESS}
+"""What connect(2) answers without a wait; anything else is final, and in no SO_ERROR."""
 LOOK_S = 0.25
 LONGEST_HEAD = 4096
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([^\r\n]*))?")
@@ -66,13 +69,13 @@ def _connect(netns: Path, address: str | None, port: int, patience: Patience) ->
     for target in filter(None, (LOOPBACK, address)):
         with inside_network(netns):
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        connection.connect_ex((target, port))
+        refused = connection.connect_ex((target, port))
         while (step := patience.step()) and not writable(connection, step):
             pass
         if not step:
             connection.close()
             return None, "no answer in time"
-        failure = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        failure = refused if refused not in UNDER_WAY else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not failure:
             return connection, ""
         why = os.strerror(failure)

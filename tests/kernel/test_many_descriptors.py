@@ -26,7 +26,9 @@ import os
 from runtime.kernel import nft
 from tests.descriptors import all_that_select_knows_taken
 
+before = nft.query("list tables")
 with all_that_select_knows_taken() as taken:
+    assert nft.query("list tables") == before
     nft.run("add table inet slipway_test_descriptors\ndelete table inet slipway_test_descriptors")
     print(len(taken), sum(os.path.samefile(f"/proc/self/fd/{number}", os.devnull) for number in taken))
 """
