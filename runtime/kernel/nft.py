@@ -57,7 +57,8 @@ def _crowded() -> bool:
 
 
 def _by_program(commands: str, flags: int) -> str:
-    command = ["nft", *(["--json"] if flags & OUTPUT_JSON else []), "--file", "-"]
+    # what it reads from a file is answered in JSON by nothing at all
+    command = ["nft", "--json", commands] if flags & OUTPUT_JSON else ["nft", "--file", "-"]
     try:
         done = subprocess.run(
             command, check=False, input=commands, capture_output=True, text=True, errors="replace", timeout=DEADLINE_S

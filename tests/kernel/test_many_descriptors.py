@@ -26,10 +26,21 @@ import os
 from runtime.kernel import nft
 from tests.descriptors import all_that_select_knows_taken
 
+name = "slipway_test_descriptors"
+nft.run(f"add table inet {name}")
 before = nft.query("list tables")
+assert any(row.get("table", {}).get("name") == name for row in before)
 with all_that_select_knows_taken() as taken:
     assert nft.query("list tables") == before
-    nft.run("add table inet slipway_test_descriptors\ndelete table inet slipway_test_descriptors")
+    assert nft.query("list tables") == before, "a program says what the library says"
+    nft.run(f"add table inet {name}\ndelete table inet {name}")
+    assert nft.query("list tables") != before
+    try:
+        nft.run("add rule inet none none drop")
+    except nft.NftablesFault as fault:
+        assert "No such file" in str(fault)
+    else:
+        raise AssertionError("there is no such table")
     print(len(taken), sum(os.path.samefile(f"/proc/self/fd/{number}", os.devnull) for number in taken))
 """
 
