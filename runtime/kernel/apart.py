@@ -1,4 +1,4 @@
-"""Work in a thread that does nothing else: what it changes of itself (namespaces, user, table of descriptors) is nobody else's, and ends with it."""
+"""Work in a thread that does nothing else: what it changes of itself (namespaces, user) is nobody else's, and ends with it."""
 
 from __future__ import annotations
 
