@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -45,48 +46,53 @@ def _pragma(cursor: Any, name: str) -> int:
 def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """``names`` are attributes, such as ``epoch_id``; values are what the database stores, but times are datetimes."""
     columns = _columns(model, names)
-    listed = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
-    places = ", ".join(["%s"] * len(columns))
-    table = connection.ops.quote_name(_meta(model).db_table)
-    rows = list(rows)  # making them may ask the database, which a COPY would wait for
+    into = _into(model, columns)
+    found = _told(columns, rows)  # whole: making them may ask the database, which a COPY would wait for
     if connection.vendor == "postgresql":
-        with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({listed}) FROM STDIN") as copy:
-            for row in rows:
+        with connection.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+            for row in found:
                 copy.write_row(row)
         return
-    _run(f"INSERT INTO {table} ({listed}) VALUES ({places})", rows, _times(columns))  # noqa: S608 -- our own names
+    _run(f"INSERT INTO {into} VALUES ({', '.join(['%s'] * len(columns))})", found)  # noqa: S608 -- our own names
+
+
+def _into(model: type[models.Model], columns: Sequence[models.Field[Any, Any]]) -> str:
+    listed = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
+    return f"{connection.ops.quote_name(_meta(model).db_table)} ({listed})"
 
 
 def update(model: type[models.Model], names: Sequence[str], objects: Iterable[models.Model]) -> None:
     """These attributes of each object, by its primary key."""
     columns = _columns(model, names)
+    key = _meta(model).pk
     if connection.vendor == "postgresql":
-        _update_together(model, columns, list(objects))
+        _update_together(model, [key, *columns], objects)
         return
     listed = ", ".join(f"{connection.ops.quote_name(str(column.column))} = %s" for column in columns)
-    table, key = connection.ops.quote_name(_meta(model).db_table), _meta(model).pk
+    table = connection.ops.quote_name(_meta(model).db_table)
     rows = ([*(_stored(column, one) for column in columns), one.pk] for one in objects)
     statement = f"UPDATE {table} SET {listed} WHERE {connection.ops.quote_name(str(key.column))} = %s"  # noqa: S608 -- our own names
-    _run(statement, rows, _times(columns))
+    _run(statement, _told([*columns, key], rows))
 
 
 def _update_together(
-    model: type[models.Model], columns: Sequence[models.Field[Any, Any]], objects: Sequence[models.Model]
+    model: type[models.Model], columns: Sequence[models.Field[Any, Any]], objects: Iterable[models.Model]
 ) -> None:
-    """By one statement, from arrays of the new values."""
-    all_columns = [_meta(model).pk, *columns]
-    quoted = [connection.ops.quote_name(str(column.column)) for column in all_columns]
-    arrays = ", ".join(f"%s::{_kind(column)}[]" for column in all_columns)
+    """By one statement, from the new values as one JSON text: of many texts each would be escaped alone.  The first is the key."""
+    quoted = [connection.ops.quote_name(str(column.column)) for column in columns]
+    kinds = ", ".join(f"{name} {_kind(column)}" for name, column in zip(quoted, columns, strict=True))
     changes = ", ".join(f"{name} = new.{name}" for name in quoted[1:])
     table = connection.ops.quote_name(_meta(model).db_table)
     statement = (
-        f"UPDATE {table} AS old SET {changes} FROM unnest({arrays}) AS new ({', '.join(quoted)}) "  # noqa: S608 -- our own names
+        f"UPDATE {table} AS old SET {changes} FROM json_to_recordset(%s::json) AS new({kinds}) "  # noqa: S608 -- our own names
         f"WHERE old.{quoted[0]} = new.{quoted[0]}"
     )
+    found = _told(columns, ([getattr(one, column.attname) for column in columns] for one in objects))
+    names = [column.column for column in columns]
     with connection.cursor() as cursor:
-        for first in range(0, len(objects), AT_ONCE):
-            some = objects[first : first + AT_ONCE]
-            cursor.execute(statement, [[_stored(column, one) for one in some] for column in all_columns])
+        for first in range(0, len(found), AT_ONCE):
+            some = [dict(zip(names, row, strict=True)) for row in found[first : first + AT_ONCE]]
+            cursor.execute(statement, [json.dumps(some)])
 
 
 def _kind(column: models.Field[Any, Any]) -> str:
@@ -99,25 +105,26 @@ def _stored(column: models.Field[Any, Any], one: models.Model) -> Any:
     return column.get_db_prep_save(value, connection) if isinstance(column, JSONField) else value
 
 
-def _times(columns: Sequence[models.Field[Any, Any]]) -> tuple[int, ...]:
-    """Where the times are."""
-    return tuple(number for number, column in enumerate(columns) if isinstance(column, models.DateTimeField))
-
-
-def _run(statement: str, rows: Iterable[Sequence[Any]], times: Sequence[int]) -> None:
-    known: dict[dt.datetime | None, Any] = {None: None}
+def _told(columns: Sequence[models.Field[Any, Any]], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """With times as texts that the database reads, each made once: of many rows the times are few."""
+    places = [number for number, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
+    known: dict[dt.datetime | None, str | None] = {None: None}
     found = []
     for row in rows:
         values = list(row)
-        for place in times:
-            value = values[place]
-            if value not in known:
-                known[value] = connection.ops.adapt_datetimefield_value(value)
-            values[place] = known[value]
+        for place in places:
+            at = values[place]
+            if at not in known:
+                known[at] = str(connection.ops.adapt_datetimefield_value(at))
+            values[place] = known[at]
         found.append(values)
+    return found
+
+
+def _run(statement: str, rows: Sequence[Sequence[Any]]) -> None:
     with connection.cursor() as cursor:
-        for first in range(0, len(found), AT_ONCE):
-            cursor.executemany(statement, found[first : first + AT_ONCE])
+        for first in range(0, len(rows), AT_ONCE):
+            cursor.executemany(statement, rows[first : first + AT_ONCE])
 
 
 def _columns(model: type[models.Model], names: Sequence[str]) -> list[models.Field[Any, Any]]:

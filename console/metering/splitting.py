@@ -56,6 +56,8 @@ def shares(quantity: int, pieces: Sequence[Cut]) -> list[int]:
     """Of each piece, by its length, with largest remainder."""
     if len(pieces) == 1:
         return [quantity]
+    if not quantity:
+        return [0] * len(pieces)
     total = sum(piece.us for piece in pieces)
     whole, remainders = [], []
     for piece in pieces:

@@ -268,13 +268,13 @@ class _Entry:
         resources.store(self._resources.values())
         rows.insert(Reading, READING_FIELDS, self._readings)
         rows.update(MeterEpoch, (*STATE_FIELDS, *more), self._epochs)
-        records.store(self._records())
-
-    def _records(self) -> Iterator[records.Row]:
         months = Months()
         months.lock(
             ends for _, charges, resource in self._charged for ends in records.ends(resource.tenant_id, charges)
         )
+        records.store(self._records(months))
+
+    def _records(self, months: Months) -> Iterator[records.Row]:
         for epoch, charges, resource in self._charged:
             yield from records.of_epoch(epoch, charges, resource, months)
 

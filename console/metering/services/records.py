@@ -31,36 +31,49 @@ TENANT, WINDOW = FIELDS.index("tenant_id"), FIELDS.index("window")
 class Span(NamedTuple):
     """What the charges of one reading share, each on its own meter."""
 
-    said: str
-    """Its ends, as ids of records say them.  Boot times are part of it: where the clock was set back, several intervals lie
-    on one instant of wall time.
-    """
     pieces: tuple[Cut, ...]
-    hours: tuple[tuple[str, str], ...]
-    """Of each piece, as ids say them; see :func:`record_id`."""
-    periods: tuple[int, ...]
-    """That each piece is billed in."""
+    places: tuple[Place, ...]
+    """Of each piece."""
 
 
-def _span(start: Mark, end: Mark, tenant: str, months: Months) -> Span:
+class Place(NamedTuple):
+    """Where the records of a piece go."""
+
+    first: str
+    """Of their ids, as is the next; see :func:`record_id`."""
+    hashed: str
+    window: dt.datetime
+    starts_at: dt.datetime
+    ends_at: dt.datetime
+    period: int
+    """That they are billed in."""
+
+
+def _span(start: Mark, end: Mark, source: str, tenant: str, months: Months) -> Span:
+    """Boot times are part of what ids are made of: where the clock was set back, several intervals lie on one instant of wall time."""
     pieces = cut(moment(start.at_us), moment(end.at_us))
-    return Span(
-        f"{start.at_us}@{start.ns}|{end.at_us}@{end.ns}",
-        pieces,
-        tuple(hour_names(piece.window) for piece in pieces),
-        tuple(months.period_id(tenant, piece.window) for piece in pieces),
-    )
+    said = f"{start.at_us}@{start.ns}|{end.at_us}@{end.ns}"
+    places = (
+        Place(*id_parts(source, said, one.window), one.window, one.starts_at, one.ends_at, months.period_id(tenant, one.window))
+        for one in pieces
+    )  # fmt: skip
+    return Span(pieces, tuple(places))
 
 
-def record_id(source: str, meter: str, said: str, hour: tuple[str, str]) -> str:
+def id_parts(source: str, said: str, window: dt.datetime) -> tuple[str, str]:
+    """Of the records of one source, interval and hour: how their ids begin, and what is hashed behind the meter."""
+    hashed, first = hour_names(window)
+    return f"{first}{source[-SOURCE_DIGITS:]}", f"|{said}|{hashed}"
+
+
+def record_id(source: str, meter: str, parts: tuple[str, str]) -> str:
     """The hour in 10 digits, the last 12 digits of the source's id (a hash as well), and 42 of the sha256 of everything.
 
     So the records that are stored together lie side by side in the index of ids, at its end, however many there are: with
     hashes alone each of them would touch, and write, another page of it.
     """
-    hashed, first = hour
-    whole = hashlib.sha256(f"{source}|{meter}|{said}|{hashed}".encode()).hexdigest()
-    return f"{first}{source[-SOURCE_DIGITS:]}{whole[:WHOLE_DIGITS]}"
+    first, hashed = parts
+    return first + hashlib.sha256(f"{source}|{meter}{hashed}".encode()).hexdigest()[:WHOLE_DIGITS]
 
 
 @lru_cache(1024)
@@ -108,15 +121,14 @@ def _rows(
     for charge in charges:
         start, end, meter = charge.start, charge.end, NAMES[charge.meter]
         ends = (start.at_us, start.ns, end.at_us, end.ns)
-        span = spans.get(ends) or spans.setdefault(ends, _span(start, end, tenant, months))
+        span = spans.get(ends) or spans.setdefault(ends, _span(start, end, source, tenant, months))
         quality = NAMES[_quality(charge, len(span.pieces))]
         first = None if epoch is None else start.sequence
         last = None if epoch is None or end.ns == GONE else end.sequence
-        parts = zip(span.pieces, shares(charge.quantity, span.pieces), span.hours, span.periods, strict=True)
-        for piece, share, hour, period in parts:
+        for place, share in zip(span.places, shares(charge.quantity, span.pieces), strict=True):
             yield (
-                record_id(source, meter, span.said, hour), tenant, epoch, allocation, resource_id, meter, piece.window,
-                piece.starts_at, piece.ends_at, share, quality, first, last, period,
+                record_id(source, meter, place[:2]), tenant, epoch, allocation, resource_id, meter, place.window,
+                place.starts_at, place.ends_at, share, quality, first, last, place.period,
             )  # fmt: skip
 
 
