@@ -243,9 +243,11 @@ def settle_all_bills(engine: Engine) -> None:
     """Of the whole node, and an end for what can have no final reading any more: a reboot took its cgroup, or somebody did."""
     as_of = timezone.now()
     node_collector(engine).settle_totals()
-    running = {one.id: one.epoch for one in engine.list() if one.state is State.RUNNING}
+    found = engine.list()
+    running = {one.id: one.epoch for one in found if one.state is State.RUNNING}
+    damaged = {one.id for one in found if one.state is State.DAMAGED}
     settle_bills(engine)
-    metering.close_lost(settings.NODE, running, as_of)
+    metering.close_lost(settings.NODE, running, as_of, damaged)
     metering.charge_allocations(as_of)
 
 

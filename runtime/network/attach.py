@@ -278,12 +278,14 @@ class TenantNetworks:
             firewall.expel(self._home, made)
             self._forget_flows(made)
             self.names.untell(made, self._bridges_of(made.tenant))
+        failpoint("release.expelled")
         if not namespaces.unpin_network(self._home.netns(container)):
             # else the kernel removes them with their namespace, and nobody waits
             for interface in [place.interface for place in made.places] if made else [self._home.veth(container)]:
                 link.remove(interface)
         for shaper in self._home.shapers(container):
             link.remove(shaper)
+        failpoint("release.unlinked")
         if made is None:
             for claims in self._all_claims():
                 claims.free_all(container)

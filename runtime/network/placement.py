@@ -142,4 +142,5 @@ def release(home: Home, made: Endpoint) -> None:
     claims = addresses.address_claims(home, made.tenant)
     for address in (address for place in made.places for address in (place.address, place.address6) if address):
         claims.free(address, made.container)
+    failpoint("release.freed")
     endpoint.forget(home, made.container)

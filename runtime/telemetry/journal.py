@@ -27,6 +27,7 @@ POLL_S = 0.1
 LONGEST_VALUE = 500
 TAIL = 1 << 16
 MOVES = frozenset({EventKind.CONNECTED, EventKind.DISCONNECTED})
+LIFE = frozenset({EventKind.CREATED, EventKind.STARTED, EventKind.DIED, EventKind.REMOVED})
 
 logger = logs.of(__name__)
 
@@ -95,6 +96,10 @@ class Journal:
             if event.kind in MOVES and event.data.get("network") == network:
                 last = event.kind
         return last
+
+    def last_of_life(self, subject: str) -> Event | None:
+        """Of a container: the newest that is here of its creation, starts, ends and removal."""
+        return next((event for event in reversed(tuple(self._about(subject))) if event.kind in LIFE), None)
 
     def _about(self, subject: str) -> Iterator[Event]:
         """Oldest first.  Only lines that name it are parsed: there may be 40,000."""

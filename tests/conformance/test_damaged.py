@@ -16,14 +16,19 @@ __all__ = ["engine", "make"]
 
 @pytest.mark.parametrize("name", ["status.json", pytest.param("spec.json", marks=like_another)])
 @pytest.mark.parametrize(
-    "content", ['{"half', *(pytest.param(one, marks=like_another) for one in ("[]", "{}", '{"state": "unheard of"}'))]
+    "content",
+    ['{"half', *(pytest.param(one, marks=like_another) for one in ("[]", "{}", '{"state": "unheard of"}', None))],
 )
 def test_it_is_told_beside_the_others_and_goes_by_force(
-    engine: FakeEngine | NativeEngine, make: Make, name: str, content: str
+    engine: FakeEngine | NativeEngine, make: Make, name: str, content: str | None
 ) -> None:
     whole, broken = run(engine, make()), run(engine, make())
     before = engine.inspect(whole)
-    (engine.home.container(broken) / name).write_text(content)
+    file = engine.home.container(broken) / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
     found = {one.id: one for one in engine.list()}
     assert found[whole] == before
     assert (found[broken].state, engine.inspect(broken).state) == (State.DAMAGED, State.DAMAGED)

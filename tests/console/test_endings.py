@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from console.accounts.models import Tenant, User
 from console.core.errors import Invalid
+from console.metering.models import MeterEpoch
 from console.operations import services as operations
 from console.operations import tasks
 from console.operations.models import Operation
@@ -155,3 +156,18 @@ def test_one_port_and_two_tenants_at_once_is_one_launch_and_one_sentence(
         services.launch(tenant=theirs, actor=outsider, request=wanted, request_key="second")
     assert caught.value.field == "ports"
     assert Container.objects.of(theirs).count() == Operation.objects.of(theirs).count() == 0
+
+
+def test_what_is_damaged_on_the_node_is_not_billed_as_lost_before_it_is_gone(
+    tenant: Tenant, member: User, engine: FakeEngine
+) -> None:
+    """Its removal by force stores a final reading, which an epoch that has ended would not take in any more."""
+    container = launched(tenant, member)
+    earlier = timezone.now() - timedelta(hours=1)
+    MeterEpoch.objects.update(started_at=earlier)
+    (engine.home.container(container.pk) / "status.json").write_text("{")
+    tasks.reconcile()
+    assert MeterEpoch.objects.get().ended_at is None
+    engine.remove(container.pk, force=True)  # somebody else's, and the fake knows no counters of it
+    tasks.reconcile()
+    assert MeterEpoch.objects.get().lost

@@ -179,6 +179,7 @@ def test_a_lost_final_reading_ends_its_epoch_as_missing(container: Container) ->
     assert services.close_lost("n", {container.id: 1}, LATER) == 0, "it runs"
     assert services.close_lost("other", {}, LATER) == 0, "another node's"
     assert services.close_lost("n", {}, START + dt.timedelta(seconds=30)) == 0, "it may have started just now"
+    assert services.close_lost("n", {}, LATER, {container.id}) == 0, "it is damaged, and its removal stores a reading"
     assert services.close_lost("n", {container.id: 2}, LATER) == 1
     assert services.close_lost("n", {}, LATER) == 0
     epoch.refresh_from_db()

@@ -199,14 +199,17 @@ def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
 
 
 @transaction.atomic
-def close_lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> int:
+def close_lost(
+    node: str, running: Mapping[str, int], as_of: dt.datetime, undecided: AbstractSet[str] = frozenset()
+) -> int:
     """End the epochs of ``node`` that do not run and whose final readings will never come; returns how many.
 
     ``running``: container -> its epoch, as the engine said at ``as_of``, before its final readings were taken in; what
-    started later than a minute before that is left for the next time.  Such an epoch is charged up to its last look;
+    started later than a minute before that is left for the next time, and so is what is ``undecided``: damaged on the node, whose removal
+    by force stores a reading.  Such an epoch is charged up to its last look;
     from there to the end that the container's row knows, each meter is missing.
     """
-    lost = _lost(node, running, as_of)
+    lost = _lost(node, running, as_of, undecided)
     entry = _Entry()
     for epoch in lost:
         container = Container.objects.select_related("tenant").get(pk=epoch.container_id)
@@ -222,11 +225,11 @@ def close_lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> int
     return len(lost)
 
 
-def _lost(node: str, running: Mapping[str, int], as_of: dt.datetime) -> list[MeterEpoch]:
+def _lost(node: str, running: Mapping[str, int], as_of: dt.datetime, undecided: AbstractSet[str]) -> list[MeterEpoch]:
     """Locked, in the order in which looks lock theirs.  What runs, nearly all, is not: looks at it do not wait."""
     still_open = MeterEpoch.objects.filter(node=node, started_at__lt=as_of - SETTLED_AFTER, ended_at__isnull=True)
     starts = still_open.values_list("pk", "container_id", "number")
-    lost = [pk for pk, container, number in starts if running.get(container) != number]
+    lost = [pk for pk, id, number in starts if running.get(id) != number and id not in undecided]
     return list(still_open.select_for_update().filter(pk__in=lost).order_by("pk")) if lost else []
 
 

@@ -229,11 +229,17 @@ class FakeEngine:
                 check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
             self.networks.check(spec)
             progress(Step("create"))
-            self.home.container(spec.id).mkdir(parents=True)
-            atomic_write(self.home.container(spec.id) / "spec.json", records.encode_spec(spec))
-            self._records.save(spec.id, Record(state=State.CREATED, created_at=time.time()))
+            self._make(spec)
             self.tell(EventKind.CREATED, spec.id)
         return self.inspect(spec.id)
+
+    def _make(self, spec: ContainerSpec) -> None:
+        cradle = self.home.containers / f".new-{spec.id}"
+        cradle.mkdir()
+        record = Record(state=State.CREATED, created_at=time.time())
+        atomic_write(cradle / "spec.json", records.encode_spec(spec))
+        atomic_write(cradle / "status.json", records.encode_record(record))
+        cradle.rename(self.home.container(spec.id))
 
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:
         return self._start(id, by_policy=False, progress=progress)
@@ -344,7 +350,8 @@ class FakeEngine:
         except records.Damaged:
             if not force:
                 raise
-            shutil.rmtree(self.home.container(id), ignore_errors=True)
+            self.networks.release(id)
+            self.lose(id)
             return
         if running:
             if not force:
@@ -352,7 +359,7 @@ class FakeEngine:
             self._end(id, 137)
         progress(Step("remove"))
         self.tell(EventKind.REMOVED, id)
-        shutil.rmtree(self.home.container(id), ignore_errors=True)
+        self.lose(id)
 
     def settle(self, id: str) -> ContainerStatus:
         return self.inspect(id)
@@ -514,7 +521,10 @@ class FakeEngine:
 
     def lose(self, id: str) -> None:
         """The container vanishes without a trace, as when somebody deletes it behind our back."""
-        shutil.rmtree(self.home.container(id))
+        grave = self.home.containers / f".removed-{id}"
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            self.home.container(id).rename(grave)
+            shutil.rmtree(grave)
 
     def crash(self, id: str, code: int = 139, *, oom: bool = False) -> None:
         """The container's process ends by itself."""

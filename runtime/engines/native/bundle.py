@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Host:
     """The tenant's."""
     apparmor: str = ""
     """A profile that the kernel knows; empty: none."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Nobody reads them but ourselves."""
 
 
 def command(spec: ContainerSpec, config: Mapping[str, Any]) -> list[str]:
@@ -108,6 +110,7 @@ def configuration(spec: ContainerSpec, config: Mapping[str, Any], identity: Iden
         },
         "root": {"path": str(host.root), "readonly": spec.read_only},
         "hostname": hostname(spec),
+        "annotations": dict(host.annotations),
         "mounts": _mounts(spec, host, init),
         "linux": {
             "uidMappings": [{"containerID": 0, "hostID": host.uid_base, "size": IDS}],

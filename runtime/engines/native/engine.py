@@ -272,31 +272,39 @@ class NativeEngine(Facets):
         with self.home.lock(id, timeout_s=90):
             if not self._records.exists(id):
                 return
+            image: str | None = None
             try:
                 spec, record = self._settled(id)
             except records.Damaged:
                 if not force:
                     raise
-                self._recovery.remove_damaged(id)
-                return
-            runs = record.state is State.RUNNING
-            if runs:
-                if not force:
-                    raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
-                self._end(spec, record, signal.SIGKILL, KILL_DEADLINE_S)
-                record = self._lifecycle.settle(spec, record)
-            progress(Step("remove"))
-            self._records.save_end(id, record.moved(State.REMOVING))
-            failpoint("remove.marked")
-            self._removal.finish(spec, again=record.state is State.REMOVING, settled=runs)
+                progress(Step("remove"))
+                self._damage.remove(id)
+            else:
+                image = spec.image
+                self._remove(spec, record, force, progress)
         self._records.reserve.fill()
-        self._let_go(spec.image)
+        self._let_go(image)
 
-    def _let_go(self, image: str) -> None:
-        """A container of it is gone."""
-        if image in Names(self.home).table().values():
+    def _remove(self, spec: ContainerSpec, record: Record, force: bool, progress: Progress) -> None:
+        """Under the lock, what is whole."""
+        runs = record.state is State.RUNNING
+        if runs:
+            if not force:
+                raise Conflict("The container is running.", hint="Stop it first, or remove it by force.")
+            self._end(spec, record, signal.SIGKILL, KILL_DEADLINE_S)
+            record = self._lifecycle.settle(spec, record)
+        progress(Step("remove"))
+        self._records.save_end(spec.id, record.moved(State.REMOVING))
+        failpoint("remove.marked")
+        self._removal.finish(spec, again=record.state is State.REMOVING, settled=runs)
+
+    def _let_go(self, image: str | None) -> None:
+        """A container of it is gone; None: nobody knows of which."""
+        if image is not None and image in Names(self.home).table().values():
             Uses(self.home).note(image)
-        else:
+            return
+        with contextlib.suppress(records.Damaged):  # of another: nobody knows what that one keeps
             self.store.gc()  # the container was all that kept it
 
     @told()

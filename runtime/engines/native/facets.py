@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runtime.api import Attachments, ContainerSpec, Events, ExecSpec, Files, Health, ImageService, Restarts
     from runtime.engines.native.controls import NativeControls
     from runtime.engines.native.creation import Creation
+    from runtime.engines.native.damage import Damage
     from runtime.engines.native.execs import NativeExec
     from runtime.engines.native.flooding import Flooding
     from runtime.engines.native.lifecycle import Lifecycle
@@ -158,7 +159,15 @@ class Facets:
     def _recovery(self) -> Recovery:
         from runtime.engines.native.recovery import Recovery
 
-        return Recovery(self.home, self._lifecycle, self._removal, self._networks, self.store, self.volumes)
+        return Recovery(
+            self.home, self._lifecycle, self._removal, self._damage, self._networks, self.store, self.volumes
+        )
+
+    @once
+    def _damage(self) -> Damage:
+        from runtime.engines.native.damage import Damage
+
+        return Damage(self.home, self._lifecycle, self._removal)
 
     @once
     def _flooding(self) -> Flooding:

@@ -7,6 +7,7 @@ from runtime.failpoint import failpoint
 __all__ = [
     "CONNECT_POINTS",
     "CONTROLS",
+    "DAMAGE_POINTS",
     "FILE_POINTS",
     "IMAGE_POINTS",
     "NETWORK_POINTS",
@@ -17,8 +18,15 @@ __all__ = [
 
 POINTS = (
     "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
-    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.detached", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
+    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.removed", "release.expelled",
+    "release.unlinked", "release.freed", "release.detached", "release.unmounted", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
+    "remove.freed",
 )  # fmt: skip
+DAMAGE_POINTS = (
+    "damage.ended", "damage.stored", "release.deleted", "release.removed", "release.expelled", "release.unlinked", "release.freed",
+    "release.detached", "release.unmounted", "damage.released", "damage.died", "remove.told", "remove.renamed", "remove.freed",
+)  # fmt: skip
+"""Of the removal of a container whose files are damaged: its own, and those that it shares."""
 
 CONTROLS = (
     "pause.frozen", "resume.thawed", "update.marked", "update.applied", "update.written", "rename.taken", "rename.written",

@@ -28,7 +28,7 @@ from runtime.telemetry.journal import Journal
 from runtime.telemetry.sampler import read_once
 
 if TYPE_CHECKING:
-    from runtime.api import ContainerSpec, HealthCheck, Progress
+    from runtime.api import ContainerSpec, HealthCheck, Limits, Progress
     from runtime.engines.native import oci
     from runtime.engines.native.ceilings import Ceilings
     from runtime.engines.native.connecting import Connecting
@@ -143,9 +143,9 @@ class Lifecycle:
     def settle(self, spec: ContainerSpec, record: Record) -> Record:
         """The caller holds the lock and knows that the process ended."""
         id = spec.id
-        code = self._await_exit_code(id)
+        code = self.await_exit_code(id)
         self._await_empty(spec)
-        final = self.records.final(id, record) or self._final_reading(spec, record)
+        final = self.records.final(id, record) or self.final_reading(spec.tenant, id, record, spec.limits)
         if final is not None:
             self.records.store_final(final)
         failpoint("settle.stored")
@@ -207,7 +207,8 @@ class Lifecycle:
         at = None if decision.wait_s is None else time.time() + decision.wait_s
         return {"restart_at": at, "failures": decision.failures}
 
-    def _await_exit_code(self, id: str) -> int | None:
+    def await_exit_code(self, id: str) -> int | None:
+        """Of a container whose process is gone; a supervisor that does not tell is ended.  None: nobody knows."""
         deadline = time.monotonic() + EXIT_FILE_DEADLINE_S
         while (code := exit_code(self._home.exits, id)) is None:
             if time.monotonic() > deadline:
@@ -228,20 +229,21 @@ class Lifecycle:
                 return
             time.sleep(POLL_S)
 
-    def _final_reading(self, spec: ContainerSpec, record: Record) -> FinalReading | None:
-        """None: the cgroup is gone (a reboot, or it was read and removed before a crash)."""
-        counters = read_once(self._home, spec.tenant, spec.id)
+    def final_reading(self, tenant: str, id: str, record: Record, limits: Limits) -> FinalReading | None:
+        """``limits``: of the start, if they were not changed since.  None: the cgroup is gone (a reboot, or it was read and removed before a
+        crash)."""
+        counters = read_once(self._home, tenant, id)
         if counters is None:
             return None
         return FinalReading(
-            container=spec.id,
-            tenant=spec.tenant,
+            container=id,
+            tenant=tenant,
             epoch=record.epoch,
             boot_id=record.boot_id,
             cgroup_inode=record.cgroup_inode,
             started_at=record.started_at or counters.at,
             finished_at=counters.at,
-            limits=record.first_limits or spec.limits,
+            limits=record.first_limits or limits,
             counters=counters,
             sizes=record.sizes,
         )
@@ -259,6 +261,7 @@ class Lifecycle:
         self.runtime.forget(id)
         failpoint("release.deleted")
         group.remove()
+        failpoint("release.removed")
         self.networks.detach(id)
         interfaces.forget(self._home, id)
         failpoint("release.detached")
@@ -266,6 +269,7 @@ class Lifecycle:
 
     def unmount(self, id: str) -> None:
         self._snapshots.unmount(id)
+        failpoint("release.unmounted")
         if self._home.volume_mounts(id).is_dir():
             self.volumes.detach(id)
 

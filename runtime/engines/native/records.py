@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 T = TypeVar("T")
+UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.EIO, errno.EUCLEAN})
+"""How the kernel says that a file which must be there is not, or that its disk has lost it."""
 
 
 class Damaged(EngineFault):
@@ -134,7 +137,8 @@ class Records:
         return tuple(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")))
 
     def exists(self, id: str) -> bool:
-        return (self._home.container(id) / "spec.json").exists()
+        """Also damaged: a container's folder comes and goes with all that is in it."""
+        return self._home.container(id).is_dir()
 
     def spec(self, id: str) -> ContainerSpec:
         """Raises NotFound, Damaged; likewise the next two."""
@@ -144,12 +148,12 @@ class Records:
         return _sensible(decode_record, self._read(id, "status.json"))
 
     def both(self, id: str) -> tuple[ContainerSpec, Record]:
-        """Read again only when a file was replaced: for whoever asks for all of them every few seconds.  Raises NotFound."""
+        """Read again only when a file was replaced: for whoever asks for all of them every few seconds.  Raises NotFound, Damaged."""
         try:
             files = [os.stat(f"{self._folder}/{id}/{name}") for name in ("spec.json", "status.json")]
-        except FileNotFoundError:
+        except OSError:
             self._known.pop(id, None)
-            raise NotFound("There is no such container.", field="id") from None
+            return self.spec(id), self.record(id)  # which tell what is wrong
         mark = tuple((file.st_ino, file.st_mtime_ns) for file in files)
         known = self._known.get(id)
         if known is None or known[0] != mark:
@@ -210,10 +214,15 @@ class Records:
         self.reserve.write(self._home.container(id) / "status.json", encode_record(record))
 
     def _read(self, id: str, name: str) -> bytes:
-        try:
-            return (self._home.container(id) / name).read_bytes()
-        except FileNotFoundError:
-            raise NotFound("There is no such container.", hint="It may have been removed.", field="id") from None
+        for _ in range(2):  # it may be removed and made anew in this moment
+            try:
+                return (self._home.container(id) / name).read_bytes()
+            except OSError as error:
+                if error.errno not in UNREADABLE:
+                    raise
+            if not self.exists(id):
+                raise NotFound("There is no such container.", hint="It may have been removed.", field="id")
+        raise Damaged
 
     # final readings --------------------------------------------------------------------------------------
 

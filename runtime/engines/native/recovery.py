@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from runtime import logs
 from runtime.api import Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
-from runtime.engines.native.failpoint import failpoint
+from runtime.engines.native.damage import Damage, containers_in_kernel
 from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.removal import GRAVE, Removal
+from runtime.engines.native.removal import Removal
 from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import DeadlineExceeded, EngineFault, RuntimeFault
 from runtime.home import Home, sweep_temporaries
@@ -22,7 +20,6 @@ from runtime.kernel import cgroup, freezer, link
 from runtime.network import placement
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
-from runtime.storage.snapshot import Snapshots
 
 logger = logs.of(__name__)
 
@@ -43,6 +40,7 @@ class Recovery:
         home: Home,
         lifecycle: Lifecycle,
         removal: Removal,
+        damage: Damage,
         networks: TenantNetworks,
         images: ImageStore,
         volumes: NativeVolumes,
@@ -50,6 +48,7 @@ class Recovery:
         self._home = home
         self._lifecycle = lifecycle
         self._removal = removal
+        self._damage = damage
         self._networks = networks
         self._images = images
         self._volumes = volumes
@@ -157,8 +156,8 @@ class Recovery:
         """(container's id, ``kind:name``) of everything in the kernel and in RUN that a container may have."""
         yield from self._networks.belongings()
         yield from self._removal.named()
-        for folder in self._cgroups():
-            yield folder.name, f"cgroup:{folder.name}"
+        for _, id in containers_in_kernel(self._home):
+            yield id, f"cgroup:{id}"
         for name, kind in RUN_FOLDERS:
             root = self._home.run / name
             for entry in sorted(root.iterdir()) if root.is_dir() else ():
@@ -169,33 +168,18 @@ class Recovery:
         left = [what for owner, what in self._belongings() if owner == id]
         if self._records.exists(id) or not left:
             return []
-        tenants = [folder.parent.name for folder in self._cgroups() if folder.name == id]
+        tenants = tuple(tenant for tenant, owner in containers_in_kernel(self._home) if owner == id)
         if not alive and any(cgroup.Cgroup(self._home.cgroup(tenant, id)).populated() for tenant in tenants):
             logger.warning("%s has processes and no container; it is left alone", id)
             return []
-        for tenant in tenants or [""]:
+        for tenant in tenants:
+            cgroup.Cgroup(self._home.cgroup(tenant, id)).kill()
+            self._damage.store_final(tenant, id)
+        for tenant in tenants or ("",):
             self._lifecycle.abandon(id, tenant)
         self._removal.free_names(id)
         self._home.forget_lock(id)
         return left
-
-    def remove_damaged(self, id: str) -> None:
-        """The caller holds the lock.  Its processes and all that it has in the kernel go first, found by its id; a crash before the
-        end leaves it damaged or, once it is renamed, swept.
-        """
-        for tenant in [folder.parent.name for folder in self._cgroups() if folder.name == id] or [""]:
-            self._lifecycle.abandon(id, tenant)
-        failpoint("remove.told")
-        grave = self._home.containers / f"{GRAVE}{id}"
-        os.rename(self._home.container(id), grave)
-        failpoint("remove.renamed")
-        self._removal.free_names(id)
-        Snapshots.discard(grave)
-        self._home.forget_lock(id)
-
-    def _cgroups(self) -> tuple[Path, ...]:
-        root = Path("/sys/fs/cgroup") / ("" if cgroup.version() == 2 else "memory") / self._home.instance
-        return tuple(sorted(folder for folder in root.glob("*/*") if folder.is_dir()))
 
     def remove_tenant_cgroups(self) -> None:
         root = cgroup.Cgroup(f"/{self._home.instance}")

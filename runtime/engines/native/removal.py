@@ -39,12 +39,17 @@ class Removal:
         if not again or not journal.told(spec.id, EventKind.REMOVED):
             journal.tell(EventKind.REMOVED, spec.id, tenant=spec.tenant, name=spec.name)
         failpoint("remove.told")
-        grave = self._home.containers / f"{GRAVE}{spec.id}"
-        os.rename(self._home.container(spec.id), grave)
+        self.bury(spec.id, lambda: self.names(spec.tenant).free(spec.name, spec.id))
+
+    def bury(self, id: str, free_names: Callable[[], object]) -> None:
+        """Its files and its name; the kernel has nothing of it any more.  A crash before the end leaves it as it was, or to the sweep."""
+        grave = self._home.containers / f"{GRAVE}{id}"
+        os.rename(self._home.container(id), grave)
         failpoint("remove.renamed")
-        self.names(spec.tenant).free(spec.name, spec.id)
+        free_names()
+        failpoint("remove.freed")
         Snapshots.discard(grave)
-        self._home.forget_lock(spec.id)
+        self._home.forget_lock(id)
 
     def sweep_folders(self) -> tuple[str, ...]:
         """Folders of removals and creations that a crash cut short."""
@@ -70,6 +75,12 @@ class Removal:
         for claims in self._all_names():
             for owner, name in claims.holdings():
                 yield owner, f"name:{name}"
+
+    def name_of(self, id: str) -> tuple[str, str] | None:
+        """(tenant, name) by the claim on it."""
+        return next((
+            (claims.folder.name, name) for claims in self._all_names() for owner, name in claims.holdings() if owner == id
+        ), None)  # fmt: skip
 
     def sweep_names(self, spec_of: Callable[[str], ContainerSpec]) -> tuple[str, ...]:
         """Names that a renaming cut short left to containers that have another."""

@@ -12,6 +12,7 @@ import os
 import resource
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from runtime.api import ContainerSpec, EventKind, Image, Progress, State, Step
 from runtime.engines.native import (
     apparmor,
     bundle,
+    epochs,
     etc,
     mount_places,
     oci,
@@ -80,7 +82,10 @@ class Starting:
             if spec.volumes:
                 self._lifecycle.volumes.attach(spec, slot.uid_base, root)
             failpoint("start.mounted")
-            owner = self._write_bundle(spec, image, root, endpoint, slot.uid_base, userns.path() if userns else None)
+            told = epochs.as_annotations(record.epoch + 1, spec.limits)
+            owner = self._write_bundle(
+                spec, image, root, endpoint, slot.uid_base, userns.path() if userns else None, told
+            )
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
             self._lifecycle.ceilings.apply(spec.tenant)
             with (
@@ -192,7 +197,14 @@ class Starting:
             return 0
 
     def _write_bundle(
-        self, spec: ContainerSpec, image: Image, root: Path, endpoint: Endpoint, uid_base: int, userns: Path | None
+        self,
+        spec: ContainerSpec,
+        image: Image,
+        root: Path,
+        endpoint: Endpoint,
+        uid_base: int,
+        userns: Path | None,
+        annotations: Mapping[str, str],
     ) -> int:
         """Returns the host's id of the container's user."""
         folder = self._home.bundle(spec.id)
@@ -213,6 +225,7 @@ class Starting:
             init=program.init() if spec.init else None,
             ceiling_millis=self._lifecycle.ceilings.of(spec.tenant).cpu_millis,
             apparmor=apparmor.profile()[0],
+            annotations=annotations,
         )
         identity = passwd.resolve(root, user)
         configuration = bundle.configuration(spec, image.config, identity, host)
