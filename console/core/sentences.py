@@ -588,6 +588,7 @@ SENTENCES = (
     _("Remove one that has a name."),
     _("Disconnect or remove them first."),
     _("The address %(address)s is taken."),
+    _("The address %(address)s is that of the container %(name)s."),
     _("The bandwidth is not from 8 kbit/s to 34 Gbit/s."),
     _("The gateway %(gateway)s is not in the subnet."),
     _("The network has no IPv6."),

@@ -14,7 +14,8 @@ MOST_NETWORKS = 8
 class Attachment:
     """A container's place on one network of its tenant.
 
-    ``address`` and ``address6`` are fixed where they are given.  ``aliases`` are names beside the container's own; several
+    ``address`` and ``address6`` are fixed where they are given: the container's own from then on, whether it runs or not, until it leaves the
+    network or is removed.  Others are given anew with each start, the lowest that is nobody's.  ``aliases`` are names beside the container's own; several
     containers may share one, and are all told to whoever asks for it.
     """
 

@@ -141,7 +141,8 @@ class Engine(Protocol):
         """Validate the spec and make the container's writable layer.
 
         Created already with an equal spec: returns its status.  Raises InvalidSpec, NotFound (image),
-        Conflict (id exists with another spec), LimitExceeded, ImageUnsuitable, OutOfSpace.
+        Conflict (id exists with another spec, name is taken, a fixed address is another's: ``data['container']``), LimitExceeded,
+        ImageUnsuitable, OutOfSpace.
         """
 
     def start(self, id: str, *, progress: Progress = no_progress) -> ContainerStatus:

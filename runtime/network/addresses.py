@@ -20,7 +20,13 @@ STEPS6 = 256
 
 
 def address_claims(home: Home, tenant: str) -> Claims:
+    """Leases: of what runs."""
     return Claims(home.run / "addresses" / tenant)
+
+
+def fixed_claims(home: Home, tenant: str) -> Claims:
+    """Of what is written down, running or not (:mod:`runtime.network.holding`)."""
+    return Claims(home.state / "fixed" / tenant)
 
 
 def port_claims(home: Home) -> Claims:
@@ -28,14 +34,14 @@ def port_claims(home: Home) -> Claims:
 
 
 def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:
-    """``fixed``, else the lowest free host address after the gateway.  Raises Conflict, LimitExceeded."""
-    claims = address_claims(home, segment.tenant)
+    """``fixed``, else the lowest host address after the gateway that is free and nobody's.  Raises Conflict, LimitExceeded."""
     if fixed is not None:
-        return _fixed(claims, fixed, container, f"networks[{index}].address")
-    taken = {*claims.names(), segment.gateway}
-    for address in itertools.islice(ipaddress.ip_network(segment.subnet).hosts(), 1, None):
-        if str(address) not in taken and claims.take(str(address), container):
-            return str(address)
+        return _fixed(home, segment.tenant, fixed, container, f"networks[{index}].address")
+    held = fixed_claims(home, segment.tenant)
+    taken = {*address_claims(home, segment.tenant).names(), *held.names(), segment.gateway}
+    for address in map(str, itertools.islice(ipaddress.ip_network(segment.subnet).hosts(), 1, None)):
+        if address not in taken and _lease(home, segment.tenant, address, container):
+            return address
     raise LimitExceeded(
         f"The tenant's network {segment.subnet} has no free address.", hint="Remove a container first.", field="tenant"
     )
@@ -45,22 +51,33 @@ def take_address6(
     home: Home, segment: Segment, container: str, address: str, fixed: str | None = None, index: int = 0
 ) -> str:
     """``fixed``, else the one whose number in its subnet is that of ``address``; empty on a network without IPv6."""
-    claims = address_claims(home, segment.tenant)
     if fixed is not None:
-        return _fixed(claims, str(ipaddress.IPv6Address(fixed)), container, f"networks[{index}].address6")
+        fixed = str(ipaddress.IPv6Address(fixed))
+        return _fixed(home, segment.tenant, fixed, container, f"networks[{index}].address6")
     if not segment.subnet6:
         return ""
     subnet = ipaddress.IPv6Network(segment.subnet6)
     number = int(ipaddress.ip_address(address)) - int(ipaddress.ip_network(segment.subnet).network_address)
     for step in range(STEPS6):
         found = str(subnet[number + step * 2**16])
-        if claims.take(found, container):
+        if _lease(home, segment.tenant, found, container):
             return found
     raise LimitExceeded("The network has no free IPv6 address.", hint="Remove a container first.", field="networks")
 
 
-def _fixed(claims: Claims, address: str, container: str, field: str) -> str:
-    if not claims.take(address, container):
+def _lease(home: Home, tenant: str, address: str, container: str) -> bool:
+    """Unless another has it or holds it, be it since this moment."""
+    leased = address_claims(home, tenant)
+    if not leased.take(address, container):
+        return False
+    if fixed_claims(home, tenant).owner(address) in {None, container}:
+        return True
+    leased.free(address, container)
+    return False
+
+
+def _fixed(home: Home, tenant: str, address: str, container: str, field: str) -> str:
+    if not _lease(home, tenant, address, container):
         raise Conflict(f"The address {address} is taken.", hint="Choose another, or none.", field=field)
     return address
 

@@ -129,7 +129,7 @@ def test_a_kill_in_a_removal_by_force_is_finished_by_the_next(scene: Scene, poin
     again = NativeEngine(scene.engine.home)
     found = again.reconcile()
     here = {one.id: one.state for one in again.list()}
-    if point in {"remove.renamed", "remove.freed"}:
+    if point in {"remove.renamed", "remove.unnamed", "remove.freed"}:
         assert (here, found.failed) == ({"csteady": State.RUNNING}, ())
         nothing_left(scene)
     else:

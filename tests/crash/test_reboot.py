@@ -65,3 +65,19 @@ def test_what_ran_under_a_policy_comes_back(
     assert again.reconcile().adopted == ("calways", "cfailure", "cunless")
     again.remove("calways", force=True)
     assert again.final_readings("calways")[-1].epoch == 2
+
+
+def test_a_fixed_address_outlives_it(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also before anybody has reconciled: who is launched first gets another."""
+    back = engine.networks.create(NetworkSpec("tenant1", "back"))
+    plain = ContainerSpec("cfixed", "tenant1", "fixed", engine.image("busybox").id, command=("sleep", "100000"))
+    lowest = back.gateway.rpartition(".")[0] + ".2"
+    engine.create(replace(plain, networks=(Attachment("back", lowest),)))
+    assert engine.start("cfixed").address == lowest
+    reboot(engine.home, monkeypatch, tmp_path / "boot_id")
+
+    again = NativeEngine(engine.home)
+    again.create(replace(plain, id="cother", name="other", networks=(Attachment("back"),)))
+    assert again.start("cother").address not in {None, lowest}
+    assert again.reconcile().settled == ("cfixed",)
+    assert again.start("cfixed").address == lowest

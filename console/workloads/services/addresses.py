@@ -1,7 +1,7 @@
 """Fixed addresses of containers on networks: what can be one, and whose it is.
 
-A container has its fixed address from the request to its removal, or until it leaves the network, running or not.  The engine keeps an
-address only for what runs, so there somebody without a fixed one may have got it meanwhile: its next start then says so.
+A container has its fixed address from the request to its removal, or until it leaves the network, running or not; so it is with the engine,
+from the creation on, which gives it to nobody else.
 """
 
 from __future__ import annotations

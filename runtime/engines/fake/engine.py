@@ -229,6 +229,7 @@ class FakeEngine:
                 check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
             self.networks.check(spec)
             progress(Step("create"))
+            self.networks.hold(spec)
             self._make(spec)
             self.tell(EventKind.CREATED, spec.id)
         return self.inspect(spec.id)
@@ -350,8 +351,8 @@ class FakeEngine:
         except records.Damaged:
             if not force:
                 raise
-            self.networks.release(id)
             self.lose(id)
+            self.networks.let_go(id)
             return
         if running:
             if not force:
@@ -360,6 +361,7 @@ class FakeEngine:
         progress(Step("remove"))
         self.tell(EventKind.REMOVED, id)
         self.lose(id)
+        self.networks.let_go(id)
 
     def settle(self, id: str) -> ContainerStatus:
         return self.inspect(id)

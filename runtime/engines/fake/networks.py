@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -9,7 +10,7 @@ from dataclasses import replace
 from runtime.api import Attachment, ContainerSpec, ContainerStatus, EventKind, State
 from runtime.engines.fake.controls import Owner
 from runtime.engines.native.records import Record, Records
-from runtime.network import endpoint, membership, placement
+from runtime.network import endpoint, holding, membership, placement
 from runtime.network.endpoint import Endpoint
 from runtime.network.register import Register, Specs
 from runtime.network.segments import Segments
@@ -31,6 +32,15 @@ class FakeNetworks(Register):
         """As the native engine does before it writes a container down."""
         placement.wanted(self.segments, spec)
 
+    def hold(self, spec: ContainerSpec) -> None:
+        """Its fixed addresses are its own from here on."""
+        holding.hold(self._home, spec, self._records.name)
+
+    def let_go(self, id: str) -> None:
+        """It is removed."""
+        self.release(id)
+        holding.let_go_of_all(self._home, id)
+
     def place(self, spec: ContainerSpec) -> Endpoint:
         return placement.reserve(self._home, spec, placement.wanted(self.segments, spec))
 
@@ -46,7 +56,13 @@ class FakeNetworks(Register):
             if segment is not None:
                 wanted = membership.with_network(spec, attachment)
                 index = len(wanted.networks) - 1
-                record = self._change(wanted, lambda made: placement.add(self._home, made, segment, attachment, index))
+                holding.hold(self._home, wanted, self._records.name)
+                with contextlib.ExitStack() as undo:
+                    undo.callback(holding.let_go, self._home, spec, (attachment,))
+                    record = self._change(
+                        wanted, lambda made: placement.add(self._home, made, segment, attachment, index)
+                    )
+                    undo.pop_all()
                 self._engine.tell(EventKind.CONNECTED, id, **membership.told(attachment.network, record.networks))
         return self._engine.inspect(id)
 
@@ -56,6 +72,7 @@ class FakeNetworks(Register):
             if membership.leavable(self.segments, spec, network):
                 wanted = membership.without_network(spec, network)
                 self._change(wanted, lambda made: placement.drop(self._home, made, network))
+                holding.let_go(self._home, spec, [one for one in spec.networks if one.network == network])
                 self._engine.tell(EventKind.DISCONNECTED, id, network=network)
         return self._engine.inspect(id)
 

@@ -21,7 +21,7 @@ from runtime.engines.native.records import Record, Records
 from runtime.errors import EngineFault, RuntimeFault
 from runtime.home import Home
 from runtime.kernel import link
-from runtime.network import membership
+from runtime.network import holding, membership
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint, Place
 from runtime.network.joining import Joining
@@ -47,11 +47,16 @@ class Connecting:
     def connect(self, spec: ContainerSpec, record: Record, segment: Segment, asked: Attachment) -> Truth:
         """Raises as :meth:`runtime.api.Networks.connect` says; then it is as it was."""
         wanted = membership.with_network(spec, asked)
-        if record.state is not State.RUNNING:
-            self._records.save_spec(wanted)
-            moves.connected(self._journal, wanted, asked.network, ())
-            return wanted, record
         with contextlib.ExitStack() as undo:
+            holding.hold(self._home, wanted, self._records.name)
+            undo.callback(holding.let_go, self._home, spec, (asked,))
+            failpoint("connect.held")
+            if record.state is not State.RUNNING:
+                self._records.save_spec(wanted)
+                undo.pop_all()
+                failpoint("connect.written")
+                moves.connected(self._journal, wanted, asked.network, ())
+                return wanted, record
             joined = self._joining.reserve(self._whole(spec.id), segment, asked, len(wanted.networks) - 1)
             undo.callback(self._undo, spec, joined)
             failpoint("connect.placed")
@@ -78,14 +83,20 @@ class Connecting:
     def disconnect(self, spec: ContainerSpec, record: Record, network: str) -> Truth:
         """Raises as :meth:`runtime.api.Networks.disconnect` says."""
         wanted = membership.without_network(spec, network)
+        gone = [one for one in spec.networks if one.network == network]
         if record.state is not State.RUNNING:
             self._records.save_spec(wanted)
+            failpoint("disconnect.written")
+            holding.let_go(self._home, spec, gone)
+            failpoint("disconnect.freed")
             moves.disconnected(self._journal, wanted, network)
             return wanted, record
         made = self._whole(spec.id)
         self._records.save_spec(wanted)
         failpoint("disconnect.written")
         left = self._only_wanted(wanted, made)
+        holding.let_go(self._home, spec, gone)
+        failpoint("disconnect.freed")
         moves.disconnected(self._journal, wanted, network)
         return wanted, self._followed(spec.id, record, left)
 

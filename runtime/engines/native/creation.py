@@ -18,6 +18,7 @@ from runtime.engines.native.records import Record
 from runtime.engines.native.removal import CRADLE, Removal
 from runtime.errors import Conflict
 from runtime.home import Home, atomic_write
+from runtime.network import holding
 from runtime.storage.disk import check_fits
 from runtime.storage.snapshot import Snapshots
 
@@ -83,6 +84,9 @@ class Creation:
                 )
             undo.callback(names.free, spec.name, spec.id)
             failpoint("create.claimed")
+            holding.hold(self._home, spec, self._records.name)
+            undo.callback(holding.let_go, self._home, spec, spec.networks)
+            failpoint("create.held")
             uid_base = self._lifecycle.uid_base(spec.tenant)
             Snapshots(self._home).prepare(cradle, uid_base, spec.limits.disk_bytes)
             record = Record(state=State.CREATED, created_at=time.time())

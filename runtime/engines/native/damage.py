@@ -55,7 +55,7 @@ class Damage:
         failpoint("damage.released")
         self._tell_removal(id)
         failpoint("remove.told")
-        self._removal.bury(id, lambda: self._removal.free_names(id))
+        self._removal.bury(id, lambda: self._removal.free_all(id))
 
     def _end(self, tenant: str, id: str) -> int | None:
         """Its exit code, if its supervisor tells."""

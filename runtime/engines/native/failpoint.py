@@ -17,14 +17,15 @@ __all__ = [
 ]
 
 POINTS = (
-    "create.claimed", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
+    "create.claimed", "create.held", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
     "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.removed", "release.expelled",
     "release.unlinked", "release.freed", "release.detached", "release.unmounted", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
-    "remove.freed",
+    "remove.unnamed", "remove.freed",
 )  # fmt: skip
 DAMAGE_POINTS = (
     "damage.ended", "damage.stored", "release.deleted", "release.removed", "release.expelled", "release.unlinked", "release.freed",
-    "release.detached", "release.unmounted", "damage.released", "damage.died", "remove.told", "remove.renamed", "remove.freed",
+    "release.detached", "release.unmounted", "damage.released", "damage.died", "remove.told", "remove.renamed", "remove.unnamed",
+    "remove.freed",
 )  # fmt: skip
 """Of the removal of a container whose files are damaged: its own, and those that it shares."""
 
@@ -39,8 +40,8 @@ NETWORK_POINTS = (
 )  # fmt: skip
 """Of a network's life, from its creation over its first container to its removal."""
 CONNECT_POINTS = (
-    "connect.claimed", "connect.placed", "connect.admitted", "connect.attached", "connect.opened", "connect.written", "disconnect.written",
-    "disconnect.closed", "disconnect.counted", "disconnect.unlinked", "disconnect.expelled", "disconnect.dropped", "networks.followed",
+    "connect.held", "connect.claimed", "connect.placed", "connect.admitted", "connect.attached", "connect.opened", "connect.written", "disconnect.written",
+    "disconnect.closed", "disconnect.counted", "disconnect.unlinked", "disconnect.expelled", "disconnect.dropped", "disconnect.freed", "networks.followed",
 )  # fmt: skip
 """Of a container that comes onto a network and leaves one while it runs."""
 VOLUME_POINTS = ("volume.prepared", "volume.filled", "volume.used", "volume.buried")

@@ -11,13 +11,14 @@ from runtime.api import Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.damage import Damage, containers_in_kernel
 from runtime.engines.native.lifecycle import Lifecycle
+from runtime.engines.native.records import Damaged
 from runtime.engines.native.removal import Removal
 from runtime.engines.native.volumes import NativeVolumes
-from runtime.errors import DeadlineExceeded, EngineFault, RuntimeFault
+from runtime.errors import DeadlineExceeded, EngineFault, NotFound, RuntimeFault
 from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer, link
-from runtime.network import placement
+from runtime.network import holding, placement
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 
@@ -75,6 +76,8 @@ class Recovery:
         if not self._records.exists(id):
             return None
         record, spec = self._records.record(id), self._records.spec(id)
+        for address in holding.hold_again(self._home, spec):
+            logger.warning("%s has the fixed address %s, which another holds", id, address)
         if record.state is State.REMOVING:
             self._removal.finish(spec, again=True)
             return "removed"
@@ -121,6 +124,7 @@ class Recovery:
         """
         swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
         swept += [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]
+        swept += self._unfixed()
         swept += self._images.sweep()
         swept += self._volumes.sweep()
         with self._networks.removing():
@@ -152,10 +156,30 @@ class Recovery:
                 freed += placement.free_unplaced(self._home, endpoint) if endpoint else ()
         return [f"address:{address}" for address in freed]
 
+    def _unfixed(self) -> list[str]:
+        """Fixed addresses that a crash left with containers on their way onto a network or off one."""
+        freed: list[str] = []
+        for claims, id, address in tuple(holding.holdings(self._home)):
+            if self._may_hold(id, address):
+                continue
+            with contextlib.suppress(DeadlineExceeded), self._home.lock(id, timeout_s=BUSY_S):
+                if not self._may_hold(id, address) and claims.free(address, id):
+                    freed.append(f"fixed:{address}")
+        return freed
+
+    def _may_hold(self, id: str, address: str) -> bool:
+        """Also of one that is damaged, as far as anybody knows, and of one that is gone: that is swept with all that is its."""
+        try:
+            return address in holding.fixed(self._records.spec(id).networks)
+        except (Damaged, NotFound):
+            return True
+
     def _belongings(self) -> Iterator[tuple[str, str]]:
         """(container's id, ``kind:name``) of everything in the kernel and in RUN that a container may have."""
         yield from self._networks.belongings()
         yield from self._removal.named()
+        for _, owner, address in holding.holdings(self._home):
+            yield owner, f"fixed:{address}"
         for _, id in containers_in_kernel(self._home):
             yield id, f"cgroup:{id}"
         for name, kind in RUN_FOLDERS:
@@ -177,7 +201,7 @@ class Recovery:
             self._damage.store_final(tenant, id)
         for tenant in tenants or ("",):
             self._lifecycle.abandon(id, tenant)
-        self._removal.free_names(id)
+        self._removal.free_all(id)
         self._home.forget_lock(id)
         return left
 

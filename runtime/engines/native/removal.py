@@ -12,6 +12,7 @@ from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Damaged
 from runtime.errors import NotFound
 from runtime.home import Home
+from runtime.network import holding
 from runtime.network.claims import Claims
 from runtime.storage.snapshot import Snapshots
 
@@ -39,14 +40,21 @@ class Removal:
         if not again or not journal.told(spec.id, EventKind.REMOVED):
             journal.tell(EventKind.REMOVED, spec.id, tenant=spec.tenant, name=spec.name)
         failpoint("remove.told")
-        self.bury(spec.id, lambda: self.names(spec.tenant).free(spec.name, spec.id))
+        self.bury(spec.id, lambda: self._free(spec))
 
-    def bury(self, id: str, free_names: Callable[[], object]) -> None:
-        """Its files and its name; the kernel has nothing of it any more.  A crash before the end leaves it as it was, or to the sweep."""
+    def _free(self, spec: ContainerSpec) -> None:
+        self.names(spec.tenant).free(spec.name, spec.id)
+        failpoint("remove.unnamed")
+        holding.let_go(self._home, spec, spec.networks)
+
+    def bury(self, id: str, free: Callable[[], object]) -> None:
+        """Its files, then what it has claimed; the kernel has nothing of it any more.  A crash before the end leaves it as it was, or
+        to the sweep.
+        """
         grave = self._home.containers / f"{GRAVE}{id}"
         os.rename(self._home.container(id), grave)
         failpoint("remove.renamed")
-        free_names()
+        free()
         failpoint("remove.freed")
         Snapshots.discard(grave)
         self._home.forget_lock(id)
@@ -97,6 +105,9 @@ class Removal:
     def _free_old(claims: Claims, spec: ContainerSpec, name: str) -> list[str]:
         return [name] if spec.name != name and claims.free(name, spec.id) else []
 
-    def free_names(self, id: str) -> None:
+    def free_all(self, id: str) -> None:
+        """The name and the fixed addresses of one whose specification is gone."""
         for claims in self._all_names():
             claims.free_all(id)
+        failpoint("remove.unnamed")
+        holding.let_go_of_all(self._home, id)

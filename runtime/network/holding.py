@@ -1,0 +1,84 @@
+"""Fixed addresses: a container has its own from its creation to its removal, or until it leaves the network, whether it runs or not.
+
+Each is a file ``HOME/runtime/fixed/<tenant>/<address>`` with its holder's id, so it outlives a reboot.  What runs has a lease of it as
+well, as of any address; nobody is given or leased one that another holds (:mod:`runtime.network.addresses`).  Callers hold the
+container's lock.  What a crash leaves beside the specifications the next reconciliation frees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
+
+from runtime.api import Attachment, ContainerSpec
+from runtime.errors import Conflict
+from runtime.home import Home
+from runtime.network.addresses import address_claims, fixed_claims
+from runtime.network.claims import Claims
+
+
+def fixed(attachments: Iterable[Attachment]) -> dict[str, str]:
+    """Address -> the specification's field that asks for it."""
+    found = {}
+    for index, one in enumerate(attachments):
+        for name in ("address", "address6"):
+            if (address := getattr(one, name)) is not None:
+                found[str(ip_address(address))] = f"networks[{index}].{name}"
+    return found
+
+
+def hold(home: Home, spec: ContainerSpec, name_of: Callable[[str], str]) -> None:
+    """All that the specification fixes.  ``name_of``: a container, for a person.
+
+    Raises Conflict: another holds one, or has been given it for as long as it runs; then it holds what it did before.
+    """
+    wanted = fixed(spec.networks)
+    if not wanted:
+        return
+    held, leased = fixed_claims(home, spec.tenant), address_claims(home, spec.tenant)
+    with contextlib.ExitStack() as undo:
+        for address, field in wanted.items():
+            if held.owner(address) != spec.id and held.take(address, spec.id):
+                undo.callback(held.free, address, spec.id)
+            # held first: whoever is given one leases it, and then looks whether somebody holds it
+            for holder in (held.owner(address), leased.owner(address)):
+                if holder not in {None, spec.id}:
+                    raise Conflict(
+                        f"The address {address} is that of the container {name_of(holder or '')!r}.",
+                        hint="Choose another, or none.",
+                        field=field,
+                        container=holder,
+                    )
+        undo.pop_all()
+
+
+def hold_again(home: Home, spec: ContainerSpec) -> tuple[str, ...]:
+    """What it should hold and does not, as after a power cut; returns those of them that another holds."""
+    held = fixed_claims(home, spec.tenant)
+    return tuple(address for address in fixed(spec.networks) if not held.take(address, spec.id))
+
+
+def let_go(home: Home, spec: ContainerSpec, attachments: Iterable[Attachment]) -> None:
+    held = fixed_claims(home, spec.tenant)
+    for address in fixed(attachments):
+        held.free(address, spec.id)
+
+
+def let_go_of_all(home: Home, container: str) -> None:
+    """Of whatever tenant it was."""
+    for claims in _all(home):
+        claims.free_all(container)
+
+
+def holdings(home: Home) -> Iterator[tuple[Claims, str, str]]:
+    """(a tenant's claims, container's id, address)."""
+    for claims in _all(home):
+        for owner, address in claims.holdings():
+            yield claims, owner, address
+
+
+def _all(home: Home) -> Iterator[Claims]:
+    tenants = home.state / "fixed"
+    for tenant in sorted(tenants.iterdir()) if tenants.is_dir() else ():
+        yield fixed_claims(home, tenant.name)
