@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, HealthCheck
+from runtime.api import ContainerSpec, HealthCheck, Outcome
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.health import MARK
 from runtime.kernel import cgroup
+from runtime.network import probing
 from tests.conftest import patience
 from tests.kernel.test_native_engine import engine, spec
 from tests.marks import no_cgroup
@@ -60,6 +65,25 @@ def test_http_and_tcp_tell_why(engine: NativeEngine) -> None:
         time.sleep(0.1)
     other = started(engine, spec(engine, "sleep", "1000"), HealthCheck("tcp", port=81))
     assert engine.health.probe(other).output == "Connection refused"
+
+
+@pytest.fixture
+def nowhere() -> Iterator[Path]:
+    """A network namespace in which the kernel knows no way to any address, not even to itself."""
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        yield Path(f"/proc/{holder.pid}/ns/net")
+        holder.kill()
+
+
+@pytest.mark.parametrize("address", [None, "10.1.2.3"])
+def test_what_the_kernel_refuses_at_once_is_no_connection(nowhere: Path, address: str | None) -> None:
+    patient = probing.Patience(patience(10), lambda: False)
+    unreachable = os.strerror(errno.ENETUNREACH)
+    assert probing.tcp(nowhere, address, 80, patient) == Outcome(False, unreachable)
+    assert probing.http(nowhere, address, 80, "/", patient) == Outcome(False, unreachable)
+    assert patient.step(), "it was told at once"
 
 
 def test_a_command_tells_its_code_and_its_words(engine: NativeEngine) -> None:
