@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
+
+from runtime.kernel.ready import readable
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OCI_INIT = "runc:[2:INIT]"
@@ -114,7 +115,5 @@ class Process:
             return
 
     def wait(self, timeout_s: float) -> bool:
-        """True once it has ended."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(max(0, timeout_s) * 1000))
+        """True once it has ended.  Raises OSError (EBADF) when it is closed."""
+        return bool(readable([self._fd], timeout_s))

@@ -6,12 +6,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtime.api import Capability, ContainerSpec, Engine, ExecSpec, Limits, State, TenantLimits
+from runtime.cli.containers import FOREVER_S
 from runtime.engines import open_engine
 from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec, LimitExceeded, NotFound
 from runtime.home import Home
@@ -120,6 +122,17 @@ def test_what_does_not_run_is_not_paused(engine: Engine, make: Callable[[str], s
 def test_any_signal_is_sent(engine: Engine, id: str, name: str) -> None:
     engine.kill(id, name)
     assert (engine.controls.wait(id, patience(10)).exit_code or 0) > 128
+
+
+@no_cgroup
+def test_who_waits_for_ever_is_told_the_end(engine: Engine, id: str) -> None:
+    """As the command line's ``wait`` does, which says no time."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.controls.wait, id, FOREVER_S)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        engine.kill(id)
+        assert waiting.result(patience(20)).exit_code == 137
 
 
 @refused_early

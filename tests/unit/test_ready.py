@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ def test_what_has_something_to_read_is_named(pipe: tuple[int, int]) -> None:
     assert readable([output], 10) == [output]
     assert os.read(output, 10) == b"x"
     assert readable([output], 0) == []
+
+
+def test_who_would_wait_for_ever_waits_no_longer_than_needed(pipe: tuple[int, int]) -> None:
+    """Not an OverflowError: poll(2) counts 24 days at most."""
+    output, input = pipe
+    os.write(input, b"x")
+    for timeout_s in (10.0**9, math.inf, None):
+        assert readable([output], timeout_s) == [output]
 
 
 def test_an_end_is_something_to_read() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import time
@@ -15,11 +14,12 @@ from pathlib import Path
 from runtime import logs
 from runtime.errors import Conflict, DeadlineExceeded, EngineFault, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 from runtime.kernel.process import start_time
+from runtime.kernel.ready import readable
 
 DEADLINE_S = 30.0
 DELETE_DEADLINE_S = 5.0
 START_FIFO = "exec.fifo"
-START_DEADLINE_S, START_POLL_MS = 5.0, 100
+START_DEADLINE_S, START_POLL_S = 5.0, 0.1
 
 logger = logs.of(__name__)
 
@@ -88,10 +88,8 @@ def _let_go(fifo: Path, pid: int) -> bool:
     except OSError:
         return False
     try:
-        writer = select.poll()
-        writer.register(descriptor, select.POLLIN)
         deadline = time.monotonic() + START_DEADLINE_S
-        while not writer.poll(START_POLL_MS):
+        while not readable([descriptor], START_POLL_S):
             if time.monotonic() > deadline or start_time(pid) is None:
                 return False
         if os.read(descriptor, 1) != b"0":
