@@ -10,6 +10,7 @@ import pytest
 from runtime.api import Attachment, ContainerSpec, EventKind, Limits, NetworkSpec, Port, RestartPolicy, State
 from runtime.engines.native.engine import NativeEngine
 from tests.kernel.containers import engine
+from tests.marks import no_cgroup
 from tests.reboot import reboot
 
 __all__ = ["engine"]
@@ -67,6 +68,7 @@ def test_what_ran_under_a_policy_comes_back(
     assert again.final_readings("calways")[-1].epoch == 2
 
 
+@no_cgroup
 def test_a_fixed_address_outlives_it(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Also before anybody has reconciled: who is launched first gets another."""
     back = engine.networks.create(NetworkSpec("tenant1", "back"))
