@@ -421,6 +421,8 @@ class Reader:
         self.inode = Cgroup(path).inode()
         self._inactive: int | None = None
         self._inactive_at = -self.STAT_EVERY_NS
+        self._io: tuple[bytes | None, tuple[int | None, int | None]] = None, (None, None)
+        """What the kernel said of block IO last, and its sums: most containers do none most of the time."""
 
     def close(self) -> None:
         for descriptor in self._fds.values():
@@ -489,4 +491,6 @@ class Reader:
         content = self._read("io") if self._counts_io else None
         if content is None or (content and not content.endswith(b"\n")):
             return None, None
-        return (_sum_io_v2 if self._v2 else _sum_io_v1)(content)
+        if content != self._io[0]:
+            self._io = content, (_sum_io_v2 if self._v2 else _sum_io_v1)(content)
+        return self._io[1]

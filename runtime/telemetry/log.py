@@ -43,7 +43,7 @@ def parse(raw: bytes) -> LogLine | None:
     )
 
 
-def keep_previous(log: Path) -> None:
+def keep_previous(log: Path | str) -> None:
     """Called every few seconds: link the current generation, and shift when conmon has replaced it."""
     link, previous = f"{log}.current", f"{log}.1"
     now, kept = _inode(log), _inode(link)

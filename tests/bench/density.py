@@ -25,6 +25,10 @@ COMMAND = ("sleep", "100000")
 STARTERS = 4
 SETTLE_S = 2.0
 ENOUGH_FOR_1000 = 6 * 2**30
+METER_EVERY_S = 60.0
+"""As the agent does."""
+FIRST_LOOK_S = 15.0
+"""Long enough to take it in."""
 
 
 def measure(quick: bool) -> list[Row]:
@@ -99,9 +103,12 @@ def _available() -> int:
 
 
 def _agent_share(home: Home, count: int, seconds: int) -> float:
-    """CPU time of the agent's process per second of wall time, as % of a core: counters, history, Redis, metering, sweeps."""
+    """CPU time of the agent's process per second of wall time, as % of a core: counters, history, Redis, metering, sweeps.
+
+    From when the files are open, the first figures told, and the first look for the bills is taken in: that one begins them all.
+    """
     with _agent.agent(home, count) as pid:
-        time.sleep(seconds / 4)  # the files are open, the first figures told
+        time.sleep(METER_EVERY_S + FIRST_LOOK_S)
         began, used = time.monotonic(), _agent.cpu_s(pid)
         time.sleep(seconds)
         return (_agent.cpu_s(pid) - used) / (time.monotonic() - began) * 100

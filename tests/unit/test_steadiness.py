@@ -58,6 +58,7 @@ def test_what_malloc_only_keeps_is_not_the_processs() -> None:
         one.look()
         return one.looks[os.getpid()][0].memory
 
+    give_back()  # what tests before left would be taken first
     before = looked_at()
     taken = [libc.malloc(1000) for _ in range(30_000)]
     for one in taken:

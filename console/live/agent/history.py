@@ -24,21 +24,23 @@ def rates(before: Counters | None, now: Counters) -> Sample:
     if before is None or elapsed_ns <= 0:
         return [None, now.memory_bytes, now.working_set_bytes, None, None, None, None, now.pids]
 
-    def rate(old: int | None, new: int | None, scale: float) -> float | None:
-        if old is None or new is None or new < old:
-            return None
-        return round((new - old) * scale / elapsed_ns, 4)
-
     return [
-        rate(before.cpu_ns, now.cpu_ns, 1.0),
+        _rate(before.cpu_ns, now.cpu_ns, 1 / elapsed_ns),
         now.memory_bytes,
         now.working_set_bytes,
-        rate(before.net_rx_bytes, now.net_rx_bytes, 1e9),
-        rate(before.net_tx_bytes, now.net_tx_bytes, 1e9),
-        rate(before.block_read_bytes, now.block_read_bytes, 1e9),
-        rate(before.block_write_bytes, now.block_write_bytes, 1e9),
+        _rate(before.net_rx_bytes, now.net_rx_bytes, 1e9 / elapsed_ns),
+        _rate(before.net_tx_bytes, now.net_tx_bytes, 1e9 / elapsed_ns),
+        _rate(before.block_read_bytes, now.block_read_bytes, 1e9 / elapsed_ns),
+        _rate(before.block_write_bytes, now.block_write_bytes, 1e9 / elapsed_ns),
         now.pids,
     ]
+
+
+def _rate(old: int | None, new: int | None, scale: float) -> float | None:
+    """None where one of them is, or for a counter that went back."""
+    if old is None or new is None or new < old:
+        return None
+    return round((new - old) * scale, 4) if new != old else 0.0
 
 
 class Ring:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,7 @@ class Truth:
         if upkeep is not None:
             upkeep()
         for status in self._engine.list():
-            if status.state is State.RUNNING and not Path(f"/proc/{status.pid}").exists():
+            if status.state is State.RUNNING and not os.path.exists(f"/proc/{status.pid}"):
                 self._settle(status.id)
         settle_bills(self._engine)
 

@@ -276,7 +276,7 @@ class FakeEngine:
         return self.inspect(id)
 
     def _say(self, id: str, text: str) -> None:
-        with (self.home.container(id) / "ctr.log").open("a", encoding="utf-8") as log:
+        with (self.home.container(id) / records.LOG).open("a", encoding="utf-8") as log:
             log.write(f"{_now()} stdout F {text}\n")
 
     def _end(self, id: str, code: int) -> None:
@@ -432,7 +432,7 @@ class FakeEngine:
 
     def log_file(self, id: str) -> Path:
         self._records.spec(id)
-        return self.home.container(id) / "ctr.log"
+        return self.home.container(id) / records.LOG
 
     def isolation(self, id: str) -> IsolationReport:
         record, spec = self._running(id), self._records.spec(id)

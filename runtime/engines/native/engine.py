@@ -376,7 +376,7 @@ class NativeEngine(Facets):
             return True
 
     def _log(self, id: str) -> Path:
-        return self.home.container(id) / "ctr.log"
+        return self.home.container(id) / records.LOG
 
     def log_file(self, id: str) -> Path:
         self._records.spec(id)
@@ -410,8 +410,9 @@ class NativeEngine(Facets):
         """Keep the generation of each log that conmon replaces."""
         from runtime.telemetry import log
 
-        for id in self._records.ids():
-            log.keep_previous(self._log(id))
+        folder = str(self.home.containers)
+        for id in self._records.ids():  # of thousands, as texts: making a path takes as long as the look
+            log.keep_previous(f"{folder}/{id}/{records.LOG}")
 
     def isolation(self, id: str) -> IsolationReport:
         from runtime.engines.native import isolation

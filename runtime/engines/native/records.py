@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from runtime import logs
 from runtime.api import (
@@ -121,13 +121,24 @@ def ended(record: Record) -> bool:
 
 Mark = tuple[tuple[int, int], ...]
 """Inode and time of change of each file that something was read from."""
+LOG = "ctr.log"
+"""In a container's folder: what it writes, as conmon keeps it."""
+
+
+class _Known(NamedTuple):
+    """What a container's files said; ``mark`` None: when they could not all be seen."""
+
+    mark: Mark | None
+    spec: ContainerSpec
+    record: Record
+    status: ContainerStatus
 
 
 class Records:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._folder = str(home.containers)
-        self._known: dict[str, tuple[Mark, ContainerSpec, Record]] = {}
+        self._known: dict[str, _Known] = {}
         self.reserve = Reserve(home.state / "reserve")
 
     def ids(self) -> tuple[str, ...]:
@@ -156,16 +167,24 @@ class Records:
 
     def both(self, id: str) -> tuple[ContainerSpec, Record]:
         """Read again only when a file was replaced: for whoever asks for all of them every few seconds.  Raises NotFound, Damaged."""
+        known = self._look(id)
+        return known.spec, known.record
+
+    def _look(self, id: str) -> _Known:
+        mark = self._mark(id)
+        known = self._known.get(id)
+        if known is None or mark is None or known.mark != mark:
+            spec, record = self.spec(id), self.record(id)  # which tell what is wrong
+            known = self._known[id] = _Known(mark, spec, record, status(id, spec, record))
+        return known
+
+    def _mark(self, id: str) -> Mark | None:
         try:
             files = [os.stat(f"{self._folder}/{id}/{name}") for name in ("spec.json", "status.json")]
         except OSError:
             self._known.pop(id, None)
-            return self.spec(id), self.record(id)  # which tell what is wrong
-        mark = tuple((file.st_ino, file.st_mtime_ns) for file in files)
-        known = self._known.get(id)
-        if known is None or known[0] != mark:
-            known = self._known[id] = (mark, self.spec(id), self.record(id))
-        return known[1], known[2]
+            return None
+        return tuple((file.st_ino, file.st_mtime_ns) for file in files)
 
     def all(self) -> Iterator[tuple[ContainerSpec, Record]]:
         """Raises Damaged: for whoever must overlook none."""
@@ -194,13 +213,11 @@ class Records:
         """Of all, the damaged ones included."""
         for id in self._present():
             try:
-                spec, record = self.both(id)
+                yield self._look(id).status
             except NotFound:
                 continue  # removed in this moment
             except Damaged as fault:
                 yield self.damaged(id, fault)
-            else:
-                yield status(id, spec, record)
 
     def damaged(self, id: str, fault: Damaged) -> ContainerStatus:
         """What can be said of it still."""
