@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 
 SYS_OPENAT2 = 437
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
+MOVED = frozenset({errno.EXDEV, errno.EAGAIN})
+"""openat2(2), under RESOLVE_IN_ROOT: what was found is not below the root any more, or may not be."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -18,8 +21,16 @@ class _OpenHow(ctypes.Structure):
 
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Like os.open with ``root`` as the root directory: ``..`` and absolute symbolic links stay inside.  Raises OSError."""
-    return _open(root, path, _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+    """Like os.open with ``root`` as the root directory: ``..`` and absolute symbolic links stay inside.
+
+    Raises OSError: FileNotFoundError also for what somebody moves out of ``root`` meanwhile, of which the kernel says EXDEV or EAGAIN.
+    """
+    try:
+        return _open(root, path, _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+    except OSError as error:
+        if error.errno in MOVED:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
 
 
 def open_plainly(folder: int, path: str, flags: int) -> int:
