@@ -11,7 +11,7 @@ import pytest
 
 from runtime.api import ContainerStatus, Engine, EventKind, RestartPolicy, State
 from runtime.errors import InvalidSpec
-from runtime.keeper import Keeper
+from runtime.keeper import REFRESH_S, Keeper
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
 from tests.marks import no_cgroup, refused_early
@@ -35,7 +35,8 @@ def keeping(engine: Engine) -> Iterator[list[ContainerStatus]]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patience(20)
+    """A keeper that nobody tells of an end finds it at its next refresh: here of two, one after the other."""
+    deadline = time.monotonic() + patience(3 * REFRESH_S)
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
