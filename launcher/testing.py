@@ -27,8 +27,9 @@ CHECKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "types": (("mypy", "runtime", "console", "launcher"),),
 }
-SUITES = ("unit", "kernel", "conformance", "crash", "console", "live", "postgresql", "e2e", "vm")
+SUITES = ("unit", "kernel", "conformance", "crash", "crun", "console", "live", "postgresql", "e2e", "vm")
 RUNNERS: Mapping[str, tuple[str, ...]] = {
+    "crun": ("python", "-m", "tests.crun"),
     "postgresql": ("python", "-m", "tests.postgresql"),
     "vm": ("python", "-m", "tests.vm"),
 }

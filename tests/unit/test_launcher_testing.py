@@ -59,6 +59,7 @@ def test_the_parts_in_order() -> None:
         "kernel",
         "conformance",
         "crash",
+        "crun",
         "console",
         "live",
         "postgresql",

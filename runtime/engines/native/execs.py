@@ -38,6 +38,7 @@ class NativeExec:
         self._child = child
         self._folder = folder
         self._group = group
+        self._session: int | None = None
         self._master = master
         if master is not None:
             terminal = cast("BinaryIO", os.fdopen(master, "r+b", buffering=0))
@@ -59,10 +60,15 @@ class NativeExec:
         """Whether the command itself has ended; :meth:`poll` waits for all that hold its output, too."""
         if self.poll() is not None:
             return True
+        pid = self._pid()
+        return pid is not None and start_time(pid) is None
+
+    def _pid(self) -> int | None:
+        """The command's; None: the runtime has not told it yet."""
         try:
-            return start_time(int((self._folder / "pid").read_text(encoding="ascii"))) is None
+            return int((self._folder / "pid").read_text(encoding="ascii"))
         except (FileNotFoundError, ValueError):
-            return False
+            return None
 
     def wait(self, timeout_s: float) -> int:
         """By pidfd: ``Popen.wait`` with a timeout looks, sleeps, and sleeps longer, up to 50 ms."""
@@ -86,29 +92,38 @@ class NativeExec:
             self._child.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def begun(self) -> bool:
+        """Whether the runtime has told the command's pid; then its session is known, too.
+
+        That is the command's own, but without a terminal crun has it from a process which has ended by then: its number is seen of the
+        command while that lives.  Of one that has ended already it stays unknown with crun, and what that left in the background is not found.
+        """
+        pid = self._pid()
+        if pid is not None:
+            self._session = pid if self._master is not None else session_id(pid) or pid
+        return pid is not None
+
     def _hang_up(self) -> None:
         """Of the whole session that the runtime made for the command: also of what it left in the background."""
-        try:
-            leader = int((self._folder / "pid").read_text(encoding="ascii"))
-        except (FileNotFoundError, ValueError):
+        if self._session is None:
             self._child.terminate()
             return
         for number, wait_s in ((signal.SIGHUP, HANG_UP_S), (signal.SIGKILL, KILL_S)):
             deadline = time.monotonic() + wait_s
-            members = self._session(leader)
+            members = self._members(self._session)
             for process in members:
                 process.send(number)
             for process in members:
                 process.wait(deadline - time.monotonic())
                 process.close()
 
-    def _session(self, leader: int) -> list[Process]:
+    def _members(self, session: int) -> list[Process]:
         """Its processes in the container's cgroup; a pid used anew outside of it is not among them."""
         found = []
         for pid in self._group.procs():
             with contextlib.suppress(ProcessLookupError):
                 process = Process(pid)
-                if session_id(pid) == leader:
+                if session_id(pid) == session:
                     found.append(process)
                 else:
                     process.close()
@@ -133,13 +148,47 @@ def run(
     keyring.new_session()  # not the caller's own
     try:
         (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
-        child, master = _with_terminal(command, spec) if spec.terminal else (_with_pipes(command), None)
+        child, master = _begin(runtime, command, folder, spec)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     session = NativeExec(child, folder, master, group)
     _await_start(session, child, folder)
     return session
+
+
+def _begin(
+    runtime: oci.Runtime, command: list[str], folder: Path, spec: ExecSpec
+) -> tuple[subprocess.Popen[bytes], int | None]:
+    """The runtime's process, and our end of the command's terminal if it has one."""
+    if not spec.terminal:
+        return _with_pipes(command), None
+    return _handed_over(command, folder, spec) if runtime.hands_over_terminals else _with_terminal(command, spec)
+
+
+def _handed_over(command: list[str], folder: Path, spec: ExecSpec) -> tuple[subprocess.Popen[bytes], int]:
+    """The size is set in a moment: crun 1.8 knows no ``consoleSize`` here."""
+    from runtime.engines.native import console
+
+    place, nothing = folder / "console", subprocess.DEVNULL
+    with console.listening(place) as listener:
+        *words, id = command
+        child = subprocess.Popen(
+            [*words, "--console-socket", str(place), id],
+            stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True,
+        )  # fmt: skip
+        try:
+            master = console.taken(listener, child)
+            if master is not None:
+                set_size(master, spec.columns, spec.rows)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+    if master is None:
+        child.wait()
+        raise oci.fault(_words(folder / "log") or "the command did not start")
+    return child, master
 
 
 def _with_terminal(command: list[str], spec: ExecSpec) -> tuple[subprocess.Popen[bytes], int]:
@@ -183,6 +232,7 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
     environment = dict(row.split("=", 1) for row in process["env"])
     if spec.terminal:
         environment["TERM"] = "xterm-256color"
+        process["consoleSize"] = {"height": spec.rows, "width": spec.columns}
     if identity is not None:
         from runtime.engines.native import bundle
 
@@ -200,12 +250,13 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
 
 def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + START_DEADLINE_S
-    while not (folder / "pid").exists():
+    while not session.begun():
         if child.poll() is not None:
             words = _words(folder / "log")
             if words or child.returncode:
                 session.close()
                 raise oci.fault(words or "the command did not start")
+            session.begun()
             return
         if time.monotonic() > deadline:
             session.close()

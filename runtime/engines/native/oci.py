@@ -31,6 +31,11 @@ class Runtime:
     path: str
     root: Path
 
+    @property
+    def hands_over_terminals(self) -> bool:
+        """Of commands that it waits for (:mod:`runtime.engines.native.console`)."""
+        return Path(self.path).name == "crun"
+
     def _run(self, *arguments: str) -> str:
         command = [self.path, "--root", str(self.root), *arguments]
         try:
@@ -103,12 +108,14 @@ def _let_go(fifo: Path, pid: int) -> bool:
 SETTING = re.compile(r"(write sysctl key |(open|write)( to)? `?/proc/sys/)(?P<name>[\w./-]+)", re.IGNORECASE)
 """How the runtimes tell of a kernel setting: by its name, or by its file, with slashes where a person wrote dots."""
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
-    (r"chdir to cwd .*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
+    (r"chdir (to cwd |`).*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
      "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
      "The image has no command {what!r}.", "Check the command, or leave it empty to run the image's own.", "command"),
     (r'exec:? \\?"?(?P<what>[^":\\]*)\\?"?:? .*permission denied|starting container process.*permission denied', InvalidSpec,
      "The command cannot be executed: permission denied.", "Choose another command or user.", "command"),
+    (r"executable file `(?P<what>[^`]*)`( not found|.*: no such file)", InvalidSpec,
+     "The image has no command {what!r}.", "Check the command, or leave it empty to run the image's own.", "command"),
     (r"(exec|executable).* no such file or directory|no such file or directory: unknown$", InvalidSpec,
      "The image does not have the command, or the interpreter or library that the command needs.", "Check the command.", "command"),
     (r"argument list too long", InvalidSpec,

@@ -157,10 +157,17 @@ def await_creation(home: Home, id: str) -> None:
 
 
 def _being_created(home: Home, id: str) -> bool:
-    """Whether a process creates the container: the runtime, or a conmon that has not called it yet or still waits for it."""
+    """Whether a process creates the container: the runtime, or a conmon that has not called it yet or still waits for it.
+
+    Not what was created: with crun it has the runtime's own words until it is started.
+    """
     bundle = str(home.bundle(id)).encode()
-    made = (home.conmon(id) / "pid").exists()
-    return any(bundle in arguments and (b"create" in arguments or not made) for arguments in map(arguments_of, pids()))
+    made, _ = created(home, id)
+    return any(
+        bundle in arguments and (b"create" in arguments or made is None)
+        for pid in pids()
+        if pid != made and (arguments := arguments_of(pid))
+    )
 
 
 def forget(home: Home, id: str) -> None:

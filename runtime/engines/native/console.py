@@ -1,0 +1,56 @@
+"""The terminal of an exec, as crun hands it over by a unix socket (``--console-socket``), so that nothing passes through crun itself.
+
+What crun 1.8 relays lacks the words of a command that ends at once.  runc takes the socket only where it does not wait for the command.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from runtime.errors import DeadlineExceeded
+from runtime.kernel.ready import readable
+
+START_DEADLINE_S = 15.0
+WORDS = 4096
+"""Bytes that come with the descriptor; nobody reads them."""
+
+
+def listening(path: Path) -> socket.socket:
+    """For one who connects to ``path``, which is made."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(str(path))
+        made.listen(1)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def taken(listener: socket.socket, runtime: subprocess.Popen[bytes]) -> int | None:
+    """Our end of the terminal.  None: the runtime ended without handing one over.  Raises DeadlineExceeded."""
+    deadline = time.monotonic() + START_DEADLINE_S
+    ended = os.pidfd_open(runtime.pid)
+    try:
+        if not _offered(listener, ended, deadline):
+            return None
+        connection, _ = listener.accept()
+        with connection:
+            if not _offered(connection, ended, deadline):
+                return None
+            _, descriptors, _, _ = socket.recv_fds(connection, WORDS, 1, socket.MSG_CMSG_CLOEXEC)
+    finally:
+        os.close(ended)
+    return descriptors[0] if descriptors else None
+
+
+def _offered(stream: socket.socket, ended: int, deadline: float) -> bool:
+    """Whether something has come; False: the runtime has ended, and nothing had."""
+    ready = readable((stream, ended), max(0.0, deadline - time.monotonic()))
+    if not ready:
+        raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
+    return stream.fileno() in ready or bool(readable((stream,), 0))

@@ -1,0 +1,67 @@
+"""A command with a terminal in a container: its size, all that it says, and who is told when the terminal goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from runtime.api import ExecSpec
+from runtime.engines.native.engine import NativeEngine
+from runtime.errors import InvalidSpec
+from tests.conftest import patience
+from tests.kernel.containers import engine, run, spec
+from tests.marks import no_cgroup
+
+__all__ = ["engine"]
+pytestmark = [pytest.mark.root, no_cgroup]
+TIMES = 20
+
+
+def said(engine: NativeEngine, id: str, *command: str) -> bytes:
+    """To its terminal, until it ended; a terminal that nobody has any more answers EIO (ioctl_tty(4))."""
+    found = b""
+    wanted = ExecSpec(command, terminal=True, columns=100, rows=30)
+    with contextlib.closing(engine.exec(id, wanted)) as session, contextlib.suppress(OSError):
+        while more := session.stdout.read(4096):
+            found += more
+    return found
+
+
+def test_a_command_that_ends_at_once_is_heard(engine: NativeEngine) -> None:
+    id = run(engine, spec(engine))
+    heard = [said(engine, id, "tty") for _ in range(TIMES)]
+    assert [words.strip() for words in heard] == [heard[0].strip()] * TIMES
+    assert heard[0].startswith(b"/dev/pts/")
+
+
+def test_the_size_is_what_was_asked_for(engine: NativeEngine) -> None:
+    """Or is in a moment, where the runtime makes a terminal of none first (crun 1.8): who reads it at the start is told of the change."""
+    id = run(engine, spec(engine))
+    script = "stty size; trap 'stty size' WINCH; for n in 1 2 3 4 5; do sleep 0.1; done"
+    assert said(engine, id, "sh", "-c", script).split()[-2:] == [b"30", b"100"]
+
+
+def test_long_output_is_whole(engine: NativeEngine) -> None:
+    id = run(engine, spec(engine))
+    lines = said(engine, id, "seq", "20000").split()
+    assert lines == [b"%d" % number for number in range(1, 20001)]
+
+
+def test_a_command_that_is_not_there_leaves_nothing(engine: NativeEngine) -> None:
+    id = run(engine, spec(engine))
+    with pytest.raises(InvalidSpec, match="no-such-command"):
+        engine.exec(id, ExecSpec(("no-such-command",), terminal=True))
+    assert list((engine.home.run / "exec").iterdir()) == []
+    assert os.stat(os.devnull).st_uid == 0, "the node's own streams are nobody else's"
+
+
+def test_closing_hangs_up_what_runs_in_it(engine: NativeEngine) -> None:
+    id = run(engine, spec(engine))
+    session = engine.exec(id, ExecSpec(("sh", "-c", "sleep 1234 & echo up; exec sleep 1235"), terminal=True))
+    assert session.stdout.read(2) == b"up"
+    session.close()
+    with contextlib.closing(engine.exec(id, ExecSpec(("ps", "-o", "args")))) as listed:
+        assert b"123" not in listed.stdout.read()
+        assert listed.wait(patience(10)) == 0
