@@ -36,6 +36,7 @@ class Place:
     prefix6: int = 0
     gateway6: str = ""
     internal: bool = False
+    flat: bool = False
     aliases: tuple[str, ...] = ()
     names: str = ""
     """Whom to ask for names on it; empty: nobody."""

@@ -12,7 +12,9 @@ prerouting, output
             address, and of any address of the node, each for IPv4 and IPv6.
 tracked, forward
             a container's address has so many connections in the node's table and no more (:func:`flows`), of those that it
-            began and of those that came to it from beyond; one more is dropped, and for a second all that are new.
+            began and of those that came to it from beyond; one more is dropped, and for a second all that are new.  On a bridge of
+            the node's own (a flat network) likewise: what goes to the node or through it is in the table, and where br_netfilter
+            is at work all that passes the bridge.
 postrouting masquerade for what leaves a tenant's subnet, for localhost's way in, and for hairpins.
 bridge      a container's frames must carry the MAC and the addresses that it was given, in every header that has them, and it
             advertises no router and no address that is another's.
@@ -43,6 +45,13 @@ QUESTION_S = 5
 """How long a question for a name stays in the node's table: as long as a resolver waits for the answer (resolv.conf(5)).  Each counts among
 its container's connections, and 30 s as other datagrams have would leave one of 2,048 no more than 68 questions a second.
 """
+COUNTED = {
+    "began": (("began", "ipv4_addr", "ip saddr"), ("began6", "ipv6_addr", "ip6 saddr")),
+    "came": (("came", "ipv4_addr", "ip daddr"), ("came6", "ipv6_addr", "ip6 daddr")),
+    "flat_began": (("flat_began", "ifname . ipv4_addr", "iifname . ip saddr"),),
+    "flat_came": (("flat_came", "ifname . ipv4_addr", "oifname . ip daddr"),),
+}
+"""By chain: the sets that count, their type, and the container's end of the packet.  Two bridges of the node may have the same addresses."""
 BRAKE = "1s"
 """How long nothing new passes once there are too many.  Each that is counted and then dropped stays in the kernel's list for a while
 (nf_conncount.c clears eight at a time), so a flood must not be counted."""
@@ -52,7 +61,7 @@ GONE = ("No such file", "element does not exist")
 
 def present(home: Home) -> bool:
     """These very rules: an older version's, or with another limit, are not."""
-    wanted = {("inet", home.table, _counted(home)), ("bridge", home.table, "own")}
+    wanted = {("inet", home.table, _counted(home)), ("inet", home.table, "flat_began"), ("bridge", home.table, "own")}
     chains = [row["chain"] for row in nft.query("list chains") if "chain" in row]
     return wanted <= {(chain["family"], chain["table"], chain["name"]) for chain in chains}
 
@@ -87,6 +96,8 @@ table inet {table} {{
   set subnets6 {{ type ipv6_addr; flags interval; }}
   set resolvers {{ type ifname . ipv4_addr; }}
   set asking {{ type ifname; size 65535; flags dynamic,timeout; timeout 1m; }}
+  set flat {{ type ifname . ether_addr . ipv4_addr; }}
+  set to_flat {{ type ifname . ipv4_addr; }}
 {_flow_sets()}
   ct timeout question {{ protocol udp; l3proto ip; policy = {{ unreplied : {QUESTION_S}, replied : {QUESTION_S} }}; }}
   map published_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -107,12 +118,19 @@ table inet {table} {{
     type filter hook prerouting priority mangle; policy accept;
     iifname . ip daddr @resolvers udp dport 53 ct state new ct timeout set "question"
     iifname @bridges ct state new ct status ! confirmed jump {_counted(home)}
+    iifname . ether saddr . ip saddr @flat ct state new ct status ! confirmed jump flat_began
   }}
   chain {_counted(home)} {{
-{_flow_rules("saddr", "began", flows(home))}
+{_flow_rules("began", flows(home))}
   }}
   chain came {{
-{_flow_rules("daddr", "came", flows(home))}
+{_flow_rules("came", flows(home))}
+  }}
+  chain flat_began {{
+{_flow_rules("flat_began", flows(home))}
+  }}
+  chain flat_came {{
+{_flow_rules("flat_came", flows(home))}
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -134,6 +152,7 @@ table inet {table} {{
   chain forward {{
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
+    oifname . ip daddr @to_flat ct state new ct status ! confirmed jump flat_came
     iifname @bridges jump from_tenant
     oifname @internal drop
     oifname @bridges ct state new ct status ! confirmed jump came
@@ -194,19 +213,18 @@ table bridge {table} {{
 def _flow_sets() -> str:
     """Of connections by the container's address, and of addresses that have too many."""
     return "\n".join(
-        f"  set {way}{six} {{ type ipv{six or 4}_addr; size 65535; flags dynamic; }}\n"
-        f"  set {way}{six}_full {{ type ipv{six or 4}_addr; size 65535; flags dynamic,timeout; timeout {BRAKE}; }}"
-        for way in ("began", "came")
-        for six in ("", "6")
+        f"  set {name} {{ type {kind}; size 65535; flags dynamic; }}\n"
+        f"  set {name}_full {{ type {kind}; size 65535; flags dynamic,timeout; timeout {BRAKE}; }}"
+        for counted in COUNTED.values()
+        for name, kind, _ in counted
     )
 
 
-def _flow_rules(end: str, way: str, most: int) -> str:
-    """For a packet that may begin a connection: of the container at that end."""
+def _flow_rules(chain: str, most: int) -> str:
+    """For a packet that may begin a connection."""
     return "\n".join(
-        f"    {ip} {end} @{name}_full drop\n"
-        f"    add @{name} {{ {ip} {end} ct count over {most} }} add @{name}_full {{ {ip} {end} }} drop"
-        for ip, name in (("ip", way), ("ip6", f"{way}6"))
+        f"    {end} @{name}_full drop\n    add @{name} {{ {end} ct count over {most} }} add @{name}_full {{ {end} }} drop"
+        for name, _, end in COUNTED[chain]
     )
 
 
@@ -257,6 +275,9 @@ def _publications(endpoint: Endpoint, verb: str) -> list[tuple[str, str, str]]:
 def _membership(place: Place) -> list[tuple[str, str, str]]:
     member = f"{place.interface} . {place.mac}"
     found = [("bridge", "members", f"{member} . {place.address}"), ("bridge", "ports", place.interface)]
+    if place.flat:
+        found.append(("inet", "flat", f"{place.bridge} . {place.mac} . {place.address}"))
+        found.append(("inet", "to_flat", f"{place.bridge} . {place.address}"))
     for address in (place.address6, link_local(place.mac)) if place.address6 else ():
         found.append(("bridge", "members6", f"{member} . {address}"))
         found.append(("bridge", "advertised", f"{place.interface} . {int(ipaddress.IPv6Address(address)):#034x}"))

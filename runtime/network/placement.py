@@ -131,6 +131,7 @@ def _place(home: Home, container: str, number: int, segment: Segment, asked: Att
         prefix6=segment.prefix6,
         gateway6=segment.gateway6,
         internal=segment.internal,
+        flat=segment.flat,
         aliases=asked.aliases,
         names=segment.gateway if serves(segment) else "",
     )

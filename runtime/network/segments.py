@@ -36,7 +36,7 @@ class Segment:
     gateway6: str = ""
     internal: bool = False
     flat: bool = False
-    """The bridge is the node's own, and so is all that lies beyond it: no rules but those against spoofing."""
+    """The bridge is the node's own, and so is all that lies beyond it: no rules but those against spoofing and too many connections."""
 
     @property
     def prefix(self) -> int:

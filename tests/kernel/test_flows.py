@@ -25,6 +25,12 @@ FLOOD = (
     "    for port in range(1, int(sys.argv[2]) + 1): sender.sendto(b'x', (sys.argv[1], port)); sender.sendto(b'x', (sys.argv[1], port))"
 )
 """Two datagrams to each of so many ports: each port is a connection to the node that carries them."""
+FLOOD_ONE = (
+    "import socket, sys\n"
+    "for one in range(20000, 20000 + int(sys.argv[3])):\n"
+    " with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: s.bind(('', one)); s.sendto(b'x', (sys.argv[1], int(sys.argv[2])))"
+)
+"""A datagram to one port from each of so many."""
 ASK = (
     "import socket, sys, time; question = bytes.fromhex(sys.argv[2])\n"
     "for one in range(int(sys.argv[3])):\n"
@@ -82,14 +88,9 @@ def test_a_container_that_a_flood_comes_to_has_its_share_and_opens_its_own(world
     other = world.host("cother", "tenant1", Port(8080))
     world.serve(other, "0.0.0.0", 8080)
     (port,) = web.endpoint.ports
-    program = (
-        "import socket, sys\n"
-        "for one in range(20000, 20000 + int(sys.argv[3])):\n"
-        " with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: s.bind(('', one)); s.sendto(b'x', (sys.argv[1], int(sys.argv[2])))"
-    )
     near, address = ends_of(attacker)
     subprocess.run(
-        attacker.inside("/usr/bin/python3", "-c", program, near, str(port.host_port), str(MANY)),
+        attacker.inside("/usr/bin/python3", "-c", FLOOD_ONE, near, str(port.host_port), str(MANY)),
         check=True,
         timeout=patience(60),
     )
