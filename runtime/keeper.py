@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from runtime.api import ContainerStatus, Engine, HealthState, Outcome, Watched
 from runtime.errors import Conflict, NotFound, RuntimeFault
@@ -26,12 +26,19 @@ CHECKS_AT_ONCE = 8
 LONGEST_S = 60.0
 ROOM_EVERY_S = 60.0
 """Between two looks at how full the disk is."""
-DISK_EVERY_S = 1.0
 FIRST_CHECK_S = 1.0
 """After a start, and between checks while no failure counts."""
 
 Seen = Callable[[ContainerStatus], None]
 Work = tuple[Literal["start", "check"], str]
+
+
+@runtime_checkable
+class GuardsDisk(Protocol):
+    """An engine whose containers may fill a disk of the node's."""
+
+    def disk_pause_s(self) -> float: ...
+    def guard_disk(self) -> ContainerStatus | None: ...
 
 
 @dataclass(slots=True)
@@ -110,10 +117,10 @@ class Keeper:
 
     def _guard_disk(self) -> None:
         """A thread of its own: to count what containers hold may take a minute."""
-        guard = getattr(self._engine, "guard_disk", None)
-        while guard is not None and not self._over.wait(DISK_EVERY_S):
+        guard = self._engine
+        while isinstance(guard, GuardsDisk) and not self._over.wait(guard.disk_pause_s()):
             try:
-                status = guard()
+                status = guard.guard_disk()
             except Exception:
                 log.exception("the node's disk could not be guarded; the next look tries again")
                 continue

@@ -1,7 +1,7 @@
 """What processes hold of files that no folder names any more, and how much they write (proc(5): fd, maps, map_files, io).
 
 An unlinked file, and one opened with O_TMPFILE, takes room until the last process has let go of it, and no walk of folders finds it.
-Not seen here either is one that only a message on its way through a unix socket holds (unix(7), SCM_RIGHTS).
+One that only a message on its way through a unix socket holds (unix(7), SCM_RIGHTS) is not seen; that there is such a message is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class OpenFiles:
     """Those of ``unlinked`` that somebody can write to."""
     writing: set[int] = field(default_factory=set)
     """Devices that a file is open on for writing, one with a name or without."""
+    in_flight: bool = False
+    """Whether a message that a socket of theirs has not received yet holds descriptors, of whatever: the kernel tells no more."""
 
 
 def of(pids: Collection[int], devices: Collection[int], by: float) -> OpenFiles:
@@ -47,7 +49,18 @@ def of(pids: Collection[int], devices: Collection[int], by: float) -> OpenFiles:
             continue
         if stat.S_ISREG(at.st_mode) and at.st_dev in devices:
             _note(found, at, writable=writable)
+        elif stat.S_ISSOCK(at.st_mode) and not found.in_flight:
+            found.in_flight = _holds_descriptors(path)
     return found
+
+
+def _holds_descriptors(path: str) -> bool:
+    """Messages in the queue of this socket, and in those of who waits to be accepted there (net/unix, since Linux 5.8)."""
+    try:
+        rows = Path(path.replace("/fd/", "/fdinfo/")).read_bytes().splitlines()
+    except OSError:  # it was closed, or the process has ended
+        return False
+    return any(row.startswith(b"scm_fds:") and int(row.split()[1]) > 0 for row in rows)
 
 
 def _note(found: OpenFiles, at: os.stat_result, *, writable: bool) -> None:

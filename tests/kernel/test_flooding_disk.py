@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from runtime.engines.native import flooding
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
 from runtime.keeper import Keeper
+from runtime.kernel.cgroup import Cgroup
 from tests.conftest import Place, patience
 from tests.kernel.containers import KINDS, SMALL, inside, run, spec
 from tests.marks import no_cgroup
@@ -33,6 +35,20 @@ NAMES = "mkdir {where}/deep; cd {where}/deep; i=0; while true >n$i; do i=$((i+1)
 """A few mebibytes a second, or a few hundred names, in folders deeper than a path is long."""
 UNLINKED = "exec 3>{where}/x; rm {where}/x; while dd if=/dev/zero bs=256k count=4 >&3 2>/dev/null; do sleep 0.3; done; exec sleep 1000"
 ALLOCATED = "i=0; while fallocate -l 1048576 {where}/f$i; do i=$((i+1)); sleep 0.3; done; exec sleep 1000"
+FAST = "until [ -e /tmp/go ]; do sleep 0.1; done; i=0; while dd if=/dev/zero of=/tmp/f$i bs=2M count=1 2>/dev/null; do i=$((i+1)); sleep 0.04; done; exec sleep 1000"
+"""About 35 MiB a second: what is left at the mark is gone in less than one."""
+MESSAGES = """
+import os, socket, sys, time
+near, far = socket.socketpair()
+while True:
+    file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+    os.unlink(sys.argv[1])
+    os.write(file, bytes(1 << 20))
+    socket.send_fds(near, [b"x"], [file])
+    os.close(file)
+    time.sleep(0.3)
+"""
+"""Files that have no name, and that nobody has open: a message that nobody receives keeps each."""
 MODERATE = "while dd if=/dev/zero bs=64k count=1 2>/dev/null >>/tmp/f; do sleep 1; done; exec sleep 1000"
 REWRITES = "while true; do dd if=/dev/zero of=/tmp/f bs=256k count=4 conv=notrunc 2>/dev/null; sleep 0.3; done"
 SLOW_DU = """#!/bin/sh
@@ -80,13 +96,14 @@ def filler(engine: NativeEngine, kind: str) -> None:
         (folder / str(number)).touch()
 
 
-def ended(engine: NativeEngine, id: str) -> None:
-    """A keeper keeps the node until the container has ended."""
+def ended(engine: NativeEngine, id: str, begin: Callable[[], object] = lambda: None) -> None:
+    """A keeper keeps the node until the container has ended; ``begin`` is called once it does."""
     told: list[str] = []
     keeper = Keeper(engine, lambda status: told.append(status.id))
     thread = threading.Thread(target=keeper.run)
     thread.start()
     try:
+        begin()
         deadline = time.monotonic() + patience(60)
         while not told:
             assert time.monotonic() < deadline, "it goes on"
@@ -162,6 +179,47 @@ def test_a_file_without_a_name_is_found_and_neighbours_that_write_go_on(engine: 
     ended(engine, flooder)
     assert flooding.room(engine.home.state).free["bytes"] > 0, "before it was full"
     assert all(engine.inspect(id).state is State.RUNNING for id in neighbours)
+
+
+def test_a_flood_of_less_than_a_second_is_ended_in_it(engine: NativeEngine) -> None:
+    neighbour = run(engine, spec(engine, "sh", "-c", MODERATE))
+    flooder = run(engine, spec(engine, "sh", "-c", FAST))
+    left = flooding.room(engine.home.state).free["bytes"]
+    taken = str(left - DISK // 4)
+    subprocess.run(["fallocate", "-l", taken, str(engine.home.root / "filler")], check=True)
+
+    def begin() -> None:
+        deadline = time.monotonic() + patience(20)
+        while engine._flooding._before is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        inside(engine, flooder, "touch /tmp/go")
+
+    ended(engine, flooder, begin)
+    assert flooding.room(engine.home.state).free["bytes"] > 0, "before it was full"
+    assert engine.inspect(neighbour).state is State.RUNNING
+
+
+@contextlib.contextmanager
+def of_container(engine: NativeEngine, id: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of the node's that counts as the container's: its image has no such one."""
+    with subprocess.Popen(command) as process:
+        try:
+            for folder in Cgroup(engine.home.cgroup("tenant1", id))._folders():
+                (folder / "cgroup.procs").write_text(str(process.pid))
+            yield process
+        finally:
+            process.kill()
+
+
+def test_files_that_only_messages_hold_are_found_and_a_neighbour_that_writes_goes_on(engine: NativeEngine) -> None:
+    neighbour = run(engine, spec(engine, "sh", "-c", MODERATE))
+    flooder = run(engine, spec(engine))
+    filler(engine, "bytes")
+    place = engine.home.bundle(flooder) / "merged/tmp/hidden"
+    with of_container(engine, flooder, sys.executable, "-c", MESSAGES, str(place)):
+        ended(engine, flooder)
+    assert engine.inspect(neighbour).state is State.RUNNING
 
 
 def test_who_writes_while_something_unseen_floods_goes_on(engine: NativeEngine) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import mmap
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -122,6 +124,31 @@ def test_a_thread_with_descriptors_of_its_own_hides_none(tmp_path: Path) -> None
         over.set()
         thread.join()
     assert opened[0] in found.unlinked
+
+
+@pytest.mark.parametrize("way", ["received late", "not accepted yet", "in another message"])
+def test_descriptors_in_a_message_are_told_of(nameless: int, way: str) -> None:
+    """Whatever they are; what was received is seen as any other is."""
+    with contextlib.ExitStack() as held:
+        near, far = map(held.enter_context, socket.socketpair())
+        assert not seen(nameless).in_flight
+        if way == "not accepted yet":
+            far = held.enter_context(socket.socket(socket.AF_UNIX))
+            far.bind(b"\0" + secrets.token_bytes(8))
+            far.listen(1)
+            near = held.enter_context(socket.socket(socket.AF_UNIX))
+            near.connect(far.getsockname())
+        socket.send_fds(near, [b"x"], [nameless])
+        if way == "in another message":
+            over, _last = map(held.enter_context, socket.socketpair())
+            socket.send_fds(over, [b"x"], [far.fileno(), near.fileno()])
+            far.close()
+            near.close()
+        assert seen(nameless).in_flight
+        if way == "received late":
+            _, (received,), _, _ = socket.recv_fds(far, 1, 1)
+            os.close(received)
+            assert not seen(nameless).in_flight
 
 
 def test_too_many_to_look_at_in_time(nameless: int) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.native.flooding import Room, flooder
-from runtime.engines.native.takers import Count, Deeds, Took, took
+from runtime.api import ContainerSpec, VolumeMount
+from runtime.engines.native.flooding import Room, flooder, pause_s
+from runtime.engines.native.takers import Count, Deeds, Took, circles, took
 from runtime.kernel.open_files import Inode, OpenFiles
 from runtime.storage.usage import Kind
 
@@ -87,6 +88,53 @@ def test_of_whom_not_all_was_counted_is_suspected_of_what_it_wrote() -> None:
     assert took(FOLDERS, START, unlooked, "inodes", DISK).suspects == {"a": 0}, "names cost no bytes"
 
 
+def test_whose_descriptors_are_in_messages_is_suspected_of_what_it_wrote_and_so_is_who_meets_it() -> None:
+    """It is enough that they were there once."""
+    hides = Deeds(OpenFiles(in_flight=True), 0, 0)
+    alone = {"a": frozenset("a"), "b": frozenset("b")}
+    for first, second in ((START, count(hides, deeds(90))), (count(hides, deeds()), count(deeds(), deeds(90)))):
+        assert took(FOLDERS, first, second, "bytes", DISK, alone).suspects == {"a": 0}
+        assert took(FOLDERS, first, second, "bytes", DISK, dict.fromkeys("ab", frozenset("ab"))).suspects == {
+            "a": 0,
+            "b": 90,
+        }
+    wrote = count(Deeds(OpenFiles(in_flight=True), 90, 0), deeds(500), a=50)
+    assert took(FOLDERS, START, wrote, "bytes", DISK, alone) == Took({"a": 50, "b": 0}, {"a": 40})
+
+
+def test_who_has_a_volume_in_common_with_whom() -> None:
+    def spec(id: str, tenant: str, *volumes: str) -> ContainerSpec:
+        return ContainerSpec(id, tenant, id, "", volumes=tuple(VolumeMount(name, f"/{name}") for name in volumes))
+
+    met = circles([spec("a", "t", "v", "w"), spec("b", "t", "w"), spec("c", "t", "x"), spec("d", "other", "v")])
+    assert met == {"a": frozenset("ab"), "b": frozenset("ab"), "c": frozenset("c"), "d": frozenset("d")}
+
+
+@pytest.mark.parametrize(
+    ("free", "a_second_ago", "expected"),
+    [
+        (1000, 1000, 1.0),
+        (1000, 900, 1.0),
+        (1000, 1100, 1.0),
+        (1000, 1250, 0.5),
+        (100, 100, 1.0),
+        (50, 50, 0.5),
+        (50, 75, 0.25),
+        (50, 150, 0.1),
+        (0, 0, 0.1),
+    ],
+)
+def test_looks_come_closer_as_the_room_shrinks(free: int, a_second_ago: int, expected: float) -> None:
+    """With a mark of 100; at least eight looks are in what is left."""
+    before, now = (Room(at, {"bytes": left}, {"bytes": 100.0}) for at, left in ((0.0, a_second_ago), (1.0, free)))
+    assert pause_s(now, before) == expected
+
+
+def test_the_first_look_knows_no_pace() -> None:
+    assert pause_s(Room(0.0, {"bytes": 1000}, {"bytes": 100.0}), None) == 1.0
+    assert pause_s(Room(0.0, {"bytes": 20}, {"bytes": 100.0}), None) == 0.2
+
+
 def test_suspects_share_what_nobody_was_seen_to_take() -> None:
     found = Took({"a": 100, "b": 0, "c": 0}, {"b": 300, "c": 100})
     assert found.of_lost(300) == {"a": 100, "b": 150, "c": 50}
@@ -107,10 +155,10 @@ def test_suspects_share_what_nobody_was_seen_to_take() -> None:
 )
 def test_the_flooder_took_most_and_no_less_than_was_unseen(seen: dict[str, int], expected: str | None) -> None:
     """Of 10 MiB that the node lost in a second, with 100 left."""
-    before, now = (Room(at, {"bytes": free * MIB}, frozenset()) for at, free in ((0.0, 110), (1.0, 100)))
+    before, now = (Room(at, {"bytes": free * MIB}, {"bytes": 0.0}) for at, free in ((0.0, 110), (1.0, 100)))
     assert flooder(Took(seen), before, now, "bytes") == expected
 
 
 def test_who_alone_would_leave_enough_is_none() -> None:
-    before, now = (Room(at, {"bytes": free * MIB}, frozenset()) for at, free in ((0.0, 1001), (1.0, 1000)))
+    before, now = (Room(at, {"bytes": free * MIB}, {"bytes": 0.0}) for at, free in ((0.0, 1001), (1.0, 1000)))
     assert flooder(Took({"a": MIB}), before, now, "bytes") is None

@@ -392,7 +392,9 @@ class NativeEngine(Facets):
         self.controls.note_kills()
 
     def guard_disk(self) -> ContainerStatus | None:
-        """Called each second by a keeper: a container that is about to fill the node's disk is ended, and stays so.  None: there is none."""
+        """Called by a keeper each :meth:`disk_pause_s`: a container that is about to fill the node's disk is ended, and stays so.  None: there is
+        none.
+        """
         id = self._flooding.found()
         if id is None:
             return None
@@ -405,6 +407,10 @@ class NativeEngine(Facets):
                 record = record.moved(State.EXITED, stopped=True, restart_at=None, reason=FLOODED)
                 self._records.save_end(id, record)
             return records.status(id, spec, record)
+
+    def disk_pause_s(self) -> float:
+        """Until the next :meth:`guard_disk` is due."""
+        return self._flooding.pause_s()
 
     def rotate_logs(self) -> None:
         """Keep the generation of each log that conmon replaces."""
