@@ -217,6 +217,15 @@ def test_every_figure_leads_to_records_that_sum_to_it(
         assert f"{Decimal(recorded(meter='cpu')) / 10**9:,.3f}" in page
 
 
+def test_shares_are_to_the_nearest_percent(tenant: Tenant, member: User) -> None:
+    for name, cpu in (("most", 2 * 10**12), ("least", 10**12)):
+        lived(made(tenant, name), cpu)
+    client = Client()
+    client.force_login(member)
+    page = client.get(f"/usage/?range=month&what=cpu&to={NEXT:%Y-%m-%d}").content.decode()
+    assert re.findall(r">(\d+)%<", page) == ["67", "33"]
+
+
 def test_more_containers_and_hours_are_no_more_queries(tenant: Tenant, member: User, admin: User) -> None:
     published(CPU, MEMORY, OUT)
     client = Client()

@@ -151,7 +151,7 @@ def _row(
     return Row(
         part.key, min(number, TOP + 1), names.get(part.key) or part.key or _("none"), link,
         _shown(part.total, found, currency), _shown(part.before, found, currency), _change(part.total, part.before),
-        part.total * 100 // found.total if found.total > 0 else 0, _records(asked, whose, asked.span, **of_part),
+        _share(part.total, found.total), _records(asked, whose, asked.span, **of_part),
     )  # fmt: skip
 
 
@@ -165,6 +165,11 @@ def _records(asked: Asked, whose: Scope, span: Span, **more: str) -> str:
 def _shown(amount: int, found: Breakdown, currency: str) -> str:
     shown = found.shown(amount)
     return f"{shown:,.3f} {found.unit}" if found.unit else money(shown, currency)
+
+
+def _share(part: int, whole: int) -> int:
+    """In percent, to the nearest."""
+    return round(Decimal(part) / whole * 100) if whole > 0 else 0
 
 
 def _change(now: int, before: int) -> int | None:
