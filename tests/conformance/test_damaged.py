@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from runtime.api import State
@@ -41,6 +43,18 @@ def test_it_is_told_beside_the_others_and_goes_by_force(
     for refused in (engine.start, engine.remove):
         with pytest.raises(EngineFault, match="damaged"):
             refused(broken)
+    engine.remove(broken, force=True)
+    assert engine.list() == (before,)
+    assert engine.reconcile().failed == ()
+
+
+def test_an_address_that_is_none_is_damage_and_holds_nobody_up(engine: FakeEngine | NativeEngine, make: Make) -> None:
+    whole, broken = run(engine, make()), run(engine, make())
+    before, file = engine.inspect(whole), engine.home.container(broken) / "spec.json"
+    place = {"network": "default", "address": "10.0.0.2x", "address6": None, "aliases": []}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "networks": [place]}))
+    assert engine.inspect(broken).state is State.DAMAGED
+    assert [row.partition(":")[0] for row in engine.reconcile().failed] == [broken]
     engine.remove(broken, force=True)
     assert engine.list() == (before,)
     assert engine.reconcile().failed == ()

@@ -10,6 +10,7 @@ import pytest
 from runtime.api import Attachment, NetworkSpec, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.network import holding, placement
+from runtime.network.addresses import fixed_claims
 from tests import programs
 from tests.conftest import Place
 from tests.kernel.containers import fresh_engine, run, spec
@@ -110,12 +111,15 @@ def test_a_kill_at_any_point_leaves_what_its_container_has(engine: NativeEngine,
     assert given(again, "back") | given(again, "front") > lowest, "it is free"
 
 
-def test_what_a_power_cut_took_is_held_again(engine: NativeEngine) -> None:
-    """Files that were not on the disk yet."""
+@pytest.mark.parametrize("emptied", [False, True])
+def test_what_a_power_cut_took_is_held_again(engine: NativeEngine, emptied: bool) -> None:
+    """What was not on the disk yet; of a version that wrote files, what was in them."""
     programs.lived(HEAD)
     wanted = held(engine)
     assert len(wanted) == 2
     holding.let_go_of_all(engine.home, "cvictim")
+    for address in wanted if emptied else ():
+        (fixed_claims(engine.home, "tenant1").folder / address).touch()
     again = NativeEngine(engine.home)
     again.reconcile()
     assert held(again) == wanted

@@ -16,6 +16,7 @@ from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault
 from runtime.kernel import link
 from runtime.network import addresses, endpoint, placement
+from runtime.network.claims import Claims
 from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, pour, run, spec
 from tests.kernel.test_networks import RATE, open_well, poured, until
 from tests.kernel.world import Host, World
@@ -278,16 +279,12 @@ def test_an_interface_that_does_not_go_is_a_failure_that_a_repeat_heals(
 
 
 def test_what_a_crash_left_of_a_claim_is_swept_once_while_its_container_lives(engine: NativeEngine) -> None:
-    """kill -9 inside :meth:`runtime.network.claims.Claims.take`: an address on the way onto a network, a name in a renaming."""
+    """kill -9 just after it: an address on the way onto a network, a name in a renaming."""
     id = run(engine, spec(engine))
-    left = (
-        addresses.address_claims(engine.home, "tenant1").folder / f".{id}.10.9.9.9",
-        engine.home.state / "names" / "tenant1" / f".{id}.crate",
-    )
-    for file in left:
-        file.write_text(id)
+    names = Claims(engine.home.state / "names" / "tenant1")
+    for claims, name in ((addresses.address_claims(engine.home, "tenant1"), "10.9.9.9"), (names, "crate")):
+        assert claims.take(name, id)
     assert set(engine.reconcile().swept) == {"address:10.9.9.9", "name:crate"}
-    assert not any(file.exists() for file in left)
     assert engine.reconcile().swept == ()
     assert engine.inspect(id).address
 

@@ -232,26 +232,37 @@ def test_a_wrong_stop_signal_names_its_field() -> None:
     assert told.value.field == "stop_signal"
 
 
-def test_a_claim_that_a_crash_cut_short_is_found_by_its_owner(tmp_path: Path) -> None:
-    claims = Claims(tmp_path)
+def test_a_claim_is_its_owners_until_it_is_freed(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "made")
     assert claims.take("10.0.0.2", "cone")
-    (tmp_path / ".ctwo.10.0.0.3").write_text("")
+    assert claims.take("10.0.0.3", "ctwo")
+    assert claims.take("10.0.0.2", "cone"), "twice is once"
+    assert not claims.take("10.0.0.2", "ctwo")
     assert sorted(claims.holdings()) == [("cone", "10.0.0.2"), ("ctwo", "10.0.0.3")]
+    assert not claims.free("10.0.0.2", "ctwo"), "another's stays"
     claims.free_all("ctwo")
     assert list(claims.holdings()) == [("cone", "10.0.0.2")]
+    assert claims.free("10.0.0.2", "cone")
+    assert not claims.free("10.0.0.2", "cone"), "twice is once"
+    assert list(claims.folder.iterdir()) == []
 
 
-def test_a_claim_that_a_crash_cut_short_is_freed_by_its_name(tmp_path: Path) -> None:
+def test_a_claim_of_an_earlier_version_holds(tmp_path: Path) -> None:
+    (tmp_path / "10.0.0.2").write_text("cone")
+    claims = Claims(tmp_path)
+    assert not claims.take("10.0.0.2", "ctwo")
+    assert claims.take("10.0.0.2", "cone")
+    assert list(claims.holdings()) == [("cone", "10.0.0.2")]
+    assert claims.free("10.0.0.2", "cone")
+
+
+def test_a_file_that_a_power_cut_emptied_is_nobodys_claim(tmp_path: Path) -> None:
+    for name in ("10.0.0.2", "10.0.0.3"):
+        (tmp_path / name).touch()
     claims = Claims(tmp_path)
     assert claims.take("10.0.0.2", "cone")
-    (tmp_path / ".ctwo.10.0.0.2").write_text("ctwo")
-    (tmp_path / ".ctwo.10.0.0.3").write_text("ctwo")
-    for name in ("10.0.0.2", "10.0.0.3"):
-        assert claims.free(name, "ctwo")
-        assert not claims.free(name, "ctwo"), "twice is once"
-    assert list(claims.holdings()) == [("cone", "10.0.0.2")], "another's stays"
-    assert claims.free("10.0.0.2", "cone")
-    assert list(tmp_path.iterdir()) == []
+    assert list(claims.holdings()) == [("cone", "10.0.0.2")]
+    assert claims.names() == ("10.0.0.2",), "the other is gone"
 
 
 def test_what_a_dead_process_was_writing_is_swept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -356,9 +357,16 @@ def decode_spec(content: bytes) -> ContainerSpec:
     for name in ("capabilities_add", "capabilities_drop"):
         fields[name] = tuple(fields.get(name, ()))
     fields["volumes"] = tuple(VolumeMount(**volume) for volume in fields.get("volumes", ()))
-    networks = fields.get("networks", ())
-    fields["networks"] = tuple(Attachment(**{**one, "aliases": tuple(one["aliases"])}) for one in networks)
+    fields["networks"] = tuple(_attachment(**one) for one in fields.get("networks", ()))
     return ContainerSpec(**fields)
+
+
+def _attachment(**fields: Any) -> Attachment:
+    made = Attachment(**{**fields, "aliases": tuple(fields["aliases"])})
+    for address in (made.address, made.address6):
+        if address is not None:
+            ip_address(address)  # what is none would be told by whoever sweeps the addresses of all
+    return made
 
 
 def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
