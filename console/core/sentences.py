@@ -255,6 +255,7 @@ SENTENCES = (
     _("The node's disk is full."),
     _("The node's system does not say which release it is."),
     _("The packages that the image is made of could not be fetched."),
+    _("The path cannot be followed while so much is renamed on the node."),
     _("The protocol is neither tcp nor udp."),
     _("The recipe %(recipe)s cannot be read: %(why)s."),
     _("The recipe %(recipe)s lacks the key %(key)s."),

@@ -7,11 +7,13 @@ import ctypes
 import errno
 import os
 
+from runtime.errors import DeadlineExceeded
+
 SYS_OPENAT2 = 437
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
-MOVED = frozenset({errno.EXDEV, errno.EAGAIN})
-"""openat2(2), under RESOLVE_IN_ROOT: what was found is not below the root any more, or may not be."""
+TRIES = 1000
+"""A try costs microseconds, or what a path of many links costs: it fails by chance, however much is renamed on the node."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,14 +25,24 @@ class _OpenHow(ctypes.Structure):
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Like os.open with ``root`` as the root directory: ``..`` and absolute symbolic links stay inside.
 
-    Raises OSError: FileNotFoundError also for what somebody moves out of ``root`` meanwhile, of which the kernel says EXDEV or EAGAIN.
+    Raises OSError: FileNotFoundError also for what somebody moves out of ``root`` meanwhile, of which the kernel says EXDEV; DeadlineExceeded.
+
+    EAGAIN says nothing of the path: while anybody renames or mounts anything on the node, the kernel cannot tell where a ``..`` leads, and
+    wants to be asked again (openat2(2)).
     """
-    try:
-        return _open(root, path, _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
-    except OSError as error:
-        if error.errno in MOVED:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
-        raise
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    for _ in range(TRIES):
+        try:
+            return _open(root, path, how)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            raise
+    raise DeadlineExceeded(
+        "The path cannot be followed while so much is renamed on the node.", hint="Try again in a moment."
+    )
 
 
 def open_plainly(folder: int, path: str, flags: int) -> int:
@@ -41,7 +53,7 @@ def open_plainly(folder: int, path: str, flags: int) -> int:
 def make_folders(root: int, parts: tuple[str, ...], owner: int) -> int:
     """A descriptor of the folder that the path leads to inside ``root``; what is missing of it is made, for ``owner``.
 
-    Raises OSError: ENOTDIR, or EEXIST for a link that leads nowhere.
+    Raises OSError: ENOTDIR, or EEXIST for a link that leads nowhere; DeadlineExceeded.
     """
     here = open_in_root(root, "", FOLDER)
     for depth in range(1, len(parts) + 1):

@@ -124,7 +124,7 @@ def pack_one(packer: Packer, view: View, parts: tuple[str, ...]) -> None:
 
 
 def open_folder(view: View, path: str) -> int:
-    """A descriptor.  Raises NotFound, InvalidSpec."""
+    """A descriptor.  Raises NotFound, InvalidSpec, DeadlineExceeded."""
     try:
         folder = open_in_root(view.root, path, FOLDER)
     except FileNotFoundError:
