@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+from typing import Any
 
 import pytest
 
 from runtime.api import ExecSpec
 from runtime.engines.native.engine import NativeEngine
-from runtime.errors import InvalidSpec
-from tests.conftest import patience
+from runtime.errors import EngineFault, InvalidSpec
+from tests.conftest import oci_runtime, patience
 from tests.kernel.containers import engine, run, spec
 from tests.marks import no_cgroup
 
@@ -64,4 +66,24 @@ def test_closing_hangs_up_what_runs_in_it(engine: NativeEngine) -> None:
     session.close()
     with contextlib.closing(engine.exec(id, ExecSpec(("ps", "-o", "args")))) as listed:
         assert b"123" not in listed.stdout.read()
+        assert listed.wait(patience(10)) == 0
+
+
+@pytest.mark.skipif(not oci_runtime().endswith("crun"), reason="runc hands over no terminals")
+def test_a_command_whose_terminal_is_lost_on_its_way_is_ended(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process that has no descriptor free."""
+    id = run(engine, spec(engine))
+    real = socket.recv_fds
+
+    def without_room(connection: socket.socket, length: int, _: int, flags: int) -> Any:
+        return real(connection, length, 0, flags)
+
+    monkeypatch.setattr(socket, "recv_fds", without_room)
+    with pytest.raises(EngineFault, match="lost on its way"):
+        engine.exec(id, ExecSpec(("sh", "-c", "trap '' HUP; sleep 1236"), terminal=True))
+    assert list((engine.home.run / "exec").iterdir()) == []
+    with contextlib.closing(engine.exec(id, ExecSpec(("ps", "-o", "args")))) as listed:
+        assert b"1236" not in listed.stdout.read()
         assert listed.wait(patience(10)) == 0

@@ -11,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from runtime.errors import DeadlineExceeded
-from runtime.kernel.ready import readable
+from runtime.errors import DeadlineExceeded, EngineFault
+from runtime.kernel.ready import Stream, readable
 
 START_DEADLINE_S = 15.0
 WORDS = 4096
@@ -32,7 +32,10 @@ def listening(path: Path) -> socket.socket:
 
 
 def taken(listener: socket.socket, runtime: subprocess.Popen[bytes]) -> int | None:
-    """Our end of the terminal.  None: the runtime ended without handing one over.  Raises DeadlineExceeded."""
+    """Our end of the terminal.  None: the runtime ended without handing one over.
+
+    Raises DeadlineExceeded; EngineFault: the terminal was lost on the way, as in a process that has as many files open as it may.
+    """
     deadline = time.monotonic() + START_DEADLINE_S
     ended = os.pidfd_open(runtime.pid)
     try:
@@ -42,15 +45,24 @@ def taken(listener: socket.socket, runtime: subprocess.Popen[bytes]) -> int | No
         with connection:
             if not _offered(connection, ended, deadline):
                 return None
-            _, descriptors, _, _ = socket.recv_fds(connection, WORDS, 1, socket.MSG_CMSG_CLOEXEC)
+            words, descriptors, _, _ = socket.recv_fds(connection, WORDS, 1, socket.MSG_CMSG_CLOEXEC)
+        if descriptors:
+            return descriptors[0]
+        if words:
+            raise EngineFault("The command's terminal was lost on its way.", hint="Try again.")
+        _await((ended,), deadline)
     finally:
         os.close(ended)
-    return descriptors[0] if descriptors else None
+    return None
 
 
 def _offered(stream: socket.socket, ended: int, deadline: float) -> bool:
     """Whether something has come; False: the runtime has ended, and nothing had."""
-    ready = readable((stream, ended), max(0.0, deadline - time.monotonic()))
+    return stream.fileno() in _await((stream, ended), deadline) or bool(readable((stream,), 0))
+
+
+def _await(streams: tuple[int | Stream, ...], deadline: float) -> list[int]:
+    ready = readable(streams, max(0.0, deadline - time.monotonic()))
     if not ready:
         raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
-    return stream.fileno() in ready or bool(readable((stream,), 0))
+    return ready

@@ -82,15 +82,21 @@ class NativeExec:
         return code
 
     def close(self) -> None:
-        self._hang_up()
-        for stream in {self.stdin, self.stdout, self.stderr} - {None}:
-            cast("BinaryIO", stream).close()
+        try:
+            self._hang_up()
+        finally:
+            for stream in {self.stdin, self.stdout, self.stderr} - {None}:
+                cast("BinaryIO", stream).close()
+            self._end_runtime()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_runtime(self) -> None:
         try:
             self._child.wait(HANG_UP_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
-            self._child.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel holds it, which nobody can help
+                self._child.wait(KILL_S)
 
     def begun(self) -> bool:
         """Whether the runtime has told the command's pid; then its session is known, too.
@@ -148,29 +154,35 @@ def run(
     keyring.new_session()  # not the caller's own
     try:
         (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
-        child, master = _begin(runtime, command, folder, spec)
+        child, master = _begin(runtime, command, folder, spec, group)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     session = NativeExec(child, folder, master, group)
-    _await_start(session, child, folder)
+    try:
+        _await_start(session, child, folder)
+    except BaseException:
+        _give_up(session, child)
+        raise
     return session
 
 
 def _begin(
-    runtime: oci.Runtime, command: list[str], folder: Path, spec: ExecSpec
+    runtime: oci.Runtime, command: list[str], folder: Path, spec: ExecSpec, group: cgroup.Cgroup
 ) -> tuple[subprocess.Popen[bytes], int | None]:
     """The runtime's process, and our end of the command's terminal if it has one."""
     if not spec.terminal:
         return _with_pipes(command), None
-    return _handed_over(command, folder, spec) if runtime.hands_over_terminals else _with_terminal(command, spec)
+    return _handed_over(command, folder, spec, group) if runtime.hands_over_terminals else _with_terminal(command, spec)
 
 
-def _handed_over(command: list[str], folder: Path, spec: ExecSpec) -> tuple[subprocess.Popen[bytes], int]:
+def _handed_over(
+    command: list[str], folder: Path, spec: ExecSpec, group: cgroup.Cgroup
+) -> tuple[subprocess.Popen[bytes], int]:
     """The size is set in a moment: crun 1.8 knows no ``consoleSize`` here."""
     from runtime.engines.native import console
 
-    place, nothing = folder / "console", subprocess.DEVNULL
+    place, nothing, master = folder / "console", subprocess.DEVNULL, None
     with console.listening(place) as listener:
         *words, id = command
         child = subprocess.Popen(
@@ -182,13 +194,22 @@ def _handed_over(command: list[str], folder: Path, spec: ExecSpec) -> tuple[subp
             if master is not None:
                 set_size(master, spec.columns, spec.rows)
         except BaseException:
-            child.kill()
-            child.wait()
+            _give_up(NativeExec(child, folder, master, group), child)
             raise
     if master is None:
-        child.wait()
+        child.wait(KILL_S)  # it has ended
         raise oci.fault(_words(folder / "log") or "the command did not start")
     return child, master
+
+
+def _give_up(session: NativeExec, child: subprocess.Popen[bytes]) -> None:
+    """End a runtime that nobody waits for any more, and its command, whose pid it tells a moment after the terminal."""
+    deadline = time.monotonic() + HANG_UP_S
+    try:
+        while not session.begun() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    finally:
+        session.close()
 
 
 def _with_terminal(command: list[str], spec: ExecSpec) -> tuple[subprocess.Popen[bytes], int]:
@@ -249,17 +270,16 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
 
 
 def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
+    """The caller ends one that does not."""
     deadline = time.monotonic() + START_DEADLINE_S
     while not session.begun():
         if child.poll() is not None:
             words = _words(folder / "log")
             if words or child.returncode:
-                session.close()
                 raise oci.fault(words or "the command did not start")
             session.begun()
             return
         if time.monotonic() > deadline:
-            session.close()
             raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
         time.sleep(POLL_S)
 
