@@ -247,12 +247,17 @@ def _move_nowhere(over: threading.Event) -> None:
 
 def _own_folder() -> Path:
     """Of the cgroup that this process is in."""
-    controller, root = ("", ROOT) if version() == 2 else ("memory", ROOT / "memory")
-    for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+    return (ROOT if version() == 2 else ROOT / "memory") / place_of("self").lstrip("/")
+
+
+def place_of(pid: int | str) -> str:
+    """The path of the cgroup that a process is in, that of memory on version 1.  Raises FileNotFoundError or ProcessLookupError when there is none."""
+    controller = "" if version() == 2 else "memory"
+    for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            return root / path.lstrip("/")
-    raise FileNotFoundError(errno.ENOENT, "this process is in no cgroup of the controller", controller)
+            return path
+    raise FileNotFoundError(errno.ENOENT, "the process is in no cgroup of the controller", controller)
 
 
 def ensure_parent(path: str) -> None:

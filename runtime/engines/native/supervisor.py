@@ -15,7 +15,8 @@ from runtime.api import ContainerSpec
 from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
 from runtime.home import Home
-from runtime.kernel.process import Process, arguments_of, pids
+from runtime.kernel import cgroup
+from runtime.kernel.process import Process, arguments_of, children_of, pids, start_time, status_of
 from runtime.kernel.ready import readable
 
 CREATE_DEADLINE_S = 60.0
@@ -123,7 +124,7 @@ def _pid(home: Home, id: str) -> int | None:
     except (FileNotFoundError, ValueError):
         return None
     words = arguments_of(pid)
-    return pid if id.encode() in words and words[0].endswith(b"conmon") else None
+    return pid if id.encode() in words and _is_conmon(words) else None
 
 
 def end(home: Home, id: str) -> None:
@@ -159,15 +160,43 @@ def await_creation(home: Home, id: str) -> None:
 def _being_created(home: Home, id: str) -> bool:
     """Whether a process creates the container: the runtime, or a conmon that has not called it yet or still waits for it.
 
-    Not what was created: with crun it has the runtime's own words until it is started.
+    A process in a container says of itself what it likes, so only the node's own count.  With crun what was created has the runtime's own
+    words until it is started, and is in its cgroup by then.
     """
     bundle = str(home.bundle(id)).encode()
     made, _ = created(home, id)
     return any(
-        bundle in arguments and (b"create" in arguments or made is None)
+        bundle in arguments
+        and (made is None and not _has_created(home, pid) if _is_conmon(arguments) else b"create" in arguments)
+        and _is_ours(home, pid)
         for pid in pids()
         if pid != made and (arguments := arguments_of(pid))
     )
+
+
+def _is_conmon(arguments: list[bytes]) -> bool:
+    return arguments[0].endswith(b"conmon")
+
+
+def _has_created(home: Home, conmon: int) -> bool:
+    """Its child is the runtime while that creates, later the container's first process, in the container's cgroup, until both end."""
+    return any(start_time(pid) is not None and _in_container(home, pid) for pid in children_of(conmon))
+
+
+def _is_ours(home: Home, pid: int) -> bool:
+    """Whether it is a process of our user in no container.  A container's users are others (``uid_base``), and it leaves its cgroup never."""
+    try:
+        users = status_of(pid)["Uid"].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return set(users) == {str(os.geteuid())} and not _in_container(home, pid)
+
+
+def _in_container(home: Home, pid: int) -> bool:
+    try:
+        return cgroup.place_of(pid).startswith(f"/{home.instance}/")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def forget(home: Home, id: str) -> None:
