@@ -43,12 +43,22 @@ near, far = socket.socketpair()
 while True:
     file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
     os.unlink(sys.argv[1])
-    os.write(file, bytes(1 << 20))
+    os.posix_fallocate(file, 0, 1 << 20)
     socket.send_fds(near, [b"x"], [file])
     os.close(file)
     time.sleep(0.3)
 """
-"""Files that have no name, and that nobody has open: a message that nobody receives keeps each."""
+"""Files that have no name, and that nobody has open: a message that nobody receives keeps each.  No byte of them is written."""
+REWRITES_WITH_A_MESSAGE = """
+import os, socket, sys, time
+near, far = socket.socketpair()
+socket.send_fds(near, [b"x"], [0])
+file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+while True:
+    os.pwrite(file, bytes(4 << 20), 0)
+    os.fsync(file)
+    time.sleep(0.1)
+"""
 MODERATE = "while dd if=/dev/zero bs=64k count=1 2>/dev/null >>/tmp/f; do sleep 1; done; exec sleep 1000"
 REWRITES = "while true; do dd if=/dev/zero of=/tmp/f bs=256k count=4 conv=notrunc 2>/dev/null; sleep 0.3; done"
 SLOW_DU = """#!/bin/sh
@@ -212,13 +222,24 @@ def of_container(engine: NativeEngine, id: str, *command: str) -> Iterator[subpr
             process.kill()
 
 
-def test_files_that_only_messages_hold_are_found_and_a_neighbour_that_writes_goes_on(engine: NativeEngine) -> None:
-    neighbour = run(engine, spec(engine, "sh", "-c", MODERATE))
-    flooder = run(engine, spec(engine))
-    filler(engine, "bytes")
-    place = engine.home.bundle(flooder) / "merged/tmp/hidden"
-    with of_container(engine, flooder, sys.executable, "-c", MESSAGES, str(place)):
-        ended(engine, flooder)
+def test_for_files_that_messages_hold_no_neighbour_is_ended_and_the_log_names_who_may_hide_them(
+    engine: NativeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also none that writes more than the node loses, over a file as it is, and has a descriptor in a message."""
+    neighbour, flooder = (run(engine, spec(engine)) for _ in range(2))
+    place = "{}/merged/tmp/file"
+    neighbours, hidden = (place.format(engine.home.bundle(id)) for id in (neighbour, flooder))
+    with of_container(engine, neighbour, sys.executable, "-c", REWRITES_WITH_A_MESSAGE, neighbours):
+        filler(engine, "bytes")
+        with of_container(engine, flooder, sys.executable, "-c", MESSAGES, hidden) as process:
+            while process.poll() is None and flooding.room(engine.home.state).free["bytes"] > 2 * MIB:
+                found = engine.guard_disk()
+                assert found is None or found.id == flooder, "seen in the moment in which it has one open"
+                time.sleep(engine.disk_pause_s())
+    assert any(
+        "cannot be seen" in told and {neighbour, flooder} <= set(told.replace(",", "").split())
+        for told in caplog.messages
+    )
     assert engine.inspect(neighbour).state is State.RUNNING
 
 

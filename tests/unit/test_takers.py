@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import ContainerSpec, VolumeMount
 from runtime.engines.native.flooding import Room, flooder, pause_s
-from runtime.engines.native.takers import Count, Deeds, Took, circles, took
+from runtime.engines.native.takers import Count, Deeds, Took, took
 from runtime.kernel.open_files import Inode, OpenFiles
 from runtime.storage.usage import Kind
 
@@ -88,26 +87,21 @@ def test_of_whom_not_all_was_counted_is_suspected_of_what_it_wrote() -> None:
     assert took(FOLDERS, START, unlooked, "inodes", DISK).suspects == {"a": 0}, "names cost no bytes"
 
 
-def test_whose_descriptors_are_in_messages_is_suspected_of_what_it_wrote_and_so_is_who_meets_it() -> None:
-    """It is enough that they were there once."""
-    hides = Deeds(OpenFiles(in_flight=True), 0, 0)
-    alone = {"a": frozenset("a"), "b": frozenset("b")}
-    for first, second in ((START, count(hides, deeds(90))), (count(hides, deeds()), count(deeds(), deeds(90)))):
-        assert took(FOLDERS, first, second, "bytes", DISK, alone).suspects == {"a": 0}
-        assert took(FOLDERS, first, second, "bytes", DISK, dict.fromkeys("ab", frozenset("ab"))).suspects == {
-            "a": 0,
-            "b": 90,
-        }
-    wrote = count(Deeds(OpenFiles(in_flight=True), 90, 0), deeds(500), a=50)
-    assert took(FOLDERS, START, wrote, "bytes", DISK, alone) == Took({"a": 50, "b": 0}, {"a": 40})
-
-
-def test_who_has_a_volume_in_common_with_whom() -> None:
-    def spec(id: str, tenant: str, *volumes: str) -> ContainerSpec:
-        return ContainerSpec(id, tenant, id, "", volumes=tuple(VolumeMount(name, f"/{name}") for name in volumes))
-
-    met = circles([spec("a", "t", "v", "w"), spec("b", "t", "w"), spec("c", "t", "x"), spec("d", "other", "v")])
-    assert met == {"a": frozenset("ab"), "b": frozenset("ab"), "c": frozenset("c"), "d": frozenset("d")}
+def test_whose_descriptors_are_in_messages_is_named_and_ended_for_nothing_that_another_hides(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One writes over its file as it is while the node loses as much to somebody unseen.  It is enough that they were there once."""
+    hides = OpenFiles(in_flight=True)
+    before, now = (Room(at, {"bytes": free * MIB}, {"bytes": 0.0}) for at, free in ((0.0, 110), (1.0, 100)))
+    for first, second in (
+        (START, count(Deeds(hides, 10 * MIB, 0), deeds())),
+        (count(Deeds(hides, 0, 0), deeds()), count(deeds(10 * MIB), deeds())),
+    ):
+        found = took(FOLDERS, first, second, "bytes", DISK)
+        assert found == Took({"a": 0, "b": 0}, {}, frozenset("a"))
+        caplog.clear()
+        assert flooder(found, before, now, "bytes") is None
+        assert caplog.messages[-1].endswith("cannot be seen: a")
 
 
 @pytest.mark.parametrize(

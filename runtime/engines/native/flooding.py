@@ -7,6 +7,7 @@ last pace the rest would be gone within seconds (:meth:`Flooding.pause_s`).  Whe
 takes is counted (:mod:`runtime.engines.native.takers`).  The flooder is who took most,
 if it alone would take the rest within a minute, and took no less than what the node lost in the same interval and nobody was seen to
 take.  So whoever writes a little while something unseen takes much is let be: with one unseen, a flooder took half at least.
+Only one of which not all could be counted may be ended for what something unseen took, if its processes wrote as much meanwhile.
 Where there is none, nobody is touched: it may be an image, a volume with a limit, the node itself.
 """
 
@@ -147,6 +148,10 @@ def flooder(took: Took, before: Room, now: Room, kind: Kind) -> str | None:
                 "the node's disk is filling up (%s), and no container without a disk limit is seen to do it: of %d %d were not seen",
                 kind, lost, unseen,
             )  # fmt: skip
+            if took.hiding:
+                logger.warning(
+                    "messages in sockets of these hold files that cannot be seen: %s", ", ".join(sorted(took.hiding))
+                )
         return None
     logger.warning(
         "%s is filling the node's disk: %d of %d %s in %.1f s", id, grown[id], lost, kind, now.at - before.at

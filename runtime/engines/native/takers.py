@@ -11,8 +11,8 @@ used, which also decides on names: to make one writes no bytes.
 A container of which something could not be counted in time (see :func:`runtime.storage.usage.held`, and a look at tens of thousands of open
 files) is a suspect: it is taken to have taken, besides what was counted, as much as its processes wrote, if the node lost
 as much that nobody was seen to take; suspects share that.  Of names nothing tells that: such a container goes on, and the log names it.
-A suspect is, too, who has descriptors in messages that wait to be received: what they are open on cannot be seen.  And so is who has a volume in
-common with such a one, since a socket there leads from one to the other.
+Who has descriptors in messages that wait to be received is no suspect, only named: what they are open on cannot be seen, many have one for
+a good reason, and what such a one writes (over files as they are, to a volume with a size) need not be what the node lost.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Took:
     """By container; below 0: given back."""
     suspects: Mapping[str, int] = field(default_factory=dict)
     """Containers of which not all was counted: what each may have taken besides, as far as anything tells."""
+    hiding: frozenset[str] = frozenset()
+    """Containers with descriptors in messages: what those hold nobody sees, and nobody is ended for it."""
 
     def of_lost(self, lost: int) -> Mapping[str, int]:
         """What each took when the node lost so much: suspects what nobody else was seen to take."""
@@ -81,7 +83,6 @@ class Takers:
         self._home = home
         self._specs = specs
         self._folders = {spec.id: folders(spec) for spec in specs}
-        self._circles = circles(specs)
 
     def before(self, kind: Kind, within_s: float, last: frozenset[Path] = frozenset()) -> Count:
         """``last``: folders that are known to take long come at the end, when the others are done."""
@@ -99,7 +100,7 @@ class Takers:
         return frozenset(folder for of_one in self._folders.values() for folder in of_one) - count.folders.keys()
 
     def took(self, first: Count, second: Count, kind: Kind) -> Took:
-        return took(self._folders, first, second, kind, self._home.state.stat().st_dev, self._circles)
+        return took(self._folders, first, second, kind, self._home.state.stat().st_dev)
 
     def _deeds(self, within_s: float) -> dict[str, Deeds]:
         """A container with very many open files takes no other's time."""
@@ -130,24 +131,8 @@ class Takers:
         return devices
 
 
-def circles(specs: Sequence[ContainerSpec]) -> dict[str, frozenset[str]]:
-    """By container: itself and those that have a volume in common with it."""
-    volumes = {spec.id: {(spec.tenant, one.volume) for one in spec.volumes} for spec in specs}
-    return {
-        id: frozenset(other for other, theirs in volumes.items() if other == id or own & theirs)
-        for id, own in volumes.items()
-    }
-
-
-def took(
-    folders: Mapping[str, Sequence[Path]],
-    first: Count,
-    second: Count,
-    kind: Kind,
-    disk: int,
-    circles: Mapping[str, frozenset[str]] | None = None,
-) -> Took:
-    """``folders`` by container; ``disk``: the device of the node's disk, which shared things are on; ``circles``: see there."""
+def took(folders: Mapping[str, Sequence[Path]], first: Count, second: Count, kind: Kind, disk: int) -> Took:
+    """``folders`` by container; ``disk``: the device of the node's disk, which shared things are on."""
     growth = _growth(first, second, kind)
     owners = _owners(folders, first, second)
     seen = dict.fromkeys(folders, 0)
@@ -158,9 +143,8 @@ def took(
         id: max(0, _wrote(id, first, second) - max(0, seen[id])) if kind == "bytes" else 0
         for id, of_one in folders.items()
         if not (_looked_at(id, first, second) and growth.keys() >= set(of_one))
-        or any(_in_flight(other, first, second) for other in (circles or {}).get(id, {id}))
     }
-    return Took(seen, suspects)
+    return Took(seen, suspects, frozenset(id for id in folders if _in_flight(id, first, second)))
 
 
 def _in_flight(id: str, *counts: Count) -> bool:
