@@ -49,6 +49,14 @@ while True:
     time.sleep(0.3)
 """
 """Files that have no name, and that nobody has open: a message that nobody receives keeps each.  No byte of them is written."""
+HOLDS = """
+import os, sys, time
+file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+os.unlink(sys.argv[1])
+while True:
+    os.write(file, bytes(1 << 20))
+    time.sleep(0.3)
+"""
 REWRITES_WITH_A_MESSAGE = """
 import os, socket, sys, time
 near, far = socket.socketpair()
@@ -59,6 +67,7 @@ while True:
     os.fsync(file)
     time.sleep(0.1)
 """
+SIZED = 16 * MIB
 MODERATE = "while dd if=/dev/zero bs=64k count=1 2>/dev/null >>/tmp/f; do sleep 1; done; exec sleep 1000"
 REWRITES = "while true; do dd if=/dev/zero of=/tmp/f bs=256k count=4 conv=notrunc 2>/dev/null; sleep 0.3; done"
 SLOW_DU = """#!/bin/sh
@@ -241,6 +250,21 @@ def test_for_files_that_messages_hold_no_neighbour_is_ended_and_the_log_names_wh
         for told in caplog.messages
     )
     assert engine.inspect(neighbour).state is State.RUNNING
+
+
+@pytest.mark.parametrize("mounts", [VolumeMount("sized", "/v"), VolumeMount("open", "/v", read_only=True)])
+def test_who_has_a_disk_limit_and_fills_anothers_file_is_ended(engine: NativeEngine, mounts: VolumeMount) -> None:
+    """It was given it through a socket in a volume, which may have a size or be read-only."""
+    engine.volumes.create(VolumeSpec("tenant1", "open"))
+    engine.volumes.create(VolumeSpec("tenant1", "sized", size_bytes=SIZED))
+    giver = run(engine, spec(engine, "sh", "-c", MODERATE, volumes=(replace(mounts, read_only=False),)))
+    flooder = run(engine, spec(engine, limits=replace(SMALL, disk_bytes=SIZED), volumes=(mounts,)))
+    filler(engine, "bytes")
+    with of_container(
+        engine, flooder, sys.executable, "-c", HOLDS, str(engine.home.bundle(giver) / "merged/tmp/given")
+    ):
+        ended(engine, flooder)
+    assert engine.inspect(giver).state is State.RUNNING
 
 
 def test_who_writes_while_something_unseen_floods_goes_on(engine: NativeEngine) -> None:

@@ -87,6 +87,11 @@ def test_of_whom_not_all_was_counted_is_suspected_of_what_it_wrote() -> None:
     assert took(FOLDERS, START, unlooked, "inodes", DISK).suspects == {"a": 0}, "names cost no bytes"
 
 
+def test_who_has_nothing_on_the_nodes_disk_is_no_suspect_however_much_it_writes_elsewhere() -> None:
+    busy = count(deeds(), Deeds(None, 500, 0))
+    assert took({"a": [A], "b": []}, START, busy, "bytes", DISK) == Took({"a": 0, "b": 0}, {})
+
+
 def test_whose_descriptors_are_in_messages_is_named_and_ended_for_nothing_that_another_hides(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

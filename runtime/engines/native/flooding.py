@@ -1,4 +1,4 @@
-"""A container without a disk limit that is about to fill the node's disk, found before it has.
+"""A container that is about to fill the node's disk, found before it has: one without a disk limit, or one that such a one gives its files.
 
 One with a disk limit has a file system of its own; one without writes to the node's, of which all have the one free room.  A limit for
 everybody would cost each launch a file system, and project quotas not every node has.  So each second one statvfs(3) is made, and no
@@ -103,7 +103,7 @@ class Flooding:
         return None
 
     def _flooder(self, kind: Kind, left_s: float) -> str | None:
-        takers = Takers(self._home, self._unlimited(), self._folders)
+        takers = Takers(self._home, self._reaching(), self._folders)
         within_s = max(LEAST_S, min(COUNT_S, left_s * COUNT_PART))
         began = room(self._home.state)
         first = takers.before(kind, within_s, self._slow)
@@ -117,10 +117,10 @@ class Flooding:
             logger.warning("not all that these hold of the disk could be counted in time: %s", ", ".join(took.suspects))
         return flooder(took, began, end, kind)
 
-    def _unlimited(self) -> list[ContainerSpec]:
-        """That run, and may write to the node's disk."""
+    def _reaching(self) -> list[ContainerSpec]:
+        """That run, and may write to the node's disk or hold what others wrote there."""
         here = ((spec, record) for spec, record in self._records.readable() if record.state is State.RUNNING)
-        return [spec for spec, _ in here if self._folders(spec)]
+        return [spec for spec, _ in here if spec.volumes or self._folders(spec)]
 
     def _folders(self, spec: ContainerSpec) -> list[Path]:
         own = [] if spec.limits.disk_bytes is not None else [self._home.container(spec.id) / "upper"]
@@ -145,7 +145,7 @@ def flooder(took: Took, before: Room, now: Room, kind: Kind) -> str | None:
     if id is None or grown[id] < unseen or not now.goes_within(grown[id] / (now.at - before.at), kind):
         if lost > 0:
             logger.warning(
-                "the node's disk is filling up (%s), and no container without a disk limit is seen to do it: of %d %d were not seen",
+                "the node's disk is filling up (%s), and no container is seen to do it: of %d %d were not seen",
                 kind, lost, unseen,
             )  # fmt: skip
             if took.hiding:

@@ -4,6 +4,9 @@ Counted are folders, by their names, and files without a name that processes of 
 folders in the first count and before them in the second: a file that loses its name in between is counted once too often before or
 not at all after, so it never makes a container seem to grow.
 
+Looked at are, too, containers that write nothing to the node's disk by a folder of their own, but have a volume: a socket in one, be it with
+a size or read-only, brings them other containers' files.  What such a one writes to its own disk makes it no suspect.
+
 Of what several containers hold, a volume or an open file, the growth is theirs in the proportion of the bytes that each wrote; where none did,
 as by fallocate(2), it is for equal parts theirs who hold a file open for writing on that disk; else in the proportion of the processor's time they
 used, which also decides on names: to make one writes no bytes.
@@ -17,6 +20,7 @@ a good reason, and what such a one writes (over files as they are, to a volume w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import defaultdict
@@ -83,6 +87,7 @@ class Takers:
         self._home = home
         self._specs = specs
         self._folders = {spec.id: folders(spec) for spec in specs}
+        self._devices = self._all_devices()
 
     def before(self, kind: Kind, within_s: float, last: frozenset[Path] = frozenset()) -> Count:
         """``last``: folders that are known to take long come at the end, when the others are done."""
@@ -116,18 +121,17 @@ class Takers:
         pids = group.procs()
         written, cpu_ns = open_files.written(pids), group.cpu_ns() or 0
         try:
-            return Deeds(open_files.of(pids, self._devices(spec), by), written, cpu_ns)
+            return Deeds(open_files.of(pids, self._devices, by), written, cpu_ns)
         except TimeoutError:
             return Deeds(None, written, cpu_ns)
 
-    def _devices(self, spec: ContainerSpec) -> set[int]:
-        """That its open files on the node's disk are said to be on: volumes' on the disk itself, others on its overlay."""
+    def _all_devices(self) -> set[int]:
+        """That open files on the node's disk are said to be on: volumes' on the disk itself, others on the overlay of whose they were first."""
         devices = {self._home.state.stat().st_dev}
-        if spec.limits.disk_bytes is None:
-            try:
-                devices.add(os.stat(self._home.bundle(spec.id) / "merged").st_dev)
-            except FileNotFoundError:  # it has ended
-                return devices
+        for spec in self._specs:
+            if spec.limits.disk_bytes is None:
+                with contextlib.suppress(FileNotFoundError):  # it has ended
+                    devices.add(os.stat(self._home.bundle(spec.id) / "merged").st_dev)
         return devices
 
 
@@ -142,7 +146,7 @@ def took(folders: Mapping[str, Sequence[Path]], first: Count, second: Count, kin
     suspects = {
         id: max(0, _wrote(id, first, second) - max(0, seen[id])) if kind == "bytes" else 0
         for id, of_one in folders.items()
-        if not (_looked_at(id, first, second) and growth.keys() >= set(of_one))
+        if of_one and not (_looked_at(id, first, second) and growth.keys() >= set(of_one))
     }
     return Took(seen, suspects, frozenset(id for id in folders if _in_flight(id, first, second)))
 
