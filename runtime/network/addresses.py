@@ -12,11 +12,17 @@ from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
+from runtime.network.endpoint import Place
 from runtime.network.segments import Segment
 
 AUTOMATIC_PORTS = range(30000, 32768)
 STEPS6 = 256
 """How many places a container's IPv6 address may have, should somebody fixed one that is another's number."""
+
+
+def claim_of(place: Segment | Place, address: str) -> str:
+    """The name of a claim on it.  What the node routes has no address twice; two flat networks' bridges may have the same, or one of those."""
+    return f"{address}@{place.bridge}" if place.flat else address
 
 
 def address_claims(home: Home, tenant: str) -> Claims:
@@ -36,11 +42,11 @@ def port_claims(home: Home) -> Claims:
 def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:
     """``fixed``, else the lowest host address after the gateway that is free and nobody's.  Raises Conflict, LimitExceeded."""
     if fixed is not None:
-        return _fixed(home, segment.tenant, fixed, container, f"networks[{index}].address")
+        return _fixed(home, segment, fixed, container, f"networks[{index}].address")
     held = fixed_claims(home, segment.tenant)
-    taken = {*address_claims(home, segment.tenant).names(), *held.names(), segment.gateway}
+    taken = {*address_claims(home, segment.tenant).names(), *held.names(), claim_of(segment, segment.gateway)}
     for address in map(str, itertools.islice(ipaddress.ip_network(segment.subnet).hosts(), 1, None)):
-        if address not in taken and _lease(home, segment.tenant, address, container):
+        if claim_of(segment, address) not in taken and _lease(home, segment, address, container):
             return address
     raise LimitExceeded(
         f"The tenant's network {segment.subnet} has no free address.", hint="Remove a container first.", field="tenant"
@@ -53,31 +59,31 @@ def take_address6(
     """``fixed``, else the one whose number in its subnet is that of ``address``; empty on a network without IPv6."""
     if fixed is not None:
         fixed = str(ipaddress.IPv6Address(fixed))
-        return _fixed(home, segment.tenant, fixed, container, f"networks[{index}].address6")
+        return _fixed(home, segment, fixed, container, f"networks[{index}].address6")
     if not segment.subnet6:
         return ""
     subnet = ipaddress.IPv6Network(segment.subnet6)
     number = int(ipaddress.ip_address(address)) - int(ipaddress.ip_network(segment.subnet).network_address)
     for step in range(STEPS6):
         found = str(subnet[number + step * 2**16])
-        if _lease(home, segment.tenant, found, container):
+        if _lease(home, segment, found, container):
             return found
     raise LimitExceeded("The network has no free IPv6 address.", hint="Remove a container first.", field="networks")
 
 
-def _lease(home: Home, tenant: str, address: str, container: str) -> bool:
+def _lease(home: Home, segment: Segment, address: str, container: str) -> bool:
     """Unless another has it or holds it, be it since this moment."""
-    leased = address_claims(home, tenant)
-    if not leased.take(address, container):
+    leased, name = address_claims(home, segment.tenant), claim_of(segment, address)
+    if not leased.take(name, container):
         return False
-    if fixed_claims(home, tenant).owner(address) in {None, container}:
+    if fixed_claims(home, segment.tenant).owner(name) in {None, container}:
         return True
-    leased.free(address, container)
+    leased.free(name, container)
     return False
 
 
-def _fixed(home: Home, tenant: str, address: str, container: str, field: str) -> str:
-    if not _lease(home, tenant, address, container):
+def _fixed(home: Home, segment: Segment, address: str, container: str, field: str) -> str:
+    if not _lease(home, segment, address, container):
         raise Conflict(f"The address {address} is taken.", hint="Choose another, or none.", field=field)
     return address
 

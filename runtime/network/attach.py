@@ -267,9 +267,23 @@ class TenantNetworks:
             self.tell(changed)
 
     def keep(self, made: Endpoint) -> None:
-        """Whatever a container that runs needs of its networks is there, by its present name."""
+        """Whatever a container that runs needs of its networks is there, by its present name.
+
+        One that runs since a version that did not write down which of its places are flat gets what such a one has.
+        """
+        places = []
         for place in made.places:
-            self.ensure(self.segments.get(made.tenant, place.network))
+            segment = self.segments.get(made.tenant, place.network)
+            self.ensure(segment)
+            places.append(replace(place, flat=segment.flat))
+        now = replace(made, places=tuple(places))
+        if now == made:
+            return
+        for claim in placement.claim(self._home, now):
+            logger.warning("%s has the address %s, which another was given", made.container, claim)
+        self.let_in(now)
+        endpoint.save(self._home, now)
+        placement.free_unplaced(self._home, now)
 
     def detach(self, container: str) -> None:
         """Take away everything of a container, in whatever state it was left."""

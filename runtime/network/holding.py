@@ -1,8 +1,8 @@
 """Fixed addresses: a container has its own from its creation to its removal, or until it leaves the network, whether it runs or not.
 
-Each is a file ``HOME/runtime/fixed/<tenant>/<address>`` with its holder's id, so it outlives a reboot.  What runs has a lease of it as
-well, as of any address; nobody is given or leased one that another holds (:mod:`runtime.network.addresses`).  Callers hold the
-container's lock.  What a crash leaves beside the specifications the next reconciliation frees.
+Each is a claim ``HOME/runtime/fixed/<tenant>/<address>`` of its holder's, on a flat network ``<address>@<bridge>``, so it outlives a reboot.
+What runs has a lease of it as well, as of any address; nobody of the tenant is given or leased one that another holds
+(:mod:`runtime.network.addresses`).  Callers hold the container's lock.  What a crash leaves beside the specifications the next reconciliation frees.
 """
 
 from __future__ import annotations
@@ -11,21 +11,32 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 
-from runtime.api import Attachment, ContainerSpec
-from runtime.errors import Conflict
+from runtime.api import DEFAULT_NETWORK, Attachment, ContainerSpec
+from runtime.errors import Conflict, NotFound
 from runtime.home import Home
-from runtime.network.addresses import address_claims, fixed_claims
+from runtime.network.addresses import address_claims, claim_of, fixed_claims
 from runtime.network.claims import Claims
+from runtime.network.segments import Segments
+from runtime.network.tenants import TenantSlots
 
 
-def fixed(attachments: Iterable[Attachment]) -> dict[str, str]:
-    """Address -> the specification's field that asks for it."""
+def fixed(home: Home, tenant: str, attachments: Iterable[Attachment]) -> dict[str, str]:
+    """Claim -> the specification's field that asks for it."""
+    segments = Segments(home, TenantSlots(home))
     found = {}
     for index, one in enumerate(attachments):
         for name in ("address", "address6"):
             if (address := getattr(one, name)) is not None:
-                found[str(ip_address(address))] = f"networks[{index}].{name}"
+                found[_claim(segments, tenant, one.network, str(ip_address(address)))] = f"networks[{index}].{name}"
     return found
+
+
+def _claim(segments: Segments, tenant: str, network: str, address: str) -> str:
+    """Of a network that is gone: as of one that is not flat."""
+    try:
+        return address if network == DEFAULT_NETWORK else claim_of(segments.get(tenant, network), address)
+    except NotFound:
+        return address
 
 
 def hold(home: Home, spec: ContainerSpec, name_of: Callable[[str], str]) -> None:
@@ -33,19 +44,19 @@ def hold(home: Home, spec: ContainerSpec, name_of: Callable[[str], str]) -> None
 
     Raises Conflict: another holds one, or has been given it for as long as it runs; then it holds what it did before.
     """
-    wanted = fixed(spec.networks)
+    wanted = fixed(home, spec.tenant, spec.networks)
     if not wanted:
         return
     held, leased = fixed_claims(home, spec.tenant), address_claims(home, spec.tenant)
     with contextlib.ExitStack() as undo:
-        for address, field in wanted.items():
-            if held.owner(address) != spec.id and held.take(address, spec.id):
-                undo.callback(held.free, address, spec.id)
+        for claim, field in wanted.items():
+            if held.owner(claim) != spec.id and held.take(claim, spec.id):
+                undo.callback(held.free, claim, spec.id)
             # held first: whoever is given one leases it, and then looks whether somebody holds it
-            for holder in (held.owner(address), leased.owner(address)):
+            for holder in (held.owner(claim), leased.owner(claim)):
                 if holder not in {None, spec.id}:
                     raise Conflict(
-                        f"The address {address} is that of the container {name_of(holder or '')!r}.",
+                        f"The address {claim.partition('@')[0]} is that of the container {name_of(holder or '')!r}.",
                         hint="Choose another, or none.",
                         field=field,
                         container=holder,
@@ -54,15 +65,18 @@ def hold(home: Home, spec: ContainerSpec, name_of: Callable[[str], str]) -> None
 
 
 def hold_again(home: Home, spec: ContainerSpec) -> tuple[str, ...]:
-    """What it should hold and does not, as after a power cut; returns those of them that another holds."""
+    """What it should hold and does not, as after a power cut; returns those of them that another holds.
+
+    Of a version without bridges in its claims, what it held on a flat network, too; the old claim goes with what crashes leave.
+    """
     held = fixed_claims(home, spec.tenant)
-    return tuple(address for address in fixed(spec.networks) if not held.take(address, spec.id))
+    return tuple(claim for claim in fixed(home, spec.tenant, spec.networks) if not held.take(claim, spec.id))
 
 
 def let_go(home: Home, spec: ContainerSpec, attachments: Iterable[Attachment]) -> None:
     held = fixed_claims(home, spec.tenant)
-    for address in fixed(attachments):
-        held.free(address, spec.id)
+    for claim in fixed(home, spec.tenant, attachments):
+        held.free(claim, spec.id)
 
 
 def let_go_of_all(home: Home, container: str) -> None:
@@ -72,10 +86,10 @@ def let_go_of_all(home: Home, container: str) -> None:
 
 
 def holdings(home: Home) -> Iterator[tuple[Claims, str, str]]:
-    """(a tenant's claims, container's id, address)."""
+    """(a tenant's claims, container's id, claim)."""
     for claims in _all(home):
-        for owner, address in claims.holdings():
-            yield claims, owner, address
+        for owner, claim in claims.holdings():
+            yield claims, owner, claim
 
 
 def _all(home: Home) -> Iterator[Claims]:

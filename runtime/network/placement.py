@@ -96,19 +96,33 @@ def drop(home: Home, made: Endpoint, network: str) -> Endpoint:
 def free_unplaced(home: Home, made: Endpoint) -> tuple[str, ...]:
     """Give back what the container has claimed and has no place with; the caller holds its lock."""
     claims = addresses.address_claims(home, made.tenant)
-    placed = {address for place in made.places for address in (place.address, place.address6)}
+    placed = set(_claims(made))
     unplaced = [name for owner, name in claims.holdings() if owner == made.container and name not in placed]
     return tuple(name for name in unplaced if claims.free(name, made.container))
+
+
+def claim(home: Home, made: Endpoint) -> tuple[str, ...]:
+    """What its places should have and have not, as of an earlier version; returns those that another has."""
+    claims = addresses.address_claims(home, made.tenant)
+    return tuple(one for one in _claims(made) if not claims.take(one, made.container))
+
+
+def _claims(made: Endpoint) -> list[str]:
+    return [
+        addresses.claim_of(place, address)
+        for place in made.places
+        for address in (place.address, place.address6)
+        if address
+    ]
 
 
 def strays(home: Home) -> tuple[str, ...]:
     """Containers of whose claims one has no place: somebody is at work with them, or a crash was."""
     placed = {
-        (one.tenant, one.container, address)
+        (one.tenant, one.container, claim)
         for one in (endpoint.load(home, container) for container in endpoint.containers(home))
         if one is not None
-        for place in one.places
-        for address in (place.address, place.address6)
+        for claim in _claims(one)
     }
     folder = home.run / "addresses"
     tenants = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
@@ -141,7 +155,7 @@ def release(home: Home, made: Endpoint) -> None:
     """The endpoint's file goes last: what a crash leaves is found by it."""
     addresses.free_ports(home, made.ports, made.container)
     claims = addresses.address_claims(home, made.tenant)
-    for address in (address for place in made.places for address in (place.address, place.address6) if address):
-        claims.free(address, made.container)
+    for claim in _claims(made):
+        claims.free(claim, made.container)
     failpoint("release.freed")
     endpoint.forget(home, made.container)

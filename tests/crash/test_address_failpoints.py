@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_kill_at_any_point_leaves_what_its_container_has(engine: NativeEngine,
     again = died_and_reconciled(engine, program, point)
     here = [one.id for one in again.list()]
     assert here in (["cvictim"], [])
-    wanted = set(holding.fixed(again.spec("cvictim").networks)) if here else set()
+    wanted = set(holding.fixed(again.home, "tenant1", again.spec("cvictim").networks)) if here else set()
     assert held(again) == wanted
     assert placement.strays(again.home) == ()
     for network in ("back", "front"):
@@ -131,3 +132,15 @@ def test_every_point_is_one_of_the_engines() -> None:
     mine = {*POINTS_OF_ONE_THAT_IS_STILL, *POINTS_OF_ONE_THAT_RUNS}
     print(f"{len(mine)} failpoints of fixed addresses")
     assert mine <= {*POINTS, *CONNECT_POINTS}
+
+
+def test_what_was_held_on_a_flat_network_before_claims_had_its_bridge_is_held_anew(engine: NativeEngine) -> None:
+    engine._networks.segments.create(NetworkSpec("tenant1", "site", subnet="192.168.77.0/24", parent="brsite"))
+    engine.create(replace(spec(engine, networks=(Attachment("site", "192.168.77.2"),)), id="cvictim"))
+    assert held(engine) == {"192.168.77.2@brsite"}
+    holding.let_go_of_all(engine.home, "cvictim")
+    assert fixed_claims(engine.home, "tenant1").take("192.168.77.2", "cvictim")
+    found = engine.reconcile()
+    assert (found.failed, found.swept) == ((), ("fixed:192.168.77.2",))
+    assert held(engine) == {"192.168.77.2@brsite"}
+    engine.remove("cvictim")

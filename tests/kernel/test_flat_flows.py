@@ -13,7 +13,7 @@ import pytest
 from runtime.api import Attachment
 from runtime.home import Home
 from runtime.kernel import conntrack
-from runtime.network import firewall
+from runtime.network import addresses, endpoint, firewall, placement
 from runtime.network.attach import TenantNetworks
 from tests.conftest import patience
 from tests.kernel.test_flows import FLOOD_ONE, MANY, flood
@@ -123,3 +123,26 @@ def test_rules_from_before_there_was_such_a_limit_are_not_these(site: Site) -> N
     subprocess.run(["nft", "flush", "chain", "inet", home.table, "tracked"], check=True)
     subprocess.run(["nft", "delete", "chain", "inet", home.table, "flat_began"], check=True)
     assert not firewall.present(home)
+
+
+def test_one_that_runs_since_a_version_without_it_has_its_share_once_it_is_kept(site: Site) -> None:
+    home = Home.from_environment()
+    made = site.container("cweb", 10).endpoint
+    leases = addresses.address_claims(home, "tenant1")
+    old = replace(made, places=(replace(made.main, flat=False),))
+    firewall.expel(home, made)
+    firewall.admit(home, old)
+    leases.free_all("cweb")
+    leases.take(made.address, "cweb")
+    endpoint.save(home, old)
+    site.world.networks.keep(old)
+    assert site.world.networks.endpoint("cweb") == made
+    assert leases.names() == (f"{made.address}@{site.bridge}",)
+    assert placement.strays(home) == ()
+    rules = subprocess.run(
+        ["nft", "list", "table", "inet", home.table], check=True, capture_output=True, text=True
+    ).stdout
+    assert f'elements = {{ "{site.bridge}" . {made.address} }}' in rules
+    assert f'"{site.bridge}" . {made.mac} . {made.address}' in rules
+    site.world.networks.detach("cweb")
+    assert leases.names() == ()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import Attachment, ContainerSpec
+from runtime.api import Attachment, ContainerSpec, NetworkSpec
 from runtime.errors import Conflict
 from runtime.home import Home
 from runtime.network import addresses, holding
-from runtime.network.segments import Segment
+from runtime.network.segments import Segment, Segments
+from runtime.network.tenants import TenantSlots
 
 ROUNDS = 200
 
@@ -70,3 +71,47 @@ def test_an_address_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(Conflict) as caught:
         addresses.take_address6(home, segment, "csecond", "10.0.0.10", "fd00::a")
     assert caught.value.field == "networks[0].address6"
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> tuple[Home, Segment, Segment]:
+    """Two bridges of the node's with the same addresses."""
+    home = _HereHome(tmp_path)
+    segments = Segments(home, TenantSlots(home))
+    left, right = (
+        segments.create(
+            NetworkSpec("tenant1", name, subnet="192.168.77.0/24", parent=f"br{name}", gateway="192.168.77.1")
+        )
+        for name in ("left", "right")
+    )
+    return home, left, right
+
+
+def on(id: str, *networks: str) -> ContainerSpec:
+    """With the same fixed address on each."""
+    attachments = tuple(Attachment(name, "192.168.77.2") for name in networks)
+    return ContainerSpec(id, "tenant1", id, "sha256:" + "0" * 64, networks=attachments)
+
+
+def test_an_address_of_one_bridge_is_none_of_anothers(flat: tuple[Home, Segment, Segment]) -> None:
+    home, left, right = flat
+    holding.hold(home, on("cfirst", "left"), str)
+    holding.hold(home, on("csecond", "right"), str)
+    assert addresses.take_address(home, left, "cfirst", "192.168.77.2") == "192.168.77.2"
+    assert addresses.take_address(home, right, "csecond", "192.168.77.2") == "192.168.77.2"
+    assert addresses.take_address(home, left, "cthird") == "192.168.77.3", "neither the gateway's nor a held one"
+    assert addresses.take_address(home, right, "cfourth") == "192.168.77.3"
+    with pytest.raises(Conflict) as caught:
+        holding.hold(home, on("cfifth", "right"), str)
+    assert (caught.value.field, caught.value.data["container"]) == ("networks[0].address", "csecond")
+    assert "The address 192.168.77.2 is" in caught.value.message
+
+
+def test_who_leaves_one_of_two_bridges_holds_the_same_address_on_the_other(flat: tuple[Home, Segment, Segment]) -> None:
+    home, _, _ = flat
+    both = on("cfirst", "left", "right")
+    holding.hold(home, both, str)
+    holding.let_go(home, both, both.networks[:1])
+    holding.hold(home, on("csecond", "left"), str)
+    with pytest.raises(Conflict):
+        holding.hold(home, on("csecond", "right"), str)

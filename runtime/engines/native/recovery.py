@@ -170,7 +170,8 @@ class Recovery:
     def _may_hold(self, id: str, address: str) -> bool:
         """Also of one that is damaged, as far as anybody knows, and of one that is gone: that is swept with all that is its."""
         try:
-            return address in holding.fixed(self._records.spec(id).networks)
+            spec = self._records.spec(id)
+            return address in holding.fixed(self._home, spec.tenant, spec.networks)
         except (Damaged, NotFound):
             return True
 
