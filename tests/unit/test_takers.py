@@ -134,11 +134,20 @@ def test_the_first_look_knows_no_pace() -> None:
     assert pause_s(Room(0.0, {"bytes": 20}, {"bytes": 100.0}), None) == 0.2
 
 
-def test_suspects_share_what_nobody_was_seen_to_take() -> None:
-    found = Took({"a": 100, "b": 0, "c": 0}, {"b": 300, "c": 100})
-    assert found.of_lost(300) == {"a": 100, "b": 150, "c": 50}
-    assert found.of_lost(1000) == {"a": 100, "b": 300, "c": 100}, "no more than they wrote"
-    assert found.of_lost(50) == found.seen
+def test_a_suspect_took_what_nobody_was_seen_to_take() -> None:
+    for hiding in (frozenset[str](), frozenset("b")):
+        found = Took({"a": 100, "b": 0}, {"b": 300}, hiding)
+        assert found.of_lost(300) == {"a": 100, "b": 200}
+        assert found.of_lost(1000) == {"a": 100, "b": 300}, "no more than it wrote"
+        assert found.of_lost(50) == found.seen
+
+
+@pytest.mark.parametrize(
+    "found", [Took({"a": 100, "b": 0}, {"b": 300}, frozenset("a")), Took({"a": 100, "b": 0}, {"a": 0, "b": 300})]
+)
+def test_no_suspect_took_what_another_may_hide(found: Took) -> None:
+    """It may have written over files as they are, while the other had room allocated, which writes nothing."""
+    assert found.of_lost(300) == found.seen
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ last pace the rest would be gone within seconds (:meth:`Flooding.pause_s`).  Whe
 takes is counted (:mod:`runtime.engines.native.takers`).  The flooder is who took most,
 if it alone would take the rest within a minute, and took no less than what the node lost in the same interval and nobody was seen to
 take.  So whoever writes a little while something unseen takes much is let be: with one unseen, a flooder took half at least.
-Only one of which not all could be counted may be ended for what something unseen took, if its processes wrote as much meanwhile.
+Only one of which not all could be counted may be ended for what nobody was seen to take, if its processes wrote as much meanwhile
+and of all others everything was counted: never for what another container hides.
 Where there is none, nobody is touched: it may be an image, a volume with a limit, the node itself.
 """
 

@@ -13,7 +13,7 @@ used, which also decides on names: to make one writes no bytes.
 
 A container of which something could not be counted in time (see :func:`runtime.storage.usage.held`, and a look at tens of thousands of open
 files) is a suspect: it is taken to have taken, besides what was counted, as much as its processes wrote, if the node lost
-as much that nobody was seen to take; suspects share that.  Of names nothing tells that: such a container goes on, and the log names it.
+as much that nobody was seen to take, and if of no other container anything is unseen: else that one may have taken it.  Of names nothing tells that: such a container goes on, and the log names it.
 Who has descriptors in messages that wait to be received is no suspect, only named: what they are open on cannot be seen, many have one for
 a good reason, and what such a one writes (over files as they are, to a volume with a size) need not be what the node lost.
 """
@@ -71,11 +71,10 @@ class Took:
     """Containers with descriptors in messages: what those hold nobody sees, and nobody is ended for it."""
 
     def of_lost(self, lost: int) -> Mapping[str, int]:
-        """What each took when the node lost so much: suspects what nobody else was seen to take."""
+        """What each took when the node lost so much: a suspect what nobody was seen to take, where there is no other that it may be."""
         unseen = max(0, lost - sum(self.seen.values()))
-        suspected = sum(self.suspects.values())
-        part = min(1.0, unseen / suspected) if suspected else 0.0
-        return {id: took + int(self.suspects.get(id, 0) * part) for id, took in self.seen.items()}
+        alone = len(self.suspects.keys() | self.hiding) == 1
+        return {id: took + (min(self.suspects.get(id, 0), unseen) if alone else 0) for id, took in self.seen.items()}
 
 
 class Takers:
