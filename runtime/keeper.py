@@ -118,7 +118,9 @@ class Keeper:
     def _guard_disk(self) -> None:
         """A thread of its own: to count what containers hold may take a minute."""
         guard = self._engine
-        while isinstance(guard, GuardsDisk) and not self._over.wait(guard.disk_pause_s()):
+        if not isinstance(guard, GuardsDisk):
+            return
+        while not self._over.wait(guard.disk_pause_s()):
             try:
                 status = guard.guard_disk()
             except Exception:

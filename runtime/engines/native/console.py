@@ -11,10 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from runtime.errors import DeadlineExceeded, EngineFault
+from runtime.engines.native.execs import START_DEADLINE_S, late
+from runtime.errors import EngineFault
 from runtime.kernel.ready import Stream, readable
 
-START_DEADLINE_S = 15.0
 WORDS = 4096
 """Bytes that come with the descriptor; nobody reads them."""
 
@@ -64,5 +64,5 @@ def _offered(stream: socket.socket, ended: int, deadline: float) -> bool:
 def _await(streams: tuple[int | Stream, ...], deadline: float) -> list[int]:
     ready = readable(streams, max(0.0, deadline - time.monotonic()))
     if not ready:
-        raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
+        raise late()
     return ready

@@ -269,6 +269,10 @@ def described(bundle_folder: Path, spec: ExecSpec, identity: Identity | None) ->
     }
 
 
+def late() -> DeadlineExceeded:
+    return DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
+
+
 def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
     """The caller ends one that does not."""
     deadline = time.monotonic() + START_DEADLINE_S
@@ -280,7 +284,7 @@ def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Pa
             session.begun()
             return
         if time.monotonic() > deadline:
-            raise DeadlineExceeded("The command did not start within 15 seconds.", hint="Try again.")
+            raise late()
         time.sleep(POLL_S)
 
 
