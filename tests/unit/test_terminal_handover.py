@@ -69,6 +69,14 @@ class Scene:
         runtime = Runtime(str(self._folder / "crun"), self._folder / "state")
         return execs.run(runtime, self.scratch, "c1", {}, ExecSpec(("sh",), terminal=True), self.group)
 
+    def fails(self, kind: type[Exception], words: str) -> None:
+        """And leaves nothing behind, neither processes nor descriptors."""
+        before = descriptors()
+        with pytest.raises(kind, match=words):
+            self.run()
+        assert descriptors() == before
+        self.nothing_left()
+
     def nothing_left(self) -> None:
         assert list(self.scratch.iterdir()) == []
         deadline = time.monotonic() + patience(5)
@@ -85,11 +93,7 @@ def descriptors() -> int:
 
 def test_words_without_a_terminal_are_a_fault_at_once(tmp_path: Path) -> None:
     scene = Scene(tmp_path, sends=False)
-    before = descriptors()
-    with pytest.raises(EngineFault, match="lost on its way"):
-        scene.run()
-    assert descriptors() == before
-    scene.nothing_left()
+    scene.fails(EngineFault, "lost on its way")
 
 
 def test_a_terminal_that_takes_no_size_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,11 +102,7 @@ def test_a_terminal_that_takes_no_size_is_closed(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(execs, "set_size", refuse)
     scene = Scene(tmp_path, sends=True)
-    before = descriptors()
-    with pytest.raises(OSError, match="no size"):
-        scene.run()
-    assert descriptors() == before
-    scene.nothing_left()
+    scene.fails(OSError, "no size")
 
 
 def test_a_start_that_cannot_be_followed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,5 @@ def test_a_start_that_cannot_be_followed_leaves_nothing(tmp_path: Path, monkeypa
         return real(session)
 
     scene = Scene(tmp_path, sends=True)
-    before = descriptors()
     monkeypatch.setattr(execs.NativeExec, "begun", begun)
-    with pytest.raises(OSError, match="too many open files"):
-        scene.run()
-    assert descriptors() == before
-    scene.nothing_left()
+    scene.fails(OSError, "too many open files")
