@@ -23,8 +23,9 @@ from tests.bench._api import Api
 
 CLIENT = "/usr/bin/docker"
 READY_WITHIN_S = 30.0
-INSIDE = 'ip link set lo up; "$@" & wait $!'
-"""The shell is the pid namespace's first process: it reaps dockerd's orphans, and with it everything ends."""
+INSIDE = 'ip link set lo up; mount -t tmpfs tmpfs "$0" || exit 1; "$@" & wait $!'
+"""The shell is the pid namespace's first process: it reaps dockerd's orphans, and with it everything ends.  What dockerd keeps in
+``/run`` on other machines (``$0``) is in memory, as there."""
 
 
 class Docker:
@@ -35,10 +36,12 @@ class Docker:
         self.parent = f"/slipwaybench{secrets.token_hex(3)}"
         self.socket = f"unix://{self.folder}/docker.sock"
         self.api = Api(f"{self.folder}/docker.sock", parent=self.parent)
+        self._run = self.folder / "exec"
+        self._run.mkdir()
         self._log = (self.folder / "dockerd.log").open("wb")
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
-             "--mount-proc", "sh", "-c", INSIDE, "dockerd", "dockerd", *self._flags()],
+             "--mount-proc", "sh", "-c", INSIDE, str(self._run), "dockerd", *self._flags()],
             stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
@@ -51,7 +54,7 @@ class Docker:
         options = {
             "--host": self.socket,
             "--data-root": f"{self.folder}/data",
-            "--exec-root": f"{self.folder}/exec",
+            "--exec-root": str(self._run),
             "--pidfile": f"{self.folder}/dockerd.pid",
             "--bip": "172.31.0.1/20",
             "--cgroup-parent": self.parent,

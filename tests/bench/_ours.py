@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,12 +30,28 @@ def engine() -> Iterator[tuple[Engine, Home]]:
         subnets=free_block(),
         uid_base=0x60000000 + random.randrange(0x1000) * 65536,
     )
-    opened = open_engine("native", home)
+    with _in_memory(home.run):
+        opened = open_engine("native", home)
+        try:
+            yield opened, home
+        finally:
+            opened.teardown()
+            shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def _in_memory(run: Path) -> Iterator[None]:
+    """What we keep in ``/run`` is in memory, as it is on every host that systemd started; the peers have theirs so, too."""
+    if os.path.ismount("/run"):
+        yield
+        return
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "slipway-bench", str(run)], check=True)
     try:
-        yield opened, home
+        yield
     finally:
-        opened.teardown()
-        shutil.rmtree(root)
+        subprocess.run(["umount", str(run)], check=True)
+        run.rmdir()
 
 
 def tenant(number: int = 0) -> str:
