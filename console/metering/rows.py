@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, models
@@ -45,15 +46,32 @@ def _pragma(cursor: Any, name: str) -> int:
 
 def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """``names`` are attributes, such as ``epoch_id``; values are what the database stores, but times are datetimes."""
+    put(model, names, _told(_columns(model, names), rows))
+
+
+def put(model: type[models.Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """As :func:`insert`, of rows whose times are told already (:func:`told`): of the most rows that are, for each counts."""
     columns = _columns(model, names)
     into = _into(model, columns)
-    found = _told(columns, rows)  # whole: making them may ask the database, which a COPY would wait for
+    found = list(rows)  # whole: making them may ask the database, which a COPY would wait for
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for row in found:
                 copy.write_row(row)
         return
     _run(f"INSERT INTO {into} VALUES ({', '.join(['%s'] * len(columns))})", found)  # noqa: S608 -- our own names
+
+
+@lru_cache(4096)
+def told(at: dt.datetime) -> str:
+    """A time as a text that the database reads.  Of many rows the times are few."""
+    return str(connection.ops.adapt_datetimefield_value(at))
+
+
+def moment(text: str) -> dt.datetime:
+    """What :func:`told` was asked for."""
+    found = dt.datetime.fromisoformat(text)
+    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)  # SQLite's have none
 
 
 def _into(model: type[models.Model], columns: Sequence[models.Field[Any, Any]]) -> str:
@@ -106,17 +124,13 @@ def _stored(column: models.Field[Any, Any], one: models.Model) -> Any:
 
 
 def _told(columns: Sequence[models.Field[Any, Any]], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """With times as texts that the database reads, each made once: of many rows the times are few."""
     places = [number for number, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
-    known: dict[dt.datetime | None, str | None] = {None: None}
     found = []
     for row in rows:
         values = list(row)
         for place in places:
             at = values[place]
-            if at not in known:
-                known[at] = str(connection.ops.adapt_datetimefield_value(at))
-            values[place] = known[at]
+            values[place] = None if at is None else told(at)
         found.append(values)
     return found
 

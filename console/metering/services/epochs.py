@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -269,7 +270,7 @@ class _Entry:
 
     def store(self, *more: str) -> None:
         resources.store(self._resources.values())
-        rows.insert(Reading, READING_FIELDS, self._readings)
+        rows.put(Reading, READING_FIELDS, self._readings)
         rows.update(MeterEpoch, (*STATE_FIELDS, *more), self._epochs)
         months = Months()
         months.lock(
@@ -286,9 +287,13 @@ def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -
     for one in measure.said:
         if one.reason == ANOMALY:
             log.error("meter %s of %s went back to %d; nothing is charged for it", one.meter, epoch, one.value)
-        placed = None if one.placed_us == one.at_us else moment(one.placed_us)
-        meter = str(one.meter)
+        at, placed = _told(one.at_us), None if one.placed_us == one.at_us else _told(one.placed_us)
+        meter = records.NAMES[one.meter]
         yield (
-            epoch.pk, meter, one.sequence, moment(one.at_us), placed, one.ns, one.value, one.final, sources.get(meter, ""),
-            one.reason,
+            epoch.pk, meter, one.sequence, at, placed, one.ns, one.value, one.final, sources.get(meter, ""), one.reason,
         )  # fmt: skip
+
+
+@lru_cache(4096)
+def _told(us: int) -> str:
+    return rows.told(moment(us))

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
 from console.metering.models import Allocation, Meter, MeterEpoch, Quality, Resource, UsageRecord
-from console.metering.rows import insert
+from console.metering.rows import moment as moment_of
+from console.metering.rows import put, told
 from console.metering.services import sums
 from console.metering.services.months import Months
 from console.metering.services.resources import Description
@@ -21,7 +22,7 @@ FIELDS = (
     "id", "tenant_id", "epoch_id", "allocation_id", "resource_id", "meter", "window", "starts_at", "ends_at", "quantity",
     "quality", "from_sequence", "to_sequence", "billed_in_id",
 )  # fmt: skip
-"""Of a row, in order."""
+"""Of a row, in order.  Times are told (:func:`console.metering.rows.told`)."""
 NAMES: dict[str, str] = {one: one.value for one in (*Meter, *Quality)}
 """As the database has them: asking each time costs more than making the rest of a row."""
 SOURCE_DIGITS, WHOLE_DIGITS = 12, 42
@@ -42,9 +43,10 @@ class Place(NamedTuple):
     first: str
     """Of their ids, as is the next; see :func:`record_id`."""
     hashed: str
-    window: dt.datetime
-    starts_at: dt.datetime
-    ends_at: dt.datetime
+    window: str
+    """Told, as are the next two."""
+    starts_at: str
+    ends_at: str
     period: int
     """That they are billed in."""
 
@@ -54,7 +56,10 @@ def _span(start: Mark, end: Mark, source: str, tenant: str, months: Months) -> S
     pieces = cut(moment(start.at_us), moment(end.at_us))
     said = f"{start.at_us}@{start.ns}|{end.at_us}@{end.ns}"
     places = (
-        Place(*id_parts(source, said, one.window), one.window, one.starts_at, one.ends_at, months.period_id(tenant, one.window))
+        Place(
+            *id_parts(source, said, one.window), told(one.window), told(one.starts_at), told(one.ends_at),
+            months.period_id(tenant, one.window),
+        )
         for one in pieces
     )  # fmt: skip
     return Span(pieces, tuple(places))
@@ -103,8 +108,8 @@ def store(found: Iterable[Row]) -> None:
     that somebody else may hold.
     """
     rows = list(found)
-    insert(UsageRecord, FIELDS, rows)
-    sums.mark((row[TENANT], row[WINDOW]) for row in rows)
+    put(UsageRecord, FIELDS, rows)
+    sums.mark((tenant, moment_of(window)) for tenant, window in {(row[TENANT], row[WINDOW]) for row in rows})
 
 
 def _rows(
