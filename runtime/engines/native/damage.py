@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime import logs
 from runtime.api import EventKind, Limits, State
-from runtime.engines.native import epochs, supervisor
+from runtime.engines.native import epochs, oci, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Damaged, Record
@@ -92,7 +92,7 @@ class Damage:
         if record is not None and not record.starting:
             limits = record.first_limits or self._limits(id) or (told and told.limits)
             return (record, limits) if limits and record.state is State.RUNNING else None
-        if told is None or not self._lifecycle.runtime.was_started(id):
+        if told is None or not oci.was_started(self._home.runc, id):
             return None
         _, at = supervisor.created(self._home, id)
         began = Record(State.RUNNING, at, boot_id=boot_id(), cgroup_inode=inode, started_at=at, epoch=told.epoch)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.api import FinalReading, State
 from runtime.engines import restarting
-from runtime.engines.native import choice, records, retelling, supervisor
+from runtime.engines.native import choice, oci, records, retelling, supervisor
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.once import once
 from runtime.engines.native.records import Record, Records
@@ -29,7 +29,6 @@ from runtime.telemetry.sampler import read_once
 
 if TYPE_CHECKING:
     from runtime.api import ContainerSpec, HealthCheck, Limits, Progress
-    from runtime.engines.native import oci
     from runtime.engines.native.ceilings import Ceilings
     from runtime.engines.native.connecting import Connecting
     from runtime.engines.native.resizing import Resizing
@@ -258,7 +257,7 @@ class Lifecycle:
         pid, _ = supervisor.created(self._home, id)
         if group.populated() or (pid is not None and start_time(pid) is not None):
             self.runtime.delete(id)  # which refuses what still runs, and says why
-        self.runtime.forget(id)
+        oci.forget(self._home.runc, id)
         failpoint("release.deleted")
         group.remove()
         failpoint("release.removed")

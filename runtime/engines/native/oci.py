@@ -55,10 +55,6 @@ class Runtime:
         if Path(self.path).name != "runc" or not _let_go(self.root / id / START_FIFO, pid):
             self._run("start", id)
 
-    def forget(self, id: str) -> None:
-        """Of a container whose processes have ended and whose cgroup its owner removes: all that is left to ``delete`` is its folder."""
-        shutil.rmtree(self.root / id, ignore_errors=True)
-
     def delete(self, id: str) -> bool:
         """False: it did not know the container.  For a moment after the end it refuses, until it sees that the process is gone."""
         deadline = time.monotonic() + DELETE_DEADLINE_S
@@ -81,9 +77,18 @@ class Runtime:
             return ""
         return str(json.loads(self._run("state", id))["status"])
 
-    def was_started(self, id: str) -> bool:
-        """Whether ``start`` let the program go: the runtime keeps a fifo that the program waits at, and start removes it."""
-        return (self.root / id).exists() and not (self.root / id / START_FIFO).exists()
+
+# What lies in the folder (``Home.runc``) is read and taken away without the program: also where none works any more.
+
+
+def was_started(root: Path, id: str) -> bool:
+    """Whether ``start`` let the program go: the runtime keeps a fifo that the program waits at, and start removes it."""
+    return (root / id).exists() and not (root / id / START_FIFO).exists()
+
+
+def forget(root: Path, id: str) -> None:
+    """Of a container whose processes have ended and whose cgroup its owner removes: all that is left to ``delete`` is its folder."""
+    shutil.rmtree(root / id, ignore_errors=True)
 
 
 def _let_go(fifo: Path, pid: int) -> bool:

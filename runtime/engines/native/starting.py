@@ -67,6 +67,7 @@ class Starting:
     def _start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         id = spec.id
         image = self._images.image(spec.image)
+        runtime = self._lifecycle.runtime
         self._records.save(id, record.moved(record.state, starting=True))
         with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
             undo.callback(self._undo_start, spec, record)
@@ -92,7 +93,7 @@ class Starting:
                 cgroup.moves_expected(),
                 supervisor.create(
                     self._home,
-                    self._lifecycle.runtime,
+                    runtime,
                     spec,
                     log_bytes=log.generation_bytes(spec.limits.log_bytes),
                 ) as creation,
@@ -110,7 +111,7 @@ class Starting:
             self._networks.attach(endpoint, pid)
             failpoint("start.attached")
             progress(Step("start"))
-            self._lifecycle.runtime.start(id, pid)
+            runtime.start(id, pid)
             failpoint("start.started")
             running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
             self._records.save(id, running)
@@ -138,7 +139,7 @@ class Starting:
         supervisor.await_creation(self._home, id)
         pid, created_at = supervisor.created(self._home, id)
         endpoint = self._networks.endpoint(id)
-        if pid and endpoint and self._lifecycle.runtime.was_started(id):
+        if pid and endpoint and oci.was_started(self._home.runc, id):
             started = start_time(pid) if self._lifecycle.runtime.status(id) == "running" else None
             by_policy = record.restart_at is not None
             record = self._running(spec, record, pid, started, endpoint, created_at)
