@@ -1,6 +1,7 @@
 """nftables through libnftables, in this process: a batch is one netlink transaction, all or nothing (libnftables(3)).
 
-It waits by select(2), which ends the whole process at a descriptor above 1023.  Where that many are open nft(8) does it, which costs a program's start.
+It waits by select(2), which ends the whole process at a descriptor above 1023.  Where nearly that many are open nft(8) does it, which costs
+a program's start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from runtime.errors import EngineFault, HostUnfit
 
 OUTPUT_JSON = 1 << 4
 SELECT_KNOWS, ROOM = 1024, 256
-"""Descriptors that select(2) knows, and how many other threads may open before libnftables has opened its own."""
+"""Descriptors that select(2) knows, and how many of them must be free: others may open files before libnftables has opened its own."""
 DEADLINE_S = 60
 
 _lock = threading.Lock()
@@ -47,13 +48,17 @@ def _library() -> ctypes.CDLL:
 
 
 def _run(commands: str, flags: int) -> str:
-    return (_by_program if _crowded() else _by_library)(commands, flags)
+    with _lock:
+        if not _crowded():
+            return _by_library(commands, flags)
+    return _by_program(commands, flags)
 
 
 def _crowded() -> bool:
-    lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.close(lowest)
-    return lowest > SELECT_KNOWS - ROOM
+    """Counted: where some low ones were closed again the lowest that is free says nothing of the next."""
+    names = os.listdir("/proc/self/fd")
+    most = SELECT_KNOWS - ROOM
+    return len(names) > most and sum(int(name) < SELECT_KNOWS for name in names) > most
 
 
 def _by_program(commands: str, flags: int) -> str:
@@ -72,17 +77,16 @@ def _by_program(commands: str, flags: int) -> str:
 
 def _by_library(commands: str, flags: int) -> str:
     library = _library()
-    with _lock:
-        context = library.nft_ctx_new(0)
-        try:
-            library.nft_ctx_output_set_flags(context, flags)
-            library.nft_ctx_buffer_output(context)
-            library.nft_ctx_buffer_error(context)
-            status = library.nft_run_cmd_from_buffer(context, commands.encode())
-            error = (library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace")
-            output = (library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace")
-        finally:
-            library.nft_ctx_free(context)
+    context = library.nft_ctx_new(0)
+    try:
+        library.nft_ctx_output_set_flags(context, flags)
+        library.nft_ctx_buffer_output(context)
+        library.nft_ctx_buffer_error(context)
+        status = library.nft_run_cmd_from_buffer(context, commands.encode())
+        error = (library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace")
+        output = (library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace")
+    finally:
+        library.nft_ctx_free(context)
     return _answer(status, output, error)
 
 
