@@ -20,6 +20,9 @@ from runtime.telemetry.interfaces import Mark, Wiring
 
 logger = logs.of(__name__)
 NOTHING: Mapping[int, tuple[int, int]] = {}
+UNKNOWN = (None, None)
+KEPT = Wiring(())
+"""Of a container that has the networks of its start: nothing of theirs has gone."""
 
 
 ALL_AT_ONCE_FROM = 50
@@ -129,10 +132,11 @@ class _Interfaces:
         if self.changed(generation):
             self._look()
             self._generation = generation
-        pairs = [(None, None) if one is None else known.get(one.index) or one.read() for one in self._open]
-        gone = self._wiring or Wiring(())
-        received, sent = [received for _, received in pairs], [sent for sent, _ in pairs]
-        return _total(received, gone.rx_bytes), _total(sent, gone.tx_bytes)
+        pairs = [UNKNOWN if one is None else known.get(one.index) or one.read() for one in self._open]
+        gone = self._wiring or KEPT
+        return _total([received for _, received in pairs], gone.rx_bytes), _total(
+            [sent for sent, _ in pairs], gone.tx_bytes
+        )
 
     def close(self) -> None:
         for interface in filter(None, self._open):
@@ -167,8 +171,13 @@ class _Source:
 
 def _total(figures: Sequence[int | None], gone: int) -> int | None:
     """None when the kernel does not say one of them."""
-    known = [figure for figure in figures if figure is not None]
-    return gone + sum(known) if known and len(known) == len(figures) else None
+    if not figures:
+        return None
+    for figure in figures:
+        if figure is None:
+            return None
+        gone += figure
+    return gone
 
 
 def read_once(home: Home, tenant: str, container: str) -> Counters | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from dataclasses import dataclass
 
@@ -48,15 +49,15 @@ class Ring:
 
     __slots__ = ("_count", "_table")
     WIDTH = 1 + len(FIELDS)
+    ROW = struct.Struct(f"={WIDTH}d")
 
     def __init__(self) -> None:
         self._table = array("d", bytes(8 * self.WIDTH * SECONDS))
         self._count = 0
 
     def add(self, at: float, sample: Sample) -> None:
-        start = self._count % SECONDS * self.WIDTH
-        row = [ABSENT if value is None else value for value in sample]
-        self._table[start : start + self.WIDTH] = array("d", [at, *row])
+        row = [ABSENT if value is None else value for value in sample] if None in sample else sample
+        self.ROW.pack_into(self._table, self._count % SECONDS * self.ROW.size, at, *row)
         self._count += 1
 
     def since(self, at: float) -> dict[str, list[float | None]]:
