@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +60,20 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def subnets() -> Iterator[str]:
+    """An address block that nobody else has."""
+    with free_block() as block:
+        yield block
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subnets: str) -> Place:
     """A :class:`Place`, in the environment as well."""
     tmp_path.chmod(0o755)
     chosen = Place(
         instance=f"t{secrets.token_hex(4)}",
         home=tmp_path / "home",
-        subnets=free_block(),
+        subnets=subnets,
         uid_base=0x50000000 + random.randrange(0, 0x1000) * 65536,
     )
     for name, value in chosen.environment().items():

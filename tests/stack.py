@@ -46,12 +46,12 @@ PROCESSES = {
 class Stack:
     """``url`` and ``passwords`` are what the launcher printed; ``engine`` is a second opinion over the same home."""
 
-    def __init__(self, root: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, settings: Mapping[str, str], subnets: str) -> None:
         self.settings = dict(settings)
         self.home = Home(
             root=root / "home",
             instance=f"e{secrets.token_hex(4)}",
-            subnets=free_block(),
+            subnets=subnets,
             uid_base=0x58000000 + random.randrange(0x800) * 65536,
         )
         self.port = _free_port()
@@ -337,9 +337,14 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def stack(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """Up, and at the end Ctrl-C, down, and proof that nothing is left.  ``settings`` are variables, on top of its own."""
+    with free_block() as subnets:
+        yield from _stack(settings or {}, subnets)
+
+
+def _stack(settings: Mapping[str, str], subnets: str) -> Iterator[Stack]:
     root = Path(tempfile.mkdtemp(prefix="slipway-stack-", dir="/var/tmp"))
     root.chmod(0o755)
-    made = Stack(root, settings or {})
+    made = Stack(root, settings, subnets)
     try:
         made.up()
         yield made

@@ -24,19 +24,25 @@ EACH = 200
 @contextlib.contextmanager
 def engine() -> Iterator[tuple[Engine, Home]]:
     root = Path(tempfile.mkdtemp(prefix="slipway-bench-", dir="/var/tmp"))
-    home = Home(
-        root=root / "home",
-        instance=f"b{secrets.token_hex(4)}",
-        subnets=free_block(),
-        uid_base=0x60000000 + random.randrange(0x1000) * 65536,
-    )
-    with _in_memory(home.run):
+    with free_block() as subnets, _at(root, subnets) as home:
         opened = open_engine("native", home)
         try:
             yield opened, home
         finally:
             opened.teardown()
             shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def _at(root: Path, subnets: str) -> Iterator[Home]:
+    home = Home(
+        root=root / "home",
+        instance=f"b{secrets.token_hex(4)}",
+        subnets=subnets,
+        uid_base=0x60000000 + random.randrange(0x1000) * 65536,
+    )
+    with _in_memory(home.run):
+        yield home
 
 
 @contextlib.contextmanager

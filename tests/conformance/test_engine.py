@@ -26,8 +26,8 @@ FOREVER = ("sleep", "100000")
 
 
 @pytest.fixture(params=["fake", pytest.param("native", marks=pytest.mark.root)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
+def engine(request: pytest.FixtureRequest, tmp_path: Path, subnets: str) -> Iterator[Engine]:
+    home = Home(tmp_path, f"t{secrets.token_hex(4)}", subnets, 0x60000000)
     made = open_engine(request.param, home)
     busybox(made)
     before = traces(home)

@@ -28,8 +28,8 @@ LARGE = replace(SMALL, memory_bytes=64 * MIB, cpu_millis=1000, pids=64)
 
 
 @pytest.fixture(params=["fake", "native"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
+def engine(request: pytest.FixtureRequest, tmp_path: Path, subnets: str) -> Iterator[Engine]:
+    home = Home(tmp_path, f"t{secrets.token_hex(4)}", subnets, 0x60000000)
     made = open_engine(request.param, home)
     busybox(made)
     assert Capability.CONTROLS in made.capabilities

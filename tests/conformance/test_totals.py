@@ -20,8 +20,8 @@ BUSY = ("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; true")
 
 
 @pytest.fixture(params=["fake", pytest.param("native", marks=pytest.mark.root)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
+def engine(request: pytest.FixtureRequest, tmp_path: Path, subnets: str) -> Iterator[Engine]:
+    home = Home(tmp_path, f"t{secrets.token_hex(4)}", subnets, 0x60000000)
     made = open_engine(request.param, home)
     busybox(made)
     yield made
@@ -64,8 +64,8 @@ def test_what_ended_containers_used_is_in_their_tenants_total(engine: Engine) ->
 
 
 @pytest.mark.root
-def test_what_was_counted_outlives_the_end_of_the_node(tmp_path: Path) -> None:
-    home = Home(tmp_path, f"t{secrets.token_hex(4)}", f"10.{90 + secrets.randbelow(150)}.0.0/16", 0x60000000)
+def test_what_was_counted_outlives_the_end_of_the_node(tmp_path: Path, subnets: str) -> None:
+    home = Home(tmp_path, f"t{secrets.token_hex(4)}", subnets, 0x60000000)
     engine = open_engine("native", home)
     busybox(engine)
     used = lived(engine, "tenant1")

@@ -89,10 +89,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeEngine]:
     """One for all tests of a file; what they leave is looked for at its end."""
     folder = tmp_path_factory.mktemp("hostile")
     folder.chmod(0o755)
-    chosen = Place(
-        f"t{secrets.token_hex(4)}", folder / "home", free_block(), 0x50000000 + secrets.randbelow(0x1000) * 65536
-    )
-    with pytest.MonkeyPatch.context() as patch:
+    with free_block() as block, pytest.MonkeyPatch.context() as patch:
+        chosen = Place(
+            f"t{secrets.token_hex(4)}", folder / "home", block, 0x50000000 + secrets.randbelow(0x1000) * 65536
+        )
         for name, value in chosen.environment().items():
             patch.setenv(name, value)
         with containers.fresh_engine() as made:

@@ -17,9 +17,10 @@ from runtime.errors import EngineFault
 from runtime.kernel import link
 from runtime.network import addresses, endpoint, placement
 from runtime.network.claims import Claims
+from tests.blocks import free_number
 from tests.kernel.containers import SERVER, SMALL, engine, fetched, inside, pour, run, spec
 from tests.kernel.test_networks import RATE, open_well, poured, until
-from tests.kernel.world import Host, World
+from tests.kernel.world import Host, World, outer_address
 from tests.marks import no_cgroup
 from tests.traces import traces
 
@@ -125,7 +126,7 @@ def test_published_ports_go_on_whatever_comes_and_goes(engine: NativeEngine, wor
 def test_the_way_out_comes_and_goes_over(engine: NativeEngine, world: World) -> None:
     engine.networks.create(NetworkSpec("tenant1", "inner", internal=True))
     engine.networks.create(NetworkSpec("tenant1", "next"))
-    address = f"198.19.{secrets.randbelow(250)}.9"
+    address = outer_address()
     world.serve(world.outside(address), "0.0.0.0", 80)
     id = run(engine, spec(engine, networks=on("inner")))
     assert not world.reaches(host(engine, id), address, 80)
@@ -291,21 +292,21 @@ def test_what_a_crash_left_of_a_claim_is_swept_once_while_its_container_lives(en
 
 def test_a_bridge_of_the_node(engine: NativeEngine, world: World) -> None:
     """Flat: its host is reached as itself, and none of its rules are the container's but those against spoofing."""
-    bridge = f"f{secrets.token_hex(4)}"
+    bridge, net = f"f{secrets.token_hex(4)}", f"192.168.{free_number('192.168', 250)}"
     subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
     try:
-        for command in (["ip", "addr", "add", "192.168.77.200/24", "dev", bridge], ["ip", "link", "set", bridge, "up"]):
+        for command in (["ip", "addr", "add", f"{net}.200/24", "dev", bridge], ["ip", "link", "set", bridge, "up"]):
             subprocess.run(command, check=True)
         flat = NativeEngine(replace(engine.home, flat_bridges=(bridge,)))
-        flat.networks.create(NetworkSpec("tenant1", "site", subnet="192.168.77.0/24", parent=bridge))
+        flat.networks.create(NetworkSpec("tenant1", "site", subnet=f"{net}.0/24", parent=bridge))
         id = run(flat, spec(flat))
-        flat.networks.connect(id, Attachment("site", "192.168.77.10"))
-        world.serve(None, "192.168.77.200", 18080)
-        assert world.seen_as(host(flat, id), "192.168.77.200", 18080) == "192.168.77.10"
-        subprocess.run(host(flat, id).inside("ip", "addr", "add", "192.168.77.12/24", "dev", "eth1"), check=True)
-        assert not world.reaches(host(flat, id), "192.168.77.200", 18080, "192.168.77.12")
+        flat.networks.connect(id, Attachment("site", f"{net}.10"))
+        world.serve(None, f"{net}.200", 18080)
+        assert world.seen_as(host(flat, id), f"{net}.200", 18080) == f"{net}.10"
+        subprocess.run(host(flat, id).inside("ip", "addr", "add", f"{net}.12/24", "dev", "eth1"), check=True)
+        assert not world.reaches(host(flat, id), f"{net}.200", 18080, f"{net}.12")
         flat.networks.disconnect(id, "site")
-        assert not world.reaches(host(flat, id), "192.168.77.200", 18080)
+        assert not world.reaches(host(flat, id), f"{net}.200", 18080)
         assert link.exists(bridge)
         flat.networks.remove("tenant1", "site")
     finally:

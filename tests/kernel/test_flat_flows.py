@@ -15,10 +15,11 @@ from runtime.home import Home
 from runtime.kernel import conntrack
 from runtime.network import addresses, endpoint, firewall, placement
 from runtime.network.attach import TenantNetworks
+from tests.blocks import free_number
 from tests.conftest import patience
 from tests.kernel.test_flows import FLOOD_ONE, MANY, flood
 from tests.kernel.test_networks import on
-from tests.kernel.world import Host, World, world
+from tests.kernel.world import Host, World, outer_address, world
 from tests.marks import no_cgroup
 
 __all__ = ["world"]
@@ -53,7 +54,7 @@ class Site:
 
     def machine(self) -> tuple[Host, str]:
         address = f"{self.net}.200"
-        made = self.world.outside(f"198.19.{secrets.randbelow(250)}.9")
+        made = self.world.outside(outer_address())
         self._ip(f"link add {self.bridge}o master {self.bridge} type veth peer name eth1 netns {made.pid}")
         self._ip(f"link set {self.bridge}o up")
         for words in (f"addr add {address}/24 dev eth1", "link set eth1 up"):
@@ -67,7 +68,7 @@ class Site:
 
 @pytest.fixture
 def site(world: World) -> Iterator[Site]:
-    made = Site(world, secrets.randbelow(250))
+    made = Site(world, free_number("192.168", 250))
     made.up()
     yield made
     made.down()

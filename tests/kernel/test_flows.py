@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from runtime.kernel import conntrack, nft
 from runtime.network import firewall
 from tests.conftest import patience
 from tests.kernel.test_networks import on
-from tests.kernel.world import Host, World, world
+from tests.kernel.world import Host, World, outer_address, world
 from tests.marks import no_cgroup
 
 __all__ = ["world"]
@@ -63,8 +62,7 @@ def machine(world: World, address: str) -> Host:
 def test_a_flood_of_connections_has_its_share_and_a_neighbour_still_connects(
     world: World, most: int, six: bool
 ) -> None:
-    number = secrets.randbelow(250)
-    beyond = f"fd7e:{number:x}::9" if six else f"198.19.{number}.9"
+    beyond = outer_address(six=six)
     machine(world, beyond)
     world.network("tenant1", "both", ipv6=True)
     flooder, neighbour = (world.host(name, "tenant1", networks=on("both")) for name in ("cflood", "cnext"))
@@ -82,7 +80,7 @@ def test_a_flood_of_connections_has_its_share_and_a_neighbour_still_connects(
 
 
 def test_a_container_that_a_flood_comes_to_has_its_share_and_opens_its_own(world: World, most: int) -> None:
-    beyond = f"198.19.{secrets.randbelow(250)}.9"
+    beyond = outer_address()
     attacker = machine(world, beyond)
     web = world.host("cweb", "tenant1", Port(9000, "udp"))
     other = world.host("cother", "tenant1", Port(8080))

@@ -20,7 +20,7 @@ from runtime.kernel import link
 from runtime.kernel.process import start_time
 from runtime.network.attach import TenantNetworks
 from tests.conftest import patience
-from tests.kernel.world import Host, World, world
+from tests.kernel.world import Host, World, outer_address, world
 from tests.marks import no_cgroup
 from tests.traces import traces
 
@@ -168,7 +168,7 @@ def test_an_internal_network_has_no_way_out(world: World) -> None:
     assert world.reaches(inner, friend.endpoint.address, 8080)
     until(lambda: world.ask(inner, "friend") == {friend.endpoint.address})
     assert world.ask(inner, "example.org") is None
-    address = f"198.19.{secrets.randbelow(250)}.9"
+    address = outer_address()
     machine = world.outside(address)
     world.serve(machine, "0.0.0.0", 80)
     assert world.reaches(web, address, 80)
@@ -451,7 +451,7 @@ def bridge(world: World) -> Iterator[str]:
 
 def test_a_container_on_a_bridge_of_the_node(world: World, bridge: str) -> None:
     world.network("tenant1", "site", subnet="192.168.77.0/24", parent=bridge, gateway="192.168.77.254")
-    machine = world.outside("192.168.78.9")
+    machine = world.outside(outer_address())
     for command in (
         ["ip", "link", "add", f"{bridge}o", "master", bridge, "type", "veth", "peer", "name", "eth1", "netns", str(machine.pid)],
         ["ip", "link", "set", f"{bridge}o", "up"],

@@ -17,6 +17,7 @@ from runtime.home import Home
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 from runtime.network.segments import Segment
+from tests.blocks import free_number
 from tests.conftest import Place, patience
 from tests.traces import traces
 
@@ -53,6 +54,12 @@ for _ in range(struct.unpack(">H", answer[6:8])[0]):
 """
 ANSWER_S = max(2.0, patience(0.5))
 """For a server that is there; one that cannot be reached costs all of it."""
+
+
+def outer_address(*, six: bool = False) -> str:
+    """Of a machine beyond the node."""
+    number = free_number("198.19", 250)
+    return f"fd7e:{number:x}::9" if six else f"198.19.{number}.9"
 
 
 class Host:
@@ -100,7 +107,7 @@ class World:
         while os.readlink(f"/proc/{child.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
             time.sleep(0.01)
         name, inside = f"o{secrets.token_hex(4)}", ["nsenter", f"--net=/proc/{child.pid}/ns/net"]
-        number = secrets.randbelow(250)
+        number = free_number("198.18", 250)
         near, far = (f"fd7f:{number:x}::{n}" if ":" in address else f"198.18.{number}.{n}" for n in (1, 2))
         quick, length = (["nodad"], "/64") if ":" in address else ([], "/24")
         for command in (
