@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from runtime.engines.native import supervisor
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import NotFound
-from runtime.kernel.process import arguments_of, pids
+from runtime.kernel.process import arguments_of, pids, start_time
 from tests.conftest import patience
 from tests.kernel.containers import engine, run, spec
 from tests.marks import no_cgroup
@@ -63,3 +65,29 @@ def test_one_whose_pid_nobody_knows_any_more_is_removed(engine: NativeEngine) ->
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(NotFound):
         engine.inspect(id)
+
+
+def ended(pid: int) -> None:
+    deadline = time.monotonic() + patience(10)
+    while start_time(pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("gone", [("pid",), ("pid", "conmon.pid"), ("conmon.pid",)])
+def test_a_supervisor_that_somebody_stopped_does_not_outlive_its_container(
+    engine: NativeEngine, gone: tuple[str, ...]
+) -> None:
+    """It has not seen the end, and nobody has its pid any more."""
+    id = run(engine, spec(engine))
+    first, conmon = (int((engine.home.conmon(id) / name).read_text()) for name in ("pid", "conmon.pid"))
+    os.kill(conmon, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    ended(first)
+    for name in gone:
+        (engine.home.conmon(id) / name).unlink()
+    damage(engine, id)
+    engine.remove(id, force=True)
+    with pytest.raises(NotFound):
+        engine.inspect(id)
+    ended(conmon)

@@ -9,8 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Self
 
+from runtime import logs
 from runtime.api import ContainerSpec
 from runtime.engines.native import oci
 from runtime.errors import DeadlineExceeded, EngineFault, HostUnfit
@@ -20,6 +23,11 @@ from runtime.kernel.process import Process, arguments_of, children_of, pids, sta
 from runtime.kernel.ready import readable
 
 CREATE_DEADLINE_S = 60.0
+STILL_S = 1.0
+"""A conmon that was seen stopped for so long, without a child that lives, creates nothing unless somebody lets it go on."""
+
+
+logger = logs.of(__name__)
 
 
 def conmon_path() -> str:
@@ -119,12 +127,26 @@ def alive(home: Home, id: str) -> bool:
 
 
 def _pid(home: Home, id: str) -> int | None:
-    try:
-        pid = int((home.conmon(id) / "conmon.pid").read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
+    """As its pid file says; where that is gone or wrong, as its command line does."""
+    told, _ = _told(home.conmon(id) / "conmon.pid")
+    if told is not None and _supervises(home, id, told):
+        return told
+    if not home.conmon(id).is_dir():  # nothing was begun, or it is over
         return None
+    return next((pid for pid in pids() if _supervises(home, id, pid)), None)
+
+
+def _told(file: Path) -> tuple[int | None, float]:
+    """The pid in a pid file and when it was written (seconds since the epoch)."""
+    try:
+        return int(file.read_text(encoding="ascii")), file.stat().st_mtime
+    except (OSError, ValueError):
+        return None, 0.0
+
+
+def _supervises(home: Home, id: str, pid: int) -> bool:
     words = arguments_of(pid)
-    return pid if id.encode() in words and _is_conmon(words) else None
+    return os.fsencode(home.bundle(id)) in words and _is_conmon(words) and _is_ours(home, pid)
 
 
 def end(home: Home, id: str) -> None:
@@ -132,50 +154,69 @@ def end(home: Home, id: str) -> None:
     pid = _pid(home, id)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError), Process(pid) as process:
-            if _pid(home, id) == pid:
+            if _supervises(home, id, pid):
                 process.send(signal.SIGKILL)
 
 
 def created(home: Home, id: str) -> tuple[int | None, float]:
     """The pid that a create left in its pid file and when it did (seconds since the epoch), for recovery."""
-    file = home.conmon(id) / "pid"
-    try:
-        return int(file.read_text(encoding="ascii")), file.stat().st_mtime
-    except (FileNotFoundError, ValueError):
-        return None, 0.0
+    return _told(home.conmon(id) / "pid")
 
 
 def await_creation(home: Home, id: str) -> None:
     """A creation goes on when the process that asked for it is killed: wait until it has come to its end.
 
-    Raises DeadlineExceeded.
+    A conmon that somebody has stopped is ended where there is nothing that it could wait for.  Raises DeadlineExceeded.
     """
-    deadline = time.monotonic() + CREATE_DEADLINE_S
-    while _being_created(home, id):
-        if time.monotonic() > deadline:
+    began = time.monotonic()
+    still: dict[int, float] = {}
+    while creating := tuple(_creating(home, id)):
+        now = time.monotonic()
+        if now > began + CREATE_DEADLINE_S:
             raise DeadlineExceeded("Creating the container took more than a minute.", hint="Try again.")
+        still = {pid: still.get(pid, now) for pid in creating if _is_still(pid)}
+        for pid, since in still.items():
+            if now > since + STILL_S:
+                _end_still(home, id, pid)
         time.sleep(0.02)
 
 
-def _being_created(home: Home, id: str) -> bool:
-    """Whether a process creates the container: the runtime, or a conmon that has not called it yet or still waits for it.
+def _is_still(pid: int) -> bool:
+    """Whether it is stopped, and no process would have it go on."""
+    try:
+        return status_of(pid)["State"].startswith("T") and all(start_time(one) is None for one in children_of(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _end_still(home: Home, id: str, pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError), Process(pid) as process:
+        if _supervises(home, id, pid) and _is_still(pid):
+            logger.warning("the supervisor of %s was stopped by somebody and has no process: it is ended", id)
+            process.send(signal.SIGKILL)
+
+
+def _creating(home: Home, id: str) -> Iterator[int]:
+    """Processes that create the container: the runtime, or a conmon that has not called it yet or still waits for it.
 
     A process in a container says of itself what it likes, so only the node's own count.  With crun what was created has the runtime's own
     words until it is started, and is in its cgroup by then.
     """
-    bundle = str(home.bundle(id)).encode()
+    bundle = os.fsencode(home.bundle(id))
     made, _ = created(home, id)
-    return any(
-        bundle in arguments
+    return (
+        pid
+        for pid in pids()
+        if pid != made
+        and (arguments := arguments_of(pid))
+        and bundle in arguments
         and (made is None and not _has_created(home, pid) if _is_conmon(arguments) else b"create" in arguments)
         and _is_ours(home, pid)
-        for pid in pids()
-        if pid != made and (arguments := arguments_of(pid))
     )
 
 
 def _is_conmon(arguments: list[bytes]) -> bool:
-    return arguments[0].endswith(b"conmon")
+    return bool(arguments) and arguments[0].endswith(b"conmon")
 
 
 def _has_created(home: Home, conmon: int) -> bool:
