@@ -6,6 +6,7 @@ import ipaddress
 import itertools
 import random
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 
 from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port
@@ -13,7 +14,8 @@ from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
 from runtime.network.endpoint import Place
-from runtime.network.segments import Segment
+from runtime.network.segments import Segment, Segments
+from runtime.network.tenants import TenantSlots
 
 AUTOMATIC_PORTS = range(30000, 32768)
 STEPS6 = 256
@@ -37,6 +39,33 @@ def fixed_claims(home: Home, tenant: str) -> Claims:
 
 def port_claims(home: Home) -> Claims:
     return Claims(home.run / "ports")
+
+
+def holders(home: Home, tenant: str, claim: str) -> Iterator[str]:
+    """Containers of the tenant that have the address, running or not.
+
+    One that has had it on a flat network since a version without bridges in its claims counts on each bridge, until the first reconciliation.
+    """
+    both = fixed_claims(home, tenant), address_claims(home, tenant)
+    yield from filter(None, (claims.owner(claim) for claims in both))
+    address, flat, _ = claim.partition("@")
+    earlier = [owner for claims in both if flat and (owner := claims.owner(address))]
+    if earlier and not _routes(home, tenant, address):
+        yield from earlier
+
+
+def _routes(home: Home, tenant: str, address: str) -> bool:
+    """Whether the address may be of a network of the tenant's that is not flat."""
+    segments = Segments(home, TenantSlots(home))
+    own = [segments.default(tenant)] if tenant in segments.tenants() else []
+    subnets = [
+        subnet
+        for one in (*own, *segments.named(tenant))
+        if not one.flat
+        for subnet in (one.subnet, one.subnet6)
+        if subnet
+    ]
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(subnet) for subnet in subnets)
 
 
 def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:
@@ -76,7 +105,7 @@ def _lease(home: Home, segment: Segment, address: str, container: str) -> bool:
     leased, name = address_claims(home, segment.tenant), claim_of(segment, address)
     if not leased.take(name, container):
         return False
-    if fixed_claims(home, segment.tenant).owner(name) in {None, container}:
+    if set(holders(home, segment.tenant, name)) <= {container}:
         return True
     leased.free(name, container)
     return False

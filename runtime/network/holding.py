@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from runtime.api import DEFAULT_NETWORK, Attachment, ContainerSpec
 from runtime.errors import Conflict, NotFound
 from runtime.home import Home
-from runtime.network.addresses import address_claims, claim_of, fixed_claims
+from runtime.network.addresses import claim_of, fixed_claims, holders
 from runtime.network.claims import Claims
 from runtime.network.segments import Segments
 from runtime.network.tenants import TenantSlots
@@ -47,16 +47,16 @@ def hold(home: Home, spec: ContainerSpec, name_of: Callable[[str], str]) -> None
     wanted = fixed(home, spec.tenant, spec.networks)
     if not wanted:
         return
-    held, leased = fixed_claims(home, spec.tenant), address_claims(home, spec.tenant)
+    held = fixed_claims(home, spec.tenant)
     with contextlib.ExitStack() as undo:
         for claim, field in wanted.items():
             if held.owner(claim) != spec.id and held.take(claim, spec.id):
                 undo.callback(held.free, claim, spec.id)
             # held first: whoever is given one leases it, and then looks whether somebody holds it
-            for holder in (held.owner(claim), leased.owner(claim)):
-                if holder not in {None, spec.id}:
+            for holder in holders(home, spec.tenant, claim):
+                if holder != spec.id:
                     raise Conflict(
-                        f"The address {claim.partition('@')[0]} is that of the container {name_of(holder or '')!r}.",
+                        f"The address {claim.partition('@')[0]} is that of the container {name_of(holder)!r}.",
                         hint="Choose another, or none.",
                         field=field,
                         container=holder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from runtime.api import Attachment, ContainerSpec, NetworkSpec
 from runtime.errors import Conflict
 from runtime.home import Home
 from runtime.network import addresses, holding
+from runtime.network.claims import Claims
 from runtime.network.segments import Segment, Segments
 from runtime.network.tenants import TenantSlots
 
@@ -115,3 +117,33 @@ def test_who_leaves_one_of_two_bridges_holds_the_same_address_on_the_other(flat:
     holding.hold(home, on("csecond", "left"), str)
     with pytest.raises(Conflict):
         holding.hold(home, on("csecond", "right"), str)
+
+
+@pytest.mark.parametrize("claims_of", [addresses.fixed_claims, addresses.address_claims], ids=["held", "leased"])
+def test_who_has_an_address_since_a_version_without_bridges_keeps_it(
+    flat: tuple[Home, Segment, Segment], claims_of: Callable[[Home, str], Claims]
+) -> None:
+    """Before the first reconciliation, which gives it the claim of its bridge."""
+    home, left, _ = flat
+    old = on("cold", "left")
+    assert claims_of(home, "tenant1").take("192.168.77.2", "cold")
+    with pytest.raises(Conflict) as caught:
+        holding.hold(home, on("cnew", "left"), str)
+    assert (caught.value.field, caught.value.data["container"]) == ("networks[0].address", "cold")
+    with pytest.raises(Conflict):
+        addresses.take_address(home, left, "cnew", "192.168.77.2")
+    assert addresses.take_address(home, left, "cnew") == "192.168.77.3"
+    assert addresses.take_address(home, left, "cold", "192.168.77.2") == "192.168.77.2"
+    assert holding.hold_again(home, old) == ()
+
+
+def test_an_address_of_a_network_that_the_node_routes_is_none_of_a_flat_ones(
+    flat: tuple[Home, Segment, Segment],
+) -> None:
+    home, left, _ = flat
+    segments = Segments(home, TenantSlots(home))
+    routed = segments.create(NetworkSpec("tenant1", "routed"))
+    same = segments.create(NetworkSpec("tenant1", "same", subnet=routed.subnet, parent="brsame"))
+    address = addresses.take_address(home, routed, "cfirst")
+    assert addresses.take_address(home, same, "csecond", address) == address
+    assert addresses.take_address(home, left, "cthird", "192.168.77.2")
