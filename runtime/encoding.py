@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Hashable
-from dataclasses import fields
-from typing import Any, cast
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 
 def encode(value: object, *, sort_keys: bool = False) -> bytes:
@@ -21,3 +22,35 @@ def _members(value: Any) -> dict[str, Any]:
 @functools.cache
 def _names(kind: Hashable) -> tuple[str, ...]:
     return tuple(one.name for one in fields(cast("Any", kind)))
+
+
+def check(value: object) -> None:
+    """Raises TypeError for a dataclass a member of which is not of its type, at any depth, as one that was made of a damaged file."""
+    for name, kind in _kinds(cast("Hashable", type(value))).items():
+        if not _is(getattr(value, name), kind):
+            raise TypeError(f"{type(value).__name__}.{name} is no {kind}")
+
+
+@functools.cache
+def _kinds(kind: Hashable) -> dict[str, Any]:
+    hints = get_type_hints(cast("Any", kind))
+    return {one.name: hints[one.name] for one in fields(cast("Any", kind))}
+
+
+def _is(value: object, kind: Any) -> bool:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in {Union, UnionType}:
+        return any(_is(value, one) for one in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:  # of any length
+        return isinstance(value, tuple) and all(_is(one, parts[0]) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _is(key, parts[0]) and _is(one, parts[1]) for key, one in value.items()
+        )
+    if type(value) is not kind:
+        return kind is float and type(value) is int
+    if is_dataclass(kind):
+        check(value)
+    return True

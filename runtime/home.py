@@ -16,6 +16,8 @@ from pathlib import Path
 from runtime.errors import DeadlineExceeded, EngineFault, InvalidSpec
 
 LOCK_POLL_S = 0.005
+NONSENSE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+"""What the content of a state file raises, on its way to a value, that none of ours wrote."""
 
 
 def _short_hash(text: str, length: int) -> str:
@@ -222,14 +224,12 @@ def _flock(descriptor: int, shared: bool) -> bool:
 
 
 @contextlib.contextmanager
-def decoding(file: Path) -> Iterator[None]:
+def decoding(file: Path, hint: str = "Restore it from a backup of the node.") -> Iterator[None]:
     """While a state file's content becomes a value: whatever that raises for what none of ours wrote is EngineFault."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise EngineFault(
-            f"A file of the node's state is damaged: {file.name}.", hint="Restore it from a backup of the node."
-        ) from error
+    except NONSENSE as error:
+        raise EngineFault(f"A file of the node's state is damaged: {file.name}.", hint=hint) from error
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -158,11 +158,18 @@ class Spool:
         return sorted(int(path.stem) for path in self._folder.glob("*.spool") if path.stem.isdecimal())
 
     def _cursor(self) -> tuple[int, int]:
+        """Segment and offset.  Of one that is damaged nobody knows: what is here is given again, as after a crash."""
         try:
-            segment, offset = json.loads((self._folder / "cursor").read_bytes())
+            found = json.loads((self._folder / "cursor").read_bytes())
         except FileNotFoundError:
             return 1, 0
-        return segment, offset
+        except (ValueError, RecursionError):
+            found = None
+        match found:
+            case [int(segment), int(offset)] if segment >= 1 and offset >= 0:
+                return segment, offset
+        log.error("the cursor of the spool in %s is damaged: what is there is taken in again", self._folder)
+        return min(self._segments(), default=1), 0
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:012d}.spool"

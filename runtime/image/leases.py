@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.failpoint import failpoint
-from runtime.home import Home, atomic_write
+from runtime.home import NONSENSE, Home, atomic_write
 from runtime.kernel.process import boot_id, start_time
 
 CONTENT_LOCK = "image-content"
@@ -106,31 +106,32 @@ class Leases:
         return {digest for one in self.held() if one.alive or (abandoned and one.left_s > 0) for digest in one.digests}
 
     def sweep(self, *, abandoned: bool = False) -> tuple[str, ...]:
-        """Those that hold no more; with ``abandoned`` all whose owner is gone."""
-        return self._end(lambda one: one.left_s <= 0 or abandoned)
+        """Those that hold no more, the damaged among them; with ``abandoned`` all whose owner is gone."""
+        return self._end(lambda one: one is None or one.left_s <= 0 or abandoned)
 
     def supersede(self, digests: Collection[str]) -> None:
         """All of these have a name now: what earlier tries at them left holds nothing any more."""
-        self._end(lambda one: one.digests.issubset(digests))
+        self._end(lambda one: one is not None and one.digests.issubset(digests))
 
-    def _end(self, chosen: Callable[[Held], bool]) -> tuple[str, ...]:
+    def _end(self, chosen: Callable[[Held | None], bool]) -> tuple[str, ...]:
         ended = []
         for file in sorted(self._folder.glob("*.json")):
             one = _read(file)
-            if one is not None and not one.alive and chosen(one):
+            if not (one and one.alive) and chosen(one):
                 file.unlink(missing_ok=True)
                 ended.append(f"lease:{file.stem}")
         return tuple(ended)
 
 
 def _read(file: Path) -> Held | None:
+    """None: it is gone or damaged, and holds nothing."""
     try:
         body = json.loads(file.read_bytes())
         age_s = time.time() - file.stat().st_mtime
-    except (FileNotFoundError, ValueError):
+        pid, started = int(body["pid"]), body["started"]
+        alive = started is not None and body["boot"] == boot_id() and start_time(pid) == started
+        # a clock that was set back makes nothing eternal
+        left_s = KEPT_S - age_s if age_s >= 0 else 0.0
+        return Held(str(body["purpose"]), frozenset(map(str, body["digests"])), alive, left_s)
+    except (FileNotFoundError, *NONSENSE):
         return None
-    pid, started = int(body["pid"]), body["started"]
-    alive = started is not None and body["boot"] == boot_id() and start_time(pid) == started
-    # a clock that was set back makes nothing eternal
-    left_s = KEPT_S - age_s if age_s >= 0 else 0.0
-    return Held(str(body["purpose"]), frozenset(body["digests"]), alive, left_s)

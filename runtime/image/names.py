@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from runtime.home import Home, atomic_write
+from runtime.home import Home, atomic_write, decoding
 
 
 class Names:
@@ -14,10 +14,16 @@ class Names:
         self._file = home.images / "references.json"
 
     def table(self) -> Mapping[str, str]:
+        """Raises EngineFault: it is damaged, and nobody knows any more which images are here; none of their content goes then."""
         try:
-            return dict(json.loads(self._file.read_bytes()))
+            content = self._file.read_bytes()
         except FileNotFoundError:
             return {}
+        with decoding(self._file):
+            table = json.loads(content)
+            if not (isinstance(table, dict) and all(isinstance(id, str) for id in table.values())):
+                raise TypeError("it is no table of names")
+            return table
 
     def change(self, change: Callable[[dict[str, str]], None]) -> None:
         """As one step among all processes."""

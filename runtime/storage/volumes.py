@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runtime.api import VolumeSpec
+from runtime.encoding import check
 from runtime.errors import NotFound
 from runtime.home import Home, atomic_write, decoding, sweep_temporaries
 from runtime.kernel.tree import remove_tree
@@ -46,14 +47,23 @@ class VolumeStore:
                 yield from ((folder.name, one.name) for one in sorted(folder.iterdir()) if not one.name.startswith("."))
 
     def read(self, tenant: str, name: str) -> Stored:
-        """Raises NotFound."""
+        """Raises NotFound, or EngineFault: its file is damaged."""
         try:
             content = (self.folder(tenant, name) / RECORD).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"There is no volume {name!r}.", hint="Create it first.", field="volume") from None
         with decoding(self.folder(tenant, name) / RECORD):
             fields = json.loads(content)
-            return Stored(VolumeSpec(**fields["spec"]), fields["created_at"], fields["fresh"])
+            found = Stored(VolumeSpec(**fields["spec"]), fields["created_at"], fields["fresh"])
+            check(found)
+            return found
+
+    def seen(self, tenant: str, name: str) -> Stored:
+        """Of one whose file is damaged: what its folder tells.  Labels are lost."""
+        folder = self.folder(tenant, name)
+        image = folder / disk.FILE
+        size = image.stat().st_size if image.exists() else None
+        return Stored(VolumeSpec(tenant, name, size), folder.stat().st_mtime, fresh=False)
 
     def write(self, stored: Stored) -> None:
         _write(self.folder(stored.spec.tenant, stored.spec.name), stored)

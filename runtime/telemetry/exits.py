@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
 from pathlib import Path
 
 IN_CLOSE_WRITE, IN_MOVED_TO, IN_IGNORED = 0x8, 0x80, 0x8000
+CODE = re.compile(rb"-?\d{1,10}")
 _HEADER = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,9 +62,9 @@ class ExitWatch:
 
 
 def exit_code(folder: Path, container: str) -> int | None:
-    """None: conmon has not said."""
+    """None: conmon has not said, or what it said is damaged."""
     try:
-        text = (folder / container).read_text(encoding="ascii").strip()
+        text = (folder / container).read_bytes().strip()
     except FileNotFoundError:
         return None
-    return int(text) if text.lstrip("-").isdigit() else None
+    return int(text) if CODE.fullmatch(text) else None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime.encoding import encode
+from runtime.encoding import check, encode
 from runtime.home import Home, atomic_write, decoding
 
 Mark = tuple[int, int]
@@ -41,7 +41,9 @@ def load(home: Home, container: str) -> Wiring | None:
         return None
     with decoding(file):
         kept = json.loads(content)
-        return Wiring(**{**kept, "names": tuple(kept["names"])})
+        found = Wiring(**{**kept, "names": tuple(kept["names"])})
+        check(found)
+        return found
 
 
 def joined(home: Home, container: str, names: Sequence[str]) -> None:

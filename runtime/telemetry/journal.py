@@ -18,6 +18,7 @@ from pathlib import Path
 
 from runtime import logs
 from runtime.api import Event, EventKind
+from runtime.encoding import check
 
 SEGMENT_BYTES = 1 << 20
 SEGMENTS = 8
@@ -169,7 +170,7 @@ class Journal:
         return self._folder / f"{first:020d}.jsonl"
 
     def _segments(self) -> list[Path]:
-        return sorted(self._folder.glob("*.jsonl"))
+        return sorted(path for path in self._folder.glob("*.jsonl") if path.stem.isascii() and path.stem.isdigit())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -214,7 +215,7 @@ def _whole(descriptor: int) -> tuple[int, int | None]:
 def _last_number(descriptor: int, size: int) -> int | None:
     start = max(0, size - TAIL)
     for line in reversed(os.pread(descriptor, size - start, start).split(b"\n")):
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return int(json.loads(line)["number"])  # also of a kind that only a later version has
     return None
 
@@ -225,12 +226,14 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _parse(line: bytes) -> Event | None:
-    """None for what nobody wrote whole, and for a kind that a later version has."""
+    """None for what nobody wrote whole or as we do, and for a kind that a later version has."""
     try:
         fields = json.loads(line)
-        return Event(**(fields | {"kind": EventKind(fields["kind"])}))
-    except (ValueError, TypeError, KeyError):
+        event = Event(**(fields | {"kind": EventKind(fields["kind"])}))
+        check(event)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return event
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -43,3 +44,12 @@ def bent(honest: Any) -> st.SearchStrategy[Any]:
         rows = [bent(value) for value in honest]
         return st.one_of(st.tuples(*rows).map(list), st.lists(st.one_of(*rows), max_size=4) if rows else JSON, JSON)
     return st.one_of(st.just(honest), st.just(honest), st.just(honest), JSON)
+
+
+def broken(content: bytes) -> st.SearchStrategy[bytes]:
+    """An honest file bent in its words, cut, or with other bytes in it."""
+    words = bent(json.loads(content)).map(lambda value: json.dumps(value).encode())
+    cut = st.integers(0, len(content)).map(lambda at: content[:at])
+    return st.one_of(
+        words, cut, st.binary(max_size=64), st.just(b"[" * 100_000), st.just(b'{"state": ' + b"9" * 5000 + b"}")
+    )

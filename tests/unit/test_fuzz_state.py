@@ -12,17 +12,31 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.api import ContainerSpec, FinalReading, Limits, Port, State, TenantLimits, VolumeMount, VolumeSpec
+from runtime.api import (
+    ContainerSpec,
+    FinalReading,
+    Limits,
+    Port,
+    State,
+    TenantLimits,
+    TenantTotal,
+    VolumeMount,
+    VolumeSpec,
+)
 from runtime.api.status import Counters
 from runtime.engines.native import passwd
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.records import Record, Records, encode_record, encode_spec
+from runtime.engines.native.totals import NativeTotals
 from runtime.errors import EngineFault, InvalidSpec
 from runtime.home import Home
+from runtime.image.leases import Leases
+from runtime.image.names import Names
 from runtime.kernel import cgroup
 from runtime.storage.volumes import VolumeStore
-from runtime.telemetry import log
-from tests.unit.fuzzing import bent, fuzzed
+from runtime.telemetry import interfaces, log
+from runtime.telemetry.interfaces import Wiring
+from tests.unit.fuzzing import broken, fuzzed
 
 SPEC = ContainerSpec(
     "cfuzz",
@@ -33,15 +47,6 @@ SPEC = ContainerSpec(
     ports=(Port(80),),
     volumes=(VolumeMount("v", "/v"),),
 )
-
-
-def broken(content: bytes) -> st.SearchStrategy[bytes]:
-    """An honest file bent in its words, cut, or with other bytes in it."""
-    words = bent(json.loads(content)).map(lambda value: json.dumps(value).encode())
-    cut = st.integers(0, len(content)).map(lambda at: content[:at])
-    return st.one_of(
-        words, cut, st.binary(max_size=64), st.just(b"[" * 100_000), st.just(b'{"state": ' + b"9" * 5000 + b"}")
-    )
 
 
 @pytest.fixture
@@ -100,6 +105,57 @@ def test_a_volumes_record(home: Home, content: bytes) -> None:
     (store.folder("tenant1", "v") / "volume.json").write_bytes(content)
     with contextlib.suppress(EngineFault):
         store.read("tenant1", "v")
+
+
+@fuzzed(60)
+@given(content=broken(json.dumps(asdict(Wiring(("sw1",), 1, 2, 3))).encode()))
+def test_a_containers_interfaces(home: Home, content: bytes) -> None:
+    home.container("cfuzz").mkdir(parents=True, exist_ok=True)
+    (home.container("cfuzz") / "interfaces.json").write_bytes(content)
+    with contextlib.suppress(EngineFault):
+        found = interfaces.load(home, "cfuzz")
+        assert found is not None
+        assert type(found.rx_bytes + found.tx_bytes) is int
+
+
+@fuzzed(60)
+@given(
+    content=broken(
+        json.dumps({"purpose": "pull", "pid": 1, "started": 1, "boot": "b", "digests": ["sha256:a"]}).encode()
+    )
+)
+def test_a_damaged_lease_holds_nothing_and_goes(home: Home, content: bytes) -> None:
+    home.images.mkdir(parents=True, exist_ok=True)
+    leases = Leases(home)
+    with leases.lease("build") as own:
+        own.hold(["sha256:own"])
+        file = home.images / "leases" / "1.aa.json"
+        file.write_bytes(content)
+        assert "sha256:own" in leases.digests()
+        assert all(isinstance(one, str) for one in leases.digests())
+        leases.sweep(abandoned=True)
+        assert not file.exists()
+        assert leases.digests() == {"sha256:own"}
+
+
+@fuzzed(60)
+@given(content=broken(b'{"a:1": "sha256:a"}'))
+def test_names_of_images(home: Home, content: bytes) -> None:
+    home.images.mkdir(parents=True, exist_ok=True)
+    (home.images / "references.json").write_bytes(content)
+    with contextlib.suppress(EngineFault):
+        assert all(isinstance(word, str) for row in Names(home).table().items() for word in row)
+
+
+@fuzzed(40)
+@given(content=broken(json.dumps(asdict(TenantTotal("tenant1", "b", 1, 1.0, 1, 1))).encode()))
+def test_a_damaged_total_holds_up_no_other(home: Home, content: bytes) -> None:
+    good = TenantTotal("tenant2", "b", 1, 1.0, 1, 1)
+    folder = home.state / "totals"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tenant2-b-1.json").write_text(json.dumps(asdict(good)))
+    (folder / "tenant1-b-1.json").write_bytes(content)
+    assert good in NativeTotals(home).last()
 
 
 def test_a_damaged_file_is_told_by_its_name(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,27 @@ def test_it_is_bounded_and_its_numbers_go_on(tmp_path: Path, monkeypatch: pytest
     assert kept[0] > 1
     assert sum(path.stat().st_size for path in tmp_path.glob("*.jsonl")) < 2300 * (journal.SEGMENTS + 1)
     assert [event.number for event in Journal(tmp_path).read(after=499)] == [500]
+
+
+ODD = (
+    {"number": "2"}, {"at": "x"}, {"at": None}, {"subject": ["c"]}, {"data": 7}, {"data": {"epoch": []}}, {"kind": 7}, {"tenant": None},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_what_is_no_event_is_passed_over_and_the_next_goes_on(tmp_path: Path, odd: dict[str, object]) -> None:
+    Journal(tmp_path).tell(EventKind.CREATED, "cfirst")
+    (path,) = tmp_path.glob("*.jsonl")
+    honest = json.loads(path.read_bytes())
+    with path.open("a") as file:
+        file.write(json.dumps({**honest, "number": 2, **odd}) + "\n")
+    (tmp_path / "garbage.jsonl").write_bytes(b"\xff")
+    (tmp_path / "\N{ARABIC-INDIC DIGIT THREE}.jsonl").touch()
+    journal = Journal(tmp_path)
+    journal.tell(EventKind.STARTED, "cfirst", data={"epoch": 1})
+    assert [event.kind for event in journal.read(since=0.0)] == [EventKind.CREATED, EventKind.STARTED]
+    assert [event.kind for event in journal.recent()] == [EventKind.CREATED, EventKind.STARTED]
+    assert journal.last() > 1
 
 
 @pytest.mark.parametrize("part", [b'{"numb', b"\0" * 100, b'{"number": 2, "at": 1}\n', b"[]\n", b"\xff\xfe\n"])

@@ -133,3 +133,20 @@ def test_a_full_disk_refuses_and_what_was_there_stays(tmp_path: Path, monkeypatc
     spool.append([{"n": 3}])
     assert 1 in (taken := numbers(spool))
     assert 3 in taken
+
+
+@pytest.mark.parametrize(
+    "cursor", [b"", b"{", b"\xff", b"7", b"[1]", b'["1", 2]', b"[1, -1]", b"[0, 0]", b"[null, null]", b"[" * 100_000]
+)
+def test_a_damaged_cursor_loses_nothing(tmp_path: Path, cursor: bytes) -> None:
+    """What was taken already is given again, which changes nothing."""
+    spool = Spool(tmp_path)
+    spool.append([{"n": 1}])
+    assert numbers(spool) == [1]
+    (tmp_path / "cursor").write_bytes(cursor)
+    spool.append([{"n": 2}])
+    assert Spool(tmp_path).pending_bytes() > 0
+    assert numbers(Spool(tmp_path)) == [1, 2]
+    assert numbers(Spool(tmp_path)) == []
+    Spool(tmp_path).append([{"n": 3}])
+    assert numbers(spool) == [3]

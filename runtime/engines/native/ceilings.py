@@ -14,9 +14,10 @@ from pathlib import Path
 
 from runtime import logs
 from runtime.api import ContainerSpec, Limits, State, TenantLimits
+from runtime.encoding import check
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
-from runtime.errors import Conflict, HostUnfit, RuntimeFault
+from runtime.errors import Conflict, EngineFault, HostUnfit, RuntimeFault
 from runtime.home import Home, atomic_write, decoding
 from runtime.kernel import cgroup, disk, limits
 from runtime.kernel.hierarchy import ROOT, version
@@ -101,7 +102,9 @@ class Ceilings:
         except FileNotFoundError:
             return NO_CEILING
         with decoding(self._file(tenant)):
-            return TenantLimits(**json.loads(content))
+            found = TenantLimits(**json.loads(content))
+            check(found)
+            return found
 
     def apply(self, tenant: str) -> None:
         """To a cgroup that may have been made just now."""
@@ -140,7 +143,7 @@ class Ceilings:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.held(tenant, alone=True):
             self._pending(tenant).touch()
-            before = self.of(tenant)
+            before = self._before(tenant)
             if cgroup.Cgroup(self._group(tenant)).exists():
                 self._change(tenant, wanted, before, records)
             failpoint("tenant.applied")
@@ -149,6 +152,14 @@ class Ceilings:
             else:
                 atomic_write(self._file(tenant), json.dumps(asdict(wanted)).encode())
             self._pending(tenant).unlink()
+
+    def _before(self, tenant: str) -> TenantLimits:
+        """None, as far as anybody knows, where the file is damaged, which another limit mends."""
+        try:
+            return self.of(tenant)
+        except EngineFault:
+            logger.warning("the ceilings of %s were damaged and are set anew", tenant)
+            return NO_CEILING
 
     def _pending(self, tenant: str) -> Path:
         """There while a change is under way."""

@@ -19,7 +19,7 @@ from runtime.engines.native.facets import Facets
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record
 from runtime.engines.native.refusals import told
-from runtime.errors import Conflict, DeadlineExceeded, NotFound, RuntimeFault
+from runtime.errors import Conflict, DeadlineExceeded, EngineFault, NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.image.names import Names
 from runtime.image.uses import Uses
@@ -275,9 +275,10 @@ class NativeEngine(Facets):
             image: str | None = None
             try:
                 spec, record = self._settled(id)
-            except records.Damaged:
+            except EngineFault:  # it is damaged, or something of it that no removal needs
                 if not force:
                     raise
+                logger.warning("%s is removed by what others know of it", id, exc_info=True)
                 progress(Step("remove"))
                 self._damage.remove(id)
             else:
@@ -301,11 +302,13 @@ class NativeEngine(Facets):
 
     def _let_go(self, image: str | None) -> None:
         """A container of it is gone; None: nobody knows of which."""
-        if image is not None and image in Names(self.home).table().values():
-            Uses(self.home).note(image)
-            return
-        with contextlib.suppress(records.Damaged):  # of another: nobody knows what that one keeps
+        try:
+            if image is not None and image in Names(self.home).table().values():
+                Uses(self.home).note(image)
+                return
             self.store.gc()  # the container was all that kept it
+        except EngineFault:  # a damaged container or table of names: nobody knows what it keeps
+            logger.warning("no image is collected", exc_info=True)
 
     @told()
     def settle(self, id: str) -> ContainerStatus:

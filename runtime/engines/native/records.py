@@ -262,8 +262,14 @@ class Records:
             self.reserve.write(path, encode(reading))
 
     def final(self, id: str, record: Record) -> FinalReading | None:
-        """What a settle of this start that a crash cut short has stored."""
-        return self._read_final(self._final(id, record.epoch, record.started_at or 0.0))
+        """What a settle of this start that a crash cut short has stored; what is damaged is set aside, to be read anew while it can be."""
+        path = self._final(id, record.epoch, record.started_at or 0.0)
+        try:
+            return self._read_final(path)
+        except EngineFault:
+            logger.exception("the final reading %s cannot be read; it is kept as %s", path.name, _aside(path).name)
+            os.replace(path, _aside(path))
+            return None
 
     def finals(self, id: str | None) -> tuple[FinalReading, ...]:
         """Those of settles that are done: until then a repeated settle needs its own, so nobody may have it forgotten."""
@@ -301,6 +307,10 @@ class Records:
 
     def forget_final(self, reading: FinalReading) -> None:
         self._final(reading.container, reading.epoch, reading.started_at).unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".damaged-{path.name}")
 
 
 def _size(fields: dict[str, Any]) -> Size:

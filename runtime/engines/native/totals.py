@@ -8,10 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import TenantTotal
-from runtime.home import Home, atomic_write
+from runtime.encoding import check
+from runtime.errors import EngineFault
+from runtime.home import Home, atomic_write, decoding
 from runtime.kernel import cgroup
 from runtime.kernel.process import boot_id
+
+logger = logs.of(__name__)
 
 
 class NativeTotals:
@@ -43,10 +48,25 @@ class NativeTotals:
                 atomic_write(self._file(total), json.dumps(asdict(total)).encode())
 
     def last(self) -> tuple[TenantTotal, ...]:
-        return tuple(TenantTotal(**json.loads(path.read_bytes())) for path in sorted(self._kept.glob("*.json")))
+        """One that is damaged stays where it is, is told in the log, and holds up none of the others."""
+        found = []
+        for path in sorted(self._kept.glob("[!.]*.json")):
+            try:
+                found.append(_stored(path))
+            except EngineFault:
+                logger.exception("what a tenant had used in all cannot be read")
+        return tuple(found)
 
     def acknowledge(self, total: TenantTotal) -> None:
         self._file(total).unlink(missing_ok=True)
 
     def _file(self, total: TenantTotal) -> Path:
         return self._kept / f"{total.tenant}-{total.boot_id}-{total.cgroup_inode}.json"
+
+
+def _stored(path: Path) -> TenantTotal:
+    """Raises EngineFault."""
+    with decoding(path):
+        total = TenantTotal(**json.loads(path.read_bytes()))
+        check(total)
+        return total

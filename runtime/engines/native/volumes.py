@@ -10,16 +10,20 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from runtime import logs
 from runtime.api import ContainerSpec, Volume, VolumeSpec
+from runtime.engines.native import records
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
 from runtime.engines.native.refusals import told
-from runtime.errors import Conflict, DeadlineExceeded, NotFound
+from runtime.errors import Conflict, DeadlineExceeded, EngineFault, NotFound
 from runtime.home import Home
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
 from runtime.storage.volumes import Stored, VolumeStore
 from runtime.validation_storage import check_volume
+
+logger = logs.of(__name__)
 
 
 class NativeVolumes:
@@ -58,7 +62,9 @@ class NativeVolumes:
         return self._volume(tenant, name)
 
     def _volume(self, tenant: str, name: str) -> Volume:
-        stored = self._store.read(tenant, name)
+        return self._shown(tenant, name, self._store.read(tenant, name))
+
+    def _shown(self, tenant: str, name: str, stored: Stored) -> Volume:
         return Volume(
             tenant=tenant,
             name=name,
@@ -79,8 +85,15 @@ class NativeVolumes:
     def list(self, *, tenant: str | None = None) -> tuple[Volume, ...]:
         found = []
         for owner, name in self._store.names(tenant):
-            with contextlib.suppress(NotFound):  # removed in this moment
+            try:
                 found.append(self._volume(owner, name))
+            except NotFound:
+                continue  # removed in this moment
+            except records.Damaged:
+                raise  # nobody knows which volumes a container has
+            except EngineFault:
+                logger.warning("what is known of the volume %s of %s is damaged", name, owner, exc_info=True)
+                found.append(self._shown(owner, name, self._store.seen(owner, name)))
         return tuple(found)
 
     @told()
