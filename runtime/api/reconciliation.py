@@ -16,7 +16,8 @@ class Reconciliation:
     removed: tuple[str, ...] = ()
     """Removals that had been begun and are finished now."""
     failed: tuple[str, ...] = ()
-    """Containers that could not be put right, each as ``id: why``; the others were, and the next call tries these again."""
+    """Containers that could not be put right, each as ``id: why``, and what is nobody's alone (``images: why``); the others were, and the next
+    call tries these again."""
     restarted: tuple[str, ...] = ()
     """Containers that their restart policies have started again."""
     swept: tuple[str, ...] = ()

@@ -8,8 +8,9 @@ import random
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast, get_args
 
-from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port, Protocol_
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.network.claims import Claims
@@ -57,15 +58,28 @@ def holders(home: Home, tenant: str, claim: str) -> Iterator[str]:
 def _routes(home: Home, tenant: str, address: str) -> bool:
     """Whether the address may be of a network of the tenant's that is not flat."""
     segments = Segments(home, TenantSlots(home))
-    own = [segments.default(tenant)] if tenant in segments.tenants() else []
     subnets = [
         subnet
-        for one in (*own, *segments.named(tenant))
+        for one in (*segments.own(tenant), *segments.named(tenant))
         if not one.flat
         for subnet in (one.subnet, one.subnet6)
         if subnet
     ]
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(subnet) for subnet in subnets)
+
+
+def all_claims(home: Home) -> Iterator[Claims]:
+    """On addresses, by tenant, and on ports: of what runs."""
+    folder = home.run / "addresses"
+    for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield address_claims(home, tenant.name)
+    yield port_claims(home)
+
+
+def free_all(home: Home, container: str) -> None:
+    """All that it has, whatever that is."""
+    for claims in all_claims(home):
+        claims.free_all(container)
 
 
 def take_address(home: Home, segment: Segment, container: str, fixed: str | None = None, index: int = 0) -> str:
@@ -125,13 +139,40 @@ def _claim_name(port: Port, number: int) -> str:
     return f"{port.protocol}-{port.host_address}-{number}"
 
 
+def claim_of_port(port: Port) -> str:
+    """Of one whose host port is set."""
+    return _claim_name(port, port.host_port or 0)
+
+
+def claimed_ports(home: Home, container: str) -> tuple[Port, ...]:
+    """Of the node, that it has; to which ports of its own they lead is not told (0)."""
+    found = [_claimed(name) for owner, name in port_claims(home).holdings() if owner == container]
+    return tuple(port for port in found if port is not None)
+
+
+def _claimed(name: str) -> Port | None:
+    """None: it is no claim on a port, whoever wrote it."""
+    protocol, _, rest = name.partition("-")
+    address, _, number = rest.rpartition("-")
+    try:
+        ipaddress.ip_address(address)
+        host_port = int(number)
+    except ValueError:
+        return None
+    if protocol not in get_args(Protocol_) or not 0 < host_port < 2**16:
+        return None
+    return Port(0, cast("Protocol_", protocol), host_port, address)
+
+
 def _overlapping(claims: Claims, port: Port, number: int, owner: str) -> bool:
     """Another container's claim on the same port of an address that includes, or is included in, ours."""
     for name in claims.names():
-        protocol, address, taken = name.split("-")
-        same = protocol == port.protocol and int(taken) == number and is_ipv6(address) == is_ipv6(port.host_address)
-        meets = bool({ANY_ADDRESS, ANY_ADDRESS6} & {address, port.host_address}) or address == port.host_address
-        if same and meets and claims.owner(name) != owner:
+        other = _claimed(name)
+        if other is None or (other.protocol, other.host_port) != (port.protocol, number):
+            continue
+        same = is_ipv6(other.host_address) == is_ipv6(port.host_address)
+        either = {other.host_address, port.host_address}
+        if same and (len(either) == 1 or {ANY_ADDRESS, ANY_ADDRESS6} & either) and claims.owner(name) != owner:
             return True
     return False
 
@@ -212,4 +253,4 @@ def free_ports(home: Home, ports: tuple[Port, ...], container: str) -> None:
     claims = port_claims(home)
     for port in ports:
         if port.host_port is not None:
-            claims.free(_claim_name(port, port.host_port), container)
+            claims.free(claim_of_port(port), container)

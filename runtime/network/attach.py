@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from runtime import logs
-from runtime.api import ContainerSpec
-from runtime.errors import NotFound
+from runtime.api import MOST_NETWORKS, Connection, ContainerSpec, Port
+from runtime.errors import EngineFault, NotFound
 from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
 from runtime.kernel import conntrack, link, namespaces
 from runtime.kernel.nft import NftablesFault
 from runtime.network import addresses, endpoint, firewall, placement
-from runtime.network.claims import Claims
 from runtime.network.endpoint import Endpoint, Place, mac_of
 from runtime.network.names import Names
 from runtime.network.routes import forward_packets, forward_packets6
 from runtime.network.segments import Segment, Segments
-from runtime.network.tenants import TenantSlot, TenantSlots
+from runtime.network.tenants import TenantSlot, TenantSlots, marks
 
 LOCK, REMOVAL = "node-network", "network-removal"
 """As those of ports and tenants, no container's id can be either."""
+
+BRIDGES = "swb"
+"""How those begin that are ours (:meth:`Home.bridge`)."""
 
 logger = logs.of(__name__)
 
@@ -73,7 +75,7 @@ class TenantNetworks:
             )
         if not firewall.present(self._home):
             with self._home.lock(LOCK):
-                firewall.install(self._home, self._elements())
+                self.install_rules()
 
     def _ensure_bridge(self, segment: Segment) -> None:
         """Under the lock.  The mark comes last: what a crash cut short is done anew."""
@@ -81,11 +83,11 @@ class TenantNetworks:
         if segment.subnet6:
             forward_packets6()
         if not firewall.present(self._home):
-            firewall.install(self._home, self._elements())
+            self.install_rules()
         try:
             firewall.add_segment(self._home, segment)
         except NftablesFault:  # rules of an older version, which containers that run since have
-            firewall.install(self._home, self._elements())
+            self.install_rules()
             firewall.add_segment(self._home, segment)
         failpoint("bridge.rules")
         link.ensure_bridge(
@@ -95,8 +97,7 @@ class TenantNetworks:
         self.names.ensure(segment)
         self._tell_all(segment)
         failpoint("bridge.names")
-        self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic_write(self._mark(segment), json.dumps(asdict(segment)).encode())
+        self.write_mark(segment)
 
     def _tell_all(self, segment: Segment) -> None:
         for one in self._endpoints():
@@ -112,7 +113,7 @@ class TenantNetworks:
             failpoint("network.silenced")
             link.remove(segment.bridge)
             failpoint("network.unlinked")
-            if firewall.present(self._home):
+            if segment.subnet and firewall.present(self._home):
                 firewall.remove_segment(self._home, segment)
             self._mark(segment).unlink(missing_ok=True)
 
@@ -122,13 +123,13 @@ class TenantNetworks:
         A restarted nftables service flushes everybody's rules, and with ours the isolation; a bridge can be deleted by hand, a
         name server killed.
         """
-        segments = self._up()
+        segments = self.up()
         if not segments or (firewall.present(self._home) and all(map(self._whole, segments))):
             return
         logger.warning("rules, bridges or name servers of %s are gone: they are put back", self._home.instance)
         with self._home.lock(LOCK):
             if not firewall.present(self._home):
-                firewall.install(self._home, self._elements())
+                self.install_rules()
             for segment in segments:
                 if self._mark(segment).exists() and not self._whole(segment):
                     self._ensure_bridge(segment)
@@ -141,31 +142,32 @@ class TenantNetworks:
                     ):
                         link.join_bridge(place.interface, place.bridge)
 
-    def sweep(self) -> tuple[str, ...]:
-        """Networks that a crash removed half; under the lock that keeps containers from being created."""
-        gone = [segment for segment in self._up() if not self.segments.exists(segment)]
-        for segment in gone:
-            self.take_down(segment)
-        return tuple(f"network:{segment.tenant}/{segment.name}" for segment in gone)
+    def write_mark(self, segment: Segment) -> None:
+        """Its bridge is made, and its rules are in."""
+        self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        atomic_write(self._mark(segment), json.dumps(asdict(segment)).encode())
+
+    def install_rules(self) -> None:
+        """All of them anew, with what is here; under the lock."""
+        firewall.install(self._home, self._elements())
 
     def _elements(self) -> list[str]:
         """What the rules hold of the bridges and the containers that are here."""
-        segments = [firewall.segment_elements(self._home, segment) for segment in self._up()]
+        segments = [firewall.segment_elements(self._home, segment) for segment in self.up()]
         return segments + [firewall.member_elements(self._home, one) for one in self._endpoints()]
 
-    def _up(self) -> list[Segment]:
+    def up(self) -> list[Segment]:
         """Those whose bridge is made."""
-        texts = [mark.read_text(encoding="ascii") for mark in self._marks.glob("[!.]*")]
-        return [Segment(**json.loads(text)) if text.startswith("{") else self.segments.default(text) for text in texts]
+        found = (self.segments.of_mark(mark) for mark in sorted(self._marks.glob("[!.]*")))
+        return [segment for segment in found if segment is not None]
 
     def _endpoints(self) -> list[Endpoint]:
-        found = map(self.endpoint, endpoint.containers(self._home))
-        return [one for one in found if one is not None]
+        return list(placement.readable(self._home))
 
     @property
     def _marks(self) -> Path:
-        """On the tmpfs, like the bridges: a bridge's rules are in."""
-        return self._home.run / "bridges"
+        """A bridge's rules are in."""
+        return marks(self._home)
 
     def _mark(self, segment: Segment) -> Path:
         return self._marks / segment.bridge
@@ -173,7 +175,16 @@ class TenantNetworks:
     # a container -----------------------------------------------------------------------------------------
 
     def endpoint(self, container: str) -> Endpoint | None:
+        """Raises EngineFault: its file is damaged (:meth:`heal`)."""
         return endpoint.load(self._home, container)
+
+    def readable(self, container: str) -> Endpoint | None:
+        """None also for one whose file is damaged."""
+        try:
+            return self.endpoint(container)
+        except EngineFault as fault:
+            logger.warning("nobody knows the places of %s on its networks: %s", container, fault)
+            return None
 
     def check(self, spec: ContainerSpec) -> None:
         """Raises NotFound, InvalidSpec for networks that the container cannot be on."""
@@ -181,9 +192,11 @@ class TenantNetworks:
 
     def reserve(self, spec: ContainerSpec) -> Endpoint:
         """Addresses and host ports, on networks that are up.  Raises Conflict, LimitExceeded, InvalidSpec, NotFound; then nothing is reserved."""
-        existing = self.endpoint(spec.id)
+        existing = self.readable(spec.id)
         if existing is not None:
             return existing
+        if endpoint.file_of(self._home, spec.id).exists():
+            self.detach(spec.id)  # whatever was left of an earlier start
         networks = placement.wanted(self.segments, spec)
         for segment, _ in networks:
             self.ensure(segment)
@@ -195,7 +208,7 @@ class TenantNetworks:
         Rules that somebody flushed are put back, and what an earlier holder left of this address and these ports is taken away.
         """
         self.let_in(made)
-        self._forget_flows(made)
+        self._forget_flows(made.ports)
         self.tell(made)
 
     def let_in(self, made: Endpoint) -> None:
@@ -214,9 +227,9 @@ class TenantNetworks:
         return [self._home.bridge(tenant), *(segment.bridge for segment in self.segments.named(tenant))]
 
     @staticmethod
-    def _forget_flows(made: Endpoint) -> None:
+    def _forget_flows(ports: Sequence[Port]) -> None:
         """A stream of datagrams keeps the way that its first one took, to the node itself or to a container that is gone."""
-        for port in made.ports:
+        for port in ports:
             if port.protocol == "udp" and port.host_port:
                 conntrack.forget_udp(port.host_port)
 
@@ -266,6 +279,16 @@ class TenantNetworks:
             endpoint.save(self._home, changed)
             self.tell(changed)
 
+    def heal(self, spec: ContainerSpec, has: Sequence[Connection], ports: tuple[Port, ...]) -> None:
+        """Write down again where a container that runs is, should the file be gone or damaged; as :func:`placement.rebuilt`."""
+        if not has or self.readable(spec.id) is not None:
+            return
+        made = placement.rebuilt(self._home, self.segments, spec, has, ports)
+        endpoint.save(self._home, made)
+        logger.warning("where %s is on its networks is written down anew", spec.id)
+        self.let_in(made)
+        self.tell(made)
+
     def keep(self, made: Endpoint) -> None:
         """Whatever a container that runs needs of its networks is there, by its present name.
 
@@ -277,40 +300,47 @@ class TenantNetworks:
             self.ensure(segment)
             places.append(replace(place, flat=segment.flat))
         now = replace(made, places=tuple(places))
+        for claim in placement.claim(self._home, now):
+            logger.warning("%s has %s, which another was given", made.container, claim)
         if now == made:
             return
-        for claim in placement.claim(self._home, now):
-            logger.warning("%s has the address %s, which another was given", made.container, claim)
         self.let_in(now)
         endpoint.save(self._home, now)
         placement.free_unplaced(self._home, now)
 
     def detach(self, container: str) -> None:
         """Take away everything of a container, in whatever state it was left."""
-        made = self.endpoint(container)
+        made = self.readable(container)
         if made is not None:
             firewall.expel(self._home, made)
-            self._forget_flows(made)
-            self.names.untell(made, self._bridges_of(made.tenant))
+            self._forget_flows(made.ports)
+            self.names.untell(container, self._bridges_of(made.tenant))
+        elif endpoint.file_of(self._home, container).exists() or self._home.netns(container).exists():
+            self._expel_by_name(container)
         failpoint("release.expelled")
         if not namespaces.unpin_network(self._home.netns(container)):
             # else the kernel removes them with their namespace, and nobody waits
-            for interface in [place.interface for place in made.places] if made else [self._home.veth(container)]:
+            for interface in [place.interface for place in made.places] if made else self._veths(container):
                 link.remove(interface)
         for shaper in self._home.shapers(container):
             link.remove(shaper)
         failpoint("release.unlinked")
         if made is None:
-            for claims in self._all_claims():
-                claims.free_all(container)
+            addresses.free_all(self._home, container)
+            endpoint.forget(self._home, container)
         else:
             placement.release(self._home, made)
 
-    def _all_claims(self) -> Iterator[Claims]:
-        folder = self._home.run / "addresses"
-        for tenant in sorted(folder.iterdir()) if folder.is_dir() else ():
-            yield addresses.address_claims(self._home, tenant.name)
-        yield addresses.port_claims(self._home)
+    def _expel_by_name(self, container: str) -> None:
+        """Of one whose file is damaged or gone: what the rules and the claims say of it."""
+        ports = addresses.claimed_ports(self._home, container)
+        firewall.expel_by_name(self._home, self._veths(container), ports)
+        self._forget_flows(ports)
+        self.names.untell_all(container)
+
+    def _veths(self, container: str) -> list[str]:
+        """Those that it may have."""
+        return [self._home.veth(container, number) for number in range(MOST_NETWORKS)]
 
     # the node --------------------------------------------------------------------------------------------
 
@@ -321,7 +351,7 @@ class TenantNetworks:
         pins = self._home.run / "netns"
         for pin in sorted(pins.iterdir()) if pins.is_dir() else ():
             yield pin.name, f"netns:{pin.name}"
-        for claims in self._all_claims():
+        for claims in addresses.all_claims(self._home):
             kind = "port" if claims.folder.name == "ports" else "address"
             for owner, name in claims.holdings():
                 yield owner, f"{kind}:{name}"
@@ -330,12 +360,14 @@ class TenantNetworks:
         """Every endpoint, bridge, server and rule of this instance; no container may be left.  Named networks stay as they are written down."""
         for container in {owner for owner, _ in self.belongings()}:
             self.detach(container)
-        known = [*map(self.segments.default, self.segments.tenants()), *self.segments.named(), *self._up()]
+        known = [*self.segments.own(), *self.segments.named(), *self.up()]
         for segment in {one.bridge: one for one in known if not one.flat and link.exists(one.bridge)}.values():
             self.take_down(segment)
         self.names.silence_all()
         firewall.remove(self._home)
         for mark in self._marks.glob("*"):
+            if mark.name.startswith(BRIDGES):
+                link.remove(mark.name)
             with contextlib.suppress(FileNotFoundError):
                 mark.unlink()
 

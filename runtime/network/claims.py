@@ -10,8 +10,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from runtime.api import ID_PATTERN
+from runtime.kernel.tree import remove_tree
+
+LONGEST = 64
+"""Of what a claim says."""
 
 
 class Claims:
@@ -31,18 +38,9 @@ class Claims:
                 return True
 
     def owner(self, name: str) -> str | None:
-        path = self.folder / name
-        try:
-            return os.readlink(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # it is a file
-                raise
-        try:
-            return path.read_text(encoding="ascii") or None
-        except FileNotFoundError:
-            return None
+        """None: nobody's, as one that somebody else made."""
+        said = _said(self.folder / name)
+        return said if said is not None and re.fullmatch(ID_PATTERN, said) else None
 
     def names(self) -> tuple[str, ...]:
         if not self.folder.is_dir():
@@ -50,8 +48,11 @@ class Claims:
         return tuple(sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")))
 
     def free(self, name: str, owner: str) -> bool:
-        """Whether ``owner`` had it.  Nobody may claim in its name meanwhile."""
-        return self.owner(name) == owner and _unlinked(self.folder / name)
+        """Whether ``owner`` had it; what is nobody's goes.  Nobody may claim in its name meanwhile."""
+        holder = self.owner(name)
+        if holder is None:
+            _forgotten(self.folder / name)
+        return holder == owner and _unlinked(self.folder / name)
 
     def holdings(self) -> Iterator[tuple[str, str]]:
         """(owner, name) of each claim; what is nobody's goes."""
@@ -68,28 +69,37 @@ class Claims:
             self.free(name, owner)
 
 
-def _forgotten(file: Path) -> bool:
-    """Whether it was an empty file, which a power cut left of one that was written; it is gone then.
+def _said(path: Path) -> str | None:
+    """By a claim, whoever made it; None: it is gone, or says nothing that a claim could."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is no link
+            raise
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(LONGEST).decode("ascii")
+    except (OSError, ValueError):  # no file, or gone
+        return None
+
+
+def _forgotten(path: Path) -> bool:
+    """Whether it was nobody's, as an empty file, which a power cut left of one that was written; it is gone then.
 
     Whoever else takes it for one waits for the lock and sees that the name is another's by now.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # a link, or gone
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        this = os.fstat(descriptor)
-        return this.st_size == 0 and _is(file, this) and _unlinked(file)
-    finally:
-        os.close(descriptor)
-
-
-def _is(file: Path, this: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(file.lstat(), this)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        return not re.fullmatch(ID_PATTERN, _said(path) or "") and _unlinked(path)
+    finally:
+        os.close(folder)
 
 
 def _unlinked(file: Path) -> bool:
@@ -97,4 +107,6 @@ def _unlinked(file: Path) -> bool:
         file.unlink()
     except FileNotFoundError:
         return False
+    except IsADirectoryError:
+        remove_tree(file)
     return True

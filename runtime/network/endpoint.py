@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from runtime.api import DEFAULT_NETWORK, Connection, Port
 from runtime.encoding import encode
-from runtime.home import Home, atomic_write
+from runtime.home import Home, atomic_write, decoding
+from runtime.network import sense
 
 
 def mac_of(name: str) -> str:
@@ -84,17 +86,30 @@ class Endpoint:
         return self.main.bridge
 
 
+def file_of(home: Home, container: str) -> Path:
+    return home.run / "endpoints" / f"{container}.json"
+
+
 def save(home: Home, endpoint: Endpoint) -> None:
-    path = home.run / "endpoints" / f"{endpoint.container}.json"
+    path = file_of(home, endpoint.container)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     atomic_write(path, encode(endpoint))
 
 
 def load(home: Home, container: str) -> Endpoint | None:
+    """None: nothing is reserved for it.  Raises EngineFault: the file is damaged, or says what cannot be of this container."""
+    file = file_of(home, container)
     try:
-        kept = json.loads((home.run / "endpoints" / f"{container}.json").read_bytes())
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
+    with decoding(file, hint="Restart the container."):
+        made = _decoded(json.loads(content))
+        sense.check_endpoint(home, container, made)
+        return made
+
+
+def _decoded(kept: dict[str, Any]) -> Endpoint:
     kept["ports"] = tuple(Port(**port) for port in kept["ports"])
     if "places" not in kept:
         return _of_one_network(kept)
@@ -110,7 +125,7 @@ def _of_one_network(kept: dict[str, Any]) -> Endpoint:
 
 
 def forget(home: Home, container: str) -> None:
-    (home.run / "endpoints" / f"{container}.json").unlink(missing_ok=True)
+    file_of(home, container).unlink(missing_ok=True)
 
 
 def containers(home: Home) -> tuple[str, ...]:

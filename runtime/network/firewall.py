@@ -26,7 +26,7 @@ import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.api import ANY_ADDRESS, ANY_ADDRESS6
+from runtime.api import ANY_ADDRESS, ANY_ADDRESS6, Port
 from runtime.home import Home
 from runtime.kernel import nft
 from runtime.network.addresses import is_ipv6
@@ -261,15 +261,20 @@ def _segment(segment: Segment) -> list[tuple[str, str, str]]:
 def _publications(endpoint: Endpoint, verb: str) -> list[tuple[str, str, str]]:
     found = []
     for port in endpoint.ports:
-        six = "6" if is_ipv6(port.host_address) else ""
+        family, name, key, six = _published(port)
         address = endpoint.main.address6 if six else endpoint.main.address
         target = f" : {address} . {port.container_port}" if verb == "add" else ""
-        if port.host_address in {ANY_ADDRESS, ANY_ADDRESS6}:
-            found.append(("inet", f"published_any{six}", f"{port.protocol} . {port.host_port}{target}"))
-        else:
-            key = f"{port.host_address} . {port.protocol} . {port.host_port}"
-            found.append(("inet", f"published_one{six}", f"{key}{target}"))
+        found.append((family, name, f"{key}{target}"))
     return found
+
+
+def _published(port: Port) -> tuple[str, str, str, bool]:
+    """Family, map and key, and whether it is IPv6."""
+    six = is_ipv6(port.host_address)
+    key = f"{port.protocol} . {port.host_port}"
+    if port.host_address in {ANY_ADDRESS, ANY_ADDRESS6}:
+        return "inet", "published_any" + "6" * six, key, six
+    return "inet", "published_one" + "6" * six, f"{port.host_address} . {key}", six
 
 
 def _membership(place: Place) -> list[tuple[str, str, str]]:
@@ -280,8 +285,12 @@ def _membership(place: Place) -> list[tuple[str, str, str]]:
         found.append(("inet", "to_flat", f"{place.bridge} . {place.address}"))
     for address in (place.address6, link_local(place.mac)) if place.address6 else ():
         found.append(("bridge", "members6", f"{member} . {address}"))
-        found.append(("bridge", "advertised", f"{place.interface} . {int(ipaddress.IPv6Address(address)):#034x}"))
+        found.append(("bridge", "advertised", _advertised(place.interface, address)))
     return found
+
+
+def _advertised(interface: str, address: str) -> str:
+    return f"{interface} . {int(ipaddress.IPv6Address(address)):#034x}"
 
 
 def link_local(mac: str) -> str:
@@ -306,6 +315,33 @@ def expel(home: Home, endpoint: Endpoint) -> None:
     One transaction when all is there: each costs a grace period of the kernel's (13 ms measured).
     """
     _delete(_lines(home, "delete", _of_endpoint(endpoint, "delete")))
+
+
+def expel_by_name(home: Home, interfaces: Sequence[str], ports: Sequence[Port]) -> None:
+    """Likewise of a container of which nothing else is known: what the rules have of its host's ends tells the rest."""
+    if not present(home):
+        return
+    rows = [("bridge", "ports", interface) for interface in interfaces]
+    macs = set()
+    for name in ("members", "members6"):
+        for interface, mac, address in _elements(home, "bridge", name):
+            if interface in interfaces:
+                macs.add(mac)
+                rows.append(("bridge", name, f"{interface} . {mac} . {address}"))
+                if name == "members6":
+                    rows.append(("bridge", "advertised", _advertised(interface, address)))
+    for bridge, mac, address in _elements(home, "inet", "flat"):
+        if mac in macs:
+            rows.append(("inet", "flat", f"{bridge} . {mac} . {address}"))
+            rows.append(("inet", "to_flat", f"{bridge} . {address}"))
+    rows += [(family, name, key) for family, name, key, _ in map(_published, ports)]
+    _delete(_lines(home, "delete", rows))
+
+
+def _elements(home: Home, family: str, name: str) -> list[list[str]]:
+    """Of a set of concatenations."""
+    rows = [row["set"] for row in nft.query(f"list set {family} {home.table} {name}") if "set" in row]
+    return [element["concat"] for row in rows for element in row.get("elem", ())]
 
 
 def _of_endpoint(endpoint: Endpoint, verb: str) -> list[tuple[str, str, str]]:

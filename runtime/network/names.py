@@ -139,7 +139,7 @@ class Names:
             hosts = self._hosts(bridge)
             lines = [_line(endpoint, place, bridge) for place in endpoint.places if place.names]
             if not lines:
-                self.untell(endpoint, [bridge])
+                self.untell(endpoint.container, [bridge])
             elif hosts.is_dir():
                 # of this writer alone: a start of the network's first container tells of all others while they tell of themselves
                 temporary = hosts / f".{endpoint.container}.{os.urandom(4).hex()}"
@@ -147,11 +147,15 @@ class Names:
                 temporary.chmod(0o644)
                 os.replace(temporary, hosts / endpoint.container)
 
-    def untell(self, endpoint: Endpoint, bridges: Iterable[str]) -> None:
+    def untell_all(self, container: str) -> None:
+        """Whichever networks knew it."""
+        self.untell(container, _listed(self._folder))
+
+    def untell(self, container: str, bridges: Iterable[str]) -> None:
         for bridge in bridges:
             hosts = self._hosts(bridge)
-            unfinished = [name for name in _listed(hosts) if name.startswith(f".{endpoint.container}.")]
-            for name in (endpoint.container, *unfinished):
+            unfinished = [name for name in _listed(hosts) if name.startswith(f".{container}.")]
+            for name in (container, *unfinished):
                 (hosts / name).unlink(missing_ok=True)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from runtime.api import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, ContainerSpec
-from runtime.errors import InvalidSpec
+from runtime import logs
+from runtime.api import DEFAULT_NETWORK, MOST_NETWORKS, Attachment, Connection, ContainerSpec, Port
+from runtime.errors import EngineFault, InvalidSpec
 from runtime.failpoint import failpoint
-from runtime.home import Home
+from runtime.home import Home, decoding
 from runtime.network import addresses, endpoint
 from runtime.network.endpoint import Endpoint, Place, mac_of
 from runtime.network.names import serves
 from runtime.network.segments import Segment, Segments
+from runtime.network.sense import check_endpoint
+
+logger = logs.of(__name__)
 
 Wanted = Sequence[tuple[Segment, Attachment]]
 
@@ -102,9 +106,11 @@ def free_unplaced(home: Home, made: Endpoint) -> tuple[str, ...]:
 
 
 def claim(home: Home, made: Endpoint) -> tuple[str, ...]:
-    """What its places should have and have not, as of an earlier version; returns those that another has."""
-    claims = addresses.address_claims(home, made.tenant)
-    return tuple(one for one in _claims(made) if not claims.take(one, made.container))
+    """What its places and ports should have and have not, as of an earlier version; returns those that another has."""
+    claims, ports = addresses.address_claims(home, made.tenant), addresses.port_claims(home)
+    others = [one for one in _claims(made) if not claims.take(one, made.container)]
+    published = [addresses.claim_of_port(port) for port in made.ports if port.host_port is not None]
+    return (*others, *(one for one in published if not ports.take(one, made.container)))
 
 
 def _claims(made: Endpoint) -> list[str]:
@@ -117,21 +123,56 @@ def _claims(made: Endpoint) -> list[str]:
 
 
 def strays(home: Home) -> tuple[str, ...]:
-    """Containers of whose claims one has no place: somebody is at work with them, or a crash was."""
-    placed = {
-        (one.tenant, one.container, claim)
-        for one in (endpoint.load(home, container) for container in endpoint.containers(home))
-        if one is not None
-        for claim in _claims(one)
-    }
+    """Containers of whose claims one has no place: somebody is at work with them, or a crash was; or their file is damaged."""
+    placed = {(one.tenant, one.container, claim) for one in readable(home) for claim in _claims(one)}
     folder = home.run / "addresses"
     tenants = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     held = {(tenant, *one) for tenant in tenants for one in addresses.address_claims(home, tenant).holdings()}
     return tuple(sorted({container for _, container, _ in held - placed}))
 
 
+def readable(home: Home) -> Iterator[Endpoint]:
+    """Without those whose files are damaged: they hold up nothing of the others."""
+    for container in endpoint.containers(home):
+        try:
+            made = endpoint.load(home, container)
+        except EngineFault as fault:
+            logger.warning("nobody knows the places of %s on its networks: %s", container, fault)
+        else:
+            if made is not None:
+                yield made
+
+
+def rebuilt(
+    home: Home, segments: Segments, spec: ContainerSpec, has: Sequence[Connection], ports: tuple[Port, ...]
+) -> Endpoint:
+    """As it was written down for a container that runs, by its specification and what its record says that it ``has``.
+
+    Raises EngineFault: they do not say it.
+    """
+    asked = {one.network: one for one in spec.networks or (Attachment(DEFAULT_NETWORK),)}
+    places = []
+    for one in has:
+        segment, number = segments.get(spec.tenant, one.network), int(one.interface.removeprefix("eth") or 0)
+        aliases = asked[one.network].aliases if one.network in asked else ()
+        places.append(_made(home, spec.id, number, segment, aliases, one.address, one.address6))
+    made = Endpoint(
+        spec.id, spec.tenant, spec.name, tuple(places), ports, spec.limits.net_rx_bps, spec.limits.net_tx_bps
+    )
+    with decoding(endpoint.file_of(home, spec.id), hint="Restart the container."):
+        check_endpoint(home, spec.id, made)
+    return made
+
+
 def _place(home: Home, container: str, number: int, segment: Segment, asked: Attachment, index: int) -> Place:
     address = addresses.take_address(home, segment, container, asked.address, index)
+    address6 = addresses.take_address6(home, segment, container, address, asked.address6, index)
+    return _made(home, container, number, segment, asked.aliases, address, address6)
+
+
+def _made(
+    home: Home, container: str, number: int, segment: Segment, aliases: tuple[str, ...], address: str, address6: str
+) -> Place:
     return Place(
         network=segment.name,
         bridge=segment.bridge,
@@ -141,12 +182,12 @@ def _place(home: Home, container: str, number: int, segment: Segment, asked: Att
         address=address,
         prefix=segment.prefix,
         gateway=segment.gateway,
-        address6=addresses.take_address6(home, segment, container, address, asked.address6, index),
+        address6=address6,
         prefix6=segment.prefix6,
         gateway6=segment.gateway6,
         internal=segment.internal,
         flat=segment.flat,
-        aliases=asked.aliases,
+        aliases=aliases,
         names=segment.gateway if serves(segment) else "",
     )
 

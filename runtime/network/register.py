@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from runtime.api import DEFAULT_NETWORK, ContainerSpec, Network, NetworkSpec
-from runtime.errors import Conflict, InvalidSpec, NotFound
+from runtime.errors import Conflict, EngineFault, InvalidSpec, NotFound
 from runtime.failpoint import failpoint
 from runtime.home import Home
 from runtime.kernel import link
@@ -72,8 +72,9 @@ class Register:
         return tuple(_shown(segment, _users(segment, specs)) for segment in self._all(tenant))
 
     def _all(self, tenant: str | None) -> Iterator[Segment]:
-        own = [self.segments.default(one) for one in self.segments.tenants() if tenant in {None, one}]
-        yield from sorted([*own, *self.segments.named(tenant)], key=lambda one: (one.tenant, one.name))
+        yield from sorted(
+            [*self.segments.own(tenant), *self.segments.named(tenant)], key=lambda one: (one.tenant, one.name)
+        )
 
     def remove(self, tenant: str, name: str) -> None:
         if name == DEFAULT_NETWORK:
@@ -83,6 +84,8 @@ class Register:
                 segment = self.segments.get(tenant, name)
             except NotFound:
                 return
+            except EngineFault:  # its file is damaged, and nothing of it is up
+                segment = Segment(tenant, name, self._home.bridge(tenant, name), "", "")
             using = _users(segment, self._containers())
             if using:
                 raise Conflict(

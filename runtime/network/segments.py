@@ -11,16 +11,20 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime import logs
 from runtime.api import DEFAULT_NETWORK
-from runtime.errors import Conflict, LimitExceeded, NotFound
-from runtime.home import Home, atomic_write
+from runtime.errors import Conflict, EngineFault, LimitExceeded, NotFound
+from runtime.home import Home, atomic_write, decoding
 from runtime.network.routes import routed
-from runtime.network.tenants import ALLOCATION, TenantSlot, TenantSlots
+from runtime.network.sense import check_segment
+from runtime.network.tenants import ALLOCATION, TenantSlot, TenantSlots, marks
 
 if TYPE_CHECKING:
     from runtime.api import NetworkSpec
 
 TRIES = 100
+
+logger = logs.of(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,43 @@ class Segments:
         return Segment(tenant, DEFAULT_NETWORK, slot.bridge, slot.subnet, slot.gateway)
 
     def get(self, tenant: str, name: str, field: str = "network") -> Segment:
-        """Raises NotFound."""
+        """Raises NotFound, or EngineFault: its file is damaged, and no bridge of it is up that would tell."""
         if name == DEFAULT_NETWORK:
             return self.default(tenant)
         try:
-            return Segment(**self._read(tenant, name)["segment"])
+            return self._stored(tenant, name)
         except FileNotFoundError:
             raise NotFound(f"There is no network {name!r}.", hint="Create it first.", field=field) from None
+        except EngineFault:
+            up = self.marked(marks(self._home) / self._home.bridge(tenant, name))
+            if up is None or (up.tenant, up.name) != (tenant, name):
+                raise
+            return up
+
+    def _stored(self, tenant: str, name: str) -> Segment:
+        """Raises FileNotFoundError, EngineFault."""
+        with decoding(self._file(tenant, name)):
+            return _sensible(Segment(**self._read(tenant, name)["segment"]), tenant, name)
+
+    def of_mark(self, mark: Path) -> Segment | None:
+        """That whose bridge is made; of a mark that is damaged the one that has this bridge.  None: none has."""
+        found = self.marked(mark)
+        if found is None:
+            logger.warning("nobody knows any more whose the bridge %s was made", mark.name)
+            found = next((one for one in (*self.own(), *self.named()) if one.bridge == mark.name), None)
+        return found
+
+    def marked(self, mark: Path) -> Segment | None:
+        """None: the mark is gone or damaged."""
+        try:
+            text = mark.read_text(encoding="ascii")
+            if text in self.tenants():  # as an earlier version wrote it
+                return self.default(text)
+            with decoding(mark):
+                found = Segment(**json.loads(text))
+                return _sensible(found, found.tenant, found.name) if found.bridge == mark.name else None
+        except (FileNotFoundError, ValueError, EngineFault):
+            return None
 
     def exists(self, segment: Segment) -> bool:
         return segment.name == DEFAULT_NETWORK or self._file(segment.tenant, segment.name).exists()
@@ -74,16 +108,29 @@ class Segments:
         from runtime.api import NetworkSpec
 
         try:
-            return NetworkSpec(**self._read(tenant, name)["spec"])
+            with decoding(self._file(tenant, name)):
+                return NetworkSpec(**self._read(tenant, name)["spec"])
         except FileNotFoundError:
             return None
 
     def named(self, tenant: str | None = None) -> Iterator[Segment]:
+        """Without those whose files are damaged: they hold up nothing of the others."""
         for file in sorted(self._home.networks.glob(f"{tenant or '*'}/[!.]*.json")):
             try:
                 yield self.get(file.parent.name, file.stem)
             except NotFound:
                 continue  # removed in this moment
+            except EngineFault as fault:
+                logger.warning("nobody knows the network %s of %s: %s", file.stem, file.parent.name, fault)
+
+    def own(self, tenant: str | None = None) -> Iterator[Segment]:
+        """The tenants' own networks, likewise."""
+        for one in self.tenants():
+            try:
+                if tenant in {None, one}:
+                    yield self.default(one)
+            except EngineFault as fault:
+                logger.warning("nobody knows the place of %s on this node: %s", one, fault)
 
     def tenants(self) -> tuple[str, ...]:
         """That have a network of their own, and so had a container."""
@@ -93,10 +140,33 @@ class Segments:
         """Raises Conflict, LimitExceeded.  The spec is valid, and nobody has its name."""
         with self._home.lock(ALLOCATION):
             segment = self._placed(spec)
-            file = self._file(spec.tenant, spec.name)
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic_write(file, json.dumps({"spec": asdict(spec), "segment": asdict(segment)}).encode())
+            self._write(spec, segment)
         return segment
+
+    def _write(self, spec: NetworkSpec, segment: Segment) -> None:
+        file = self._file(spec.tenant, spec.name)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        atomic_write(file, json.dumps({"spec": asdict(spec), "segment": asdict(segment)}).encode())
+
+    def restore(self, segment: Segment) -> None:
+        """Write down again, by its bridge that is up, a network whose file is damaged or gone."""
+        from runtime.api import NetworkSpec
+
+        six = segment.subnet6 or None
+        spec = NetworkSpec(
+            segment.tenant, segment.name, segment.subnet, ipv6=six is not None, subnet6=six, internal=segment.internal
+        )
+        self._write(spec, segment)
+
+    def whole(self, segment: Segment) -> bool:
+        """Whether its file is there and says what can be."""
+        if segment.name == DEFAULT_NETWORK:
+            return True
+        try:
+            self._stored(segment.tenant, segment.name)
+        except (FileNotFoundError, EngineFault):
+            return False
+        return True
 
     def forget(self, tenant: str, name: str) -> None:
         self._file(tenant, name).unlink(missing_ok=True)
@@ -160,10 +230,18 @@ class Segments:
     def _all(self) -> Iterator[Segment]:
         """Those of every tenant that the node routes."""
         yield from (segment for segment in self.named() if not segment.flat)
-        yield from map(self.default, self.tenants())
+        yield from self.own()
 
     def _ours(self, device: str) -> bool:
         return device in {segment.bridge for segment in self._all()}
+
+
+def _sensible(segment: Segment, tenant: str, name: str) -> Segment:
+    """Raises TypeError, ValueError."""
+    check_segment(segment)
+    if (segment.tenant, segment.name) != (tenant, name):
+        raise ValueError("it is another's")
+    return segment
 
 
 def unique_local(name: str) -> IPv6Network:

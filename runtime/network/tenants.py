@@ -8,14 +8,19 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from runtime.errors import HostUnfit, LimitExceeded
-from runtime.home import Home, atomic_write
+from runtime import logs
+from runtime.errors import EngineFault, HostUnfit, LimitExceeded
+from runtime.home import Home, atomic_write, decoding
 
 IDS_PER_TENANT = 65536
 TENANT_PREFIX = 24
 ALLOCATION = "all-tenants"
 """The lock under which subnets are given, to tenants and to networks."""
+
+
+logger = logs.of(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class TenantSlot:
         return ipaddress.ip_network(self.subnet).prefixlen
 
 
+def marks(home: Home) -> Path:
+    """A file for each bridge that is made, with its segment: on the tmpfs, like the bridges."""
+    return home.run / "bridges"
+
+
 class TenantSlots:
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -44,24 +54,61 @@ class TenantSlots:
             if not file.exists():
                 with self._home.lock(ALLOCATION):
                     if not file.exists():
-                        number = self._free_slot()
+                        up = self._of_bridge(tenant)  # should somebody have taken the file away
+                        number = self._free_slot() if up is None else up
                         self._slot(tenant, number)  # refuses what cannot be, before it is written
                         self._home.tenants.mkdir(parents=True, exist_ok=True, mode=0o700)
                         atomic_write(file, json.dumps({"slot": number}).encode())
-            self._cache[tenant] = self._slot(tenant, int(json.loads(file.read_bytes())["slot"]))
+            self._cache[tenant] = self._slot(tenant, self._number(tenant))
         return self._cache[tenant]
 
+    def _number(self, tenant: str) -> int:
+        """As its file says; where that is damaged, as the bridge does that is up since.
+
+        Raises EngineFault: nobody knows, and no other number may be taken for it, as its files and volumes have owners of its range.
+        """
+        file = self._home.tenants / f"{tenant}.json"
+        try:
+            with decoding(file):
+                number = json.loads(file.read_bytes())["slot"]
+                if type(number) is not int or number < 0:
+                    raise ValueError("it is no number of a slot")
+        except EngineFault:
+            number = self._of_bridge(tenant)
+            if number is None:
+                raise
+            logger.warning("the place of %s on this node is written down anew", tenant)
+            atomic_write(file, json.dumps({"slot": number}).encode())
+        return int(number)
+
+    def _of_bridge(self, tenant: str) -> int | None:
+        mark = marks(self._home) / self._home.bridge(tenant)
+        try:
+            with decoding(mark):
+                told = json.loads(mark.read_bytes())
+                subnet = ipaddress.IPv4Network(told["subnet"])
+                number = (int(subnet.network_address) - int(self._block().network_address)) >> (32 - TENANT_PREFIX)
+                sound = told["tenant"] == tenant and 0 <= number < self._count() and self._subnet(number) == subnet
+        except (FileNotFoundError, EngineFault):
+            return None
+        return number if sound else None
+
     def _free_slot(self) -> int:
-        taken = {int(json.loads(file.read_bytes())["slot"]) for file in self._home.tenants.glob("*.json")}
+        """Raises EngineFault: nobody knows which one a tenant has."""
+        taken = {self._number(file.stem) for file in self._home.tenants.glob("[!.]*.json")}
         networks = [ipaddress.IPv4Network(subnet) for subnet in self._of_networks()]
         free = (number for number in itertools.count() if number not in taken)
         return next(number for number in free if not any(self._subnet(number).overlaps(one) for one in networks))
 
     def _of_networks(self) -> Iterator[str]:
-        """Subnets of networks with names, which may lie in our block."""
+        """Subnets of networks with names, which may lie in our block, and of all bridges that are up, whosever they are said to be."""
+        for mark in marks(self._home).glob("[!.]*"):
+            with contextlib.suppress(FileNotFoundError, EngineFault), decoding(mark):
+                yield str(ipaddress.IPv4Network(json.loads(mark.read_bytes())["subnet"]))
         for file in self._home.networks.glob("*/[!.]*.json"):
-            with contextlib.suppress(FileNotFoundError):  # removed in this moment
-                yield json.loads(file.read_bytes())["segment"]["subnet"]
+            # removed in this moment, or damaged, which its own users are told
+            with contextlib.suppress(FileNotFoundError, EngineFault), decoding(file):
+                yield str(ipaddress.IPv4Network(json.loads(file.read_bytes())["segment"]["subnet"]))
 
     def free_subnet(self, taken: Sequence[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
         """For a network: the last of our block that none of these meets; tenants' own begin with the first.  Raises LimitExceeded."""

@@ -342,17 +342,18 @@ def test_a_container_asks_its_networks_before_the_node(tmp_path: Path, places: l
 
 def test_an_endpoint_survives_the_disk_also_one_of_a_container_that_an_older_version_started(tmp_path: Path) -> None:
     home = _Home(tmp_path)
-    made = Endpoint("cnew", "t1", "web", (place_of("back", aliases=("db",)),), (Port(80, host_port=9),), 8000, None)
+    place = place_of("back", aliases=("db",), interface=home.veth("cnew"))
+    made = Endpoint("cnew", "tenant1", "web", (place,), (Port(80, host_port=9),), 8000, None)
     endpoint.save(home, made)
     assert endpoint.load(home, "cnew") == made
     old = {
-        "container": "cold", "tenant": "t1", "address": "10.9.0.3", "prefix": 24, "gateway": "10.9.0.1", "mac": "02:00:00:00:00:02",
-        "interface": "sw2", "bridge": "swb1", "ports": [{"container_port": 80, "protocol": "tcp", "host_port": 9, "host_address": "0.0.0.0"}],
+        "container": "cold", "tenant": "tenant1", "address": "10.9.0.3", "prefix": 24, "gateway": "10.9.0.1", "mac": "02:00:00:00:00:02",
+        "interface": home.veth("cold"), "bridge": "swb1", "ports": [{"container_port": 80, "protocol": "tcp", "host_port": 9, "host_address": "0.0.0.0"}],
     }  # fmt: skip
     (home.run / "endpoints/cold.json").write_text(json.dumps(old))
     found = endpoint.load(home, "cold")
     assert found
-    assert (found.address, found.interface, found.main.network) == ("10.9.0.3", "sw2", "default")
+    assert (found.address, found.interface, found.main.network) == ("10.9.0.3", home.veth("cold"), "default")
     assert found.ports == (Port(80, host_port=9),)
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from runtime.api import Attachment, ContainerSpec, ContainerStatus, EventKind, State
 from runtime.engines.fake.controls import Owner
 from runtime.engines.native.records import Record, Records
-from runtime.network import endpoint, holding, membership, placement
+from runtime.errors import EngineFault
+from runtime.network import addresses, endpoint, holding, membership, placement
 from runtime.network.endpoint import Endpoint
 from runtime.network.register import Register, Specs
 from runtime.network.segments import Segments
@@ -45,7 +46,12 @@ class FakeNetworks(Register):
         return placement.reserve(self._home, spec, placement.wanted(self.segments, spec))
 
     def release(self, container: str) -> None:
-        made = endpoint.load(self._home, container)
+        try:
+            made = endpoint.load(self._home, container)
+        except EngineFault:  # it is damaged, and all that it has is claims
+            made = None
+            addresses.free_all(self._home, container)
+            endpoint.forget(self._home, container)
         if made is not None:
             placement.release(self._home, made)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from runtime import logs
-from runtime.api import Reconciliation, State
+from runtime.api import ContainerSpec, Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.damage import Damage, containers_in_kernel
 from runtime.engines.native.lifecycle import Lifecycle
@@ -18,7 +18,7 @@ from runtime.errors import DeadlineExceeded, EngineFault, NotFound, RuntimeFault
 from runtime.home import Home, sweep_temporaries
 from runtime.image.store import ImageStore
 from runtime.kernel import cgroup, freezer, link
-from runtime.network import holding, placement
+from runtime.network import holding, placement, sweeping
 from runtime.network.attach import TenantNetworks
 from runtime.network.endpoint import Endpoint
 
@@ -33,6 +33,16 @@ RUN_FOLDERS = (
 
 BUSY_S = 1.0
 """Whoever has the container for longer is at work with it, and not what a crash left."""
+
+
+@contextlib.contextmanager
+def _apart(what: str, failed: list[str]) -> Iterator[None]:
+    """A step the failure of which is told, and keeps nobody from the next."""
+    try:
+        yield
+    except (RuntimeFault, OSError, ValueError) as fault:
+        logger.exception("the %s could not be put right", what)
+        failed.append(f"{what}: {fault if isinstance(fault, RuntimeFault) else type(fault).__name__}")
 
 
 class Recovery:
@@ -57,8 +67,10 @@ class Recovery:
 
     def reconcile(self) -> Reconciliation:
         found: dict[str, list[str]] = {"adopted": [], "settled": [], "removed": [], "failed": []}
-        self._networks.restore()
-        self._lifecycle.ceilings.restore(self._records)
+        with _apart("networks", found["failed"]):
+            self._networks.restore()
+        with _apart("ceilings", found["failed"]):
+            self._lifecycle.ceilings.restore(self._records)
         for id in self._records.ids():
             try:
                 with self._home.lock(id):
@@ -69,18 +81,19 @@ class Recovery:
             else:
                 if outcome:
                     found[outcome].append(id)
-        retelling.retell(self._lifecycle.journal, self._records, self._home)
-        return Reconciliation(**{key: tuple(ids) for key, ids in found.items()}, swept=self.sweep())
+        with _apart("events", found["failed"]):
+            retelling.retell(self._lifecycle.journal, self._records, self._home)
+        swept = self.sweep(failed=found["failed"])
+        return Reconciliation(**{key: tuple(ids) for key, ids in found.items()}, swept=swept)
 
     def _one(self, id: str) -> str | None:
         if not self._records.exists(id):
             return None
         record, spec = self._records.record(id), self._records.spec(id)
-        for address in holding.hold_again(self._home, spec):
-            logger.warning("%s has the fixed address %s, which another holds", id, address)
         if record.state is State.REMOVING:
             self._removal.finish(spec, again=True)
             return "removed"
+        self._claim_again(spec)
         if record.starting:
             record = self._lifecycle.finish_start(spec, record)
         if record.state is not State.RUNNING:
@@ -94,7 +107,9 @@ class Recovery:
         paused = freezer.frozen(self._home.cgroup(spec.tenant, id))
         if paused != record.paused:
             self._records.save(id, replace(record, paused=paused))
-        spec, record = self._lifecycle.connecting.finish(spec, self._records.record(id))
+        record = self._records.record(id)
+        self._networks.heal(spec, record.networks, record.ports)
+        spec, record = self._lifecycle.connecting.finish(spec, record)
         endpoint = self._networks.endpoint(id)
         if endpoint is not None:
             self._networks.keep(endpoint)
@@ -107,6 +122,13 @@ class Recovery:
             raise lost
         return "adopted"
 
+    def _claim_again(self, spec: ContainerSpec) -> None:
+        """What it should have, should the claims be gone or damaged."""
+        for address in holding.hold_again(self._home, spec):
+            logger.warning("%s has the fixed address %s, which another holds", spec.id, address)
+        if not self._removal.names(spec.tenant).take(spec.name, spec.id):
+            logger.warning("%s has the name %s, which another has taken", spec.id, spec.name)
+
     def _lost(self, id: str, endpoint: Endpoint | None) -> EngineFault | None:
         """What somebody took from a container that runs."""
         if endpoint is None or not all(link.exists(place.interface) for place in endpoint.places):
@@ -117,27 +139,46 @@ class Recovery:
 
     # leftovers -------------------------------------------------------------------------------------------
 
-    def sweep(self, *, alive: bool = False) -> tuple[str, ...]:
+    def sweep(self, *, alive: bool = False, failed: list[str] | None = None) -> tuple[str, ...]:
         """What carries this instance's name and belongs to no container; what still has processes only if ``alive``.
 
-        A container in the making holds its id's lock, so each id is looked at again under its lock before anything goes.
+        A container in the making holds its id's lock, so each id is looked at again under its lock before anything goes.  What cannot be
+        swept is told in ``failed`` and holds up nothing else.
         """
-        swept = [f"folder:{name}" for name in self._removal.sweep_folders()]
-        swept += [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]
-        swept += self._unfixed()
-        swept += self._images.sweep()
-        swept += self._volumes.sweep()
+        swept: list[str] = []
+        for what, step in (
+            ("folders", lambda: [f"folder:{name}" for name in self._removal.sweep_folders()]),
+            ("names", lambda: [f"name:{name}" for name in self._removal.sweep_names(self._records.spec)]),
+            ("addresses", self._unfixed),
+            ("images", self._images.sweep),
+            ("volumes", self._volumes.sweep),
+            ("networks", self._sweep_networks),
+            ("files", self._sweep_temporaries),
+            ("commands", lambda: [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]),
+            ("addresses", self._unplaced),
+            ("leftovers", lambda: self._sweep_strays(alive)),
+        ):
+            with _apart(what, failed if failed is not None else []):
+                swept += step()
+        return tuple(swept)
+
+    def _sweep_networks(self) -> tuple[str, ...]:
         with self._networks.removing():
-            swept += self._networks.sweep()
+            return sweeping.sweep(self._home, self._networks)
+
+    def _sweep_temporaries(self) -> list[str]:
+        swept = []
         for folder in (
             self._home.final, self._home.state / "totals", self._home.tenants, self._home.images, self._home.run / "endpoints",
             self._home.run / "bridges", self._home.run / "interfaces", self._lifecycle.ceilings.folder, *self._home.networks.glob("*"),
         ):  # fmt: skip
             swept += [f"file:{name}" for name in sweep_temporaries(folder)]
-        swept += [f"exec:{name}" for name in execs.sweep(self._home.run / "exec")]
         for id in self._records.ids():
             swept += [f"file:{id}/{name}" for name in sweep_temporaries(self._home.container(id))]
-        swept += self._unplaced()
+        return swept
+
+    def _sweep_strays(self, alive: bool) -> list[str]:
+        swept = []
         strays = {id for id, _ in self._belongings()}
         for id in sorted(strays - set(self._records.ids())):
             try:
@@ -145,14 +186,14 @@ class Recovery:
                     swept += self._sweep_one(id, alive)
             except (RuntimeFault, OSError):
                 logger.exception("what is left of %s could not be swept", id)
-        return tuple(swept)
+        return swept
 
     def _unplaced(self) -> list[str]:
         """Addresses that a crash on the way onto a network left with a container that lives."""
         freed: list[str] = []
         for id in placement.strays(self._home):
             with contextlib.suppress(DeadlineExceeded), self._home.lock(id, timeout_s=BUSY_S):
-                endpoint = self._networks.endpoint(id)
+                endpoint = self._networks.readable(id)
                 freed += placement.free_unplaced(self._home, endpoint) if endpoint else ()
         return [f"address:{address}" for address in freed]
 

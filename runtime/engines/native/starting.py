@@ -138,7 +138,7 @@ class Starting:
         id = spec.id
         supervisor.await_creation(self._home, id)
         pid, created_at = supervisor.created(self._home, id)
-        endpoint = self._networks.endpoint(id)
+        endpoint = self._networks.readable(id)
         if pid and endpoint and oci.was_started(self._home.runc, id):
             started = start_time(pid) if self._lifecycle.runtime.status(id) == "running" else None
             by_policy = record.restart_at is not None
