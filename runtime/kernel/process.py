@@ -76,6 +76,16 @@ def children_of(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def shows_children() -> bool:
+    """Whether this kernel has what :func:`children_of` reads."""
+    return Path("/proc/thread-self/children").exists()
+
+
+def levels_of(pid: int) -> int:
+    """In how many pid namespaces it has a number, from the one that /proc is of downwards: of a process beside us 1.  Raises as :func:`status_of`."""
+    return len(status_of(pid)["NSpid"].split())
+
+
 def status_of(pid: int) -> dict[str, str]:
     """The fields of /proc/PID/status (proc(5)).  Raises FileNotFoundError or ProcessLookupError when there is no such process.
 

@@ -30,6 +30,7 @@ from tests.prepared import busybox
 
 __all__ = ["engine"]
 pytestmark = pytest.mark.root
+TIMES = 8
 
 
 def spec(engine: NativeEngine, *command: str, **limits: int) -> ContainerSpec:
@@ -192,6 +193,30 @@ def test_closing_an_exec_ends_what_it_left_in_the_background(engine: NativeEngin
     assert b"123" not in listed.stdout.read()
     listed.close()
     engine.remove(made.id, force=True)
+
+
+def test_what_a_command_that_ended_at_once_left_behind_is_ended(engine: NativeEngine) -> None:
+    """Whoever looks at the command itself comes too late."""
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    engine.start(made.id)
+    for _ in range(TIMES):
+        with contextlib.closing(
+            engine.exec(made.id, ExecSpec(("sh", "-c", "sleep 1234 >/dev/null 2>&1 &")))
+        ) as session:
+            assert session.wait(patience(10)) == 0
+    with contextlib.closing(engine.exec(made.id, ExecSpec(("ps", "-o", "args")))) as listed:
+        assert b"1234" not in listed.stdout.read()
+
+
+def test_closing_an_exec_leaves_those_of_others_alone(engine: NativeEngine) -> None:
+    made = spec(engine, "sleep", "100")
+    engine.create(made)
+    engine.start(made.id)
+    with contextlib.closing(engine.exec(made.id, ExecSpec(("cat",)))) as other:
+        engine.exec(made.id, ExecSpec(("sh", "-c", "sleep 1234 >/dev/null 2>&1 &"))).close()
+        other.stdin.write(b"here\n")
+        assert other.stdout.read(5) == b"here\n"
 
 
 def test_a_killed_supervisor_is_told_and_nothing_hangs(engine: NativeEngine) -> None:

@@ -21,7 +21,8 @@ from runtime.engines.native import oci
 from runtime.engines.native.passwd import Identity
 from runtime.errors import DeadlineExceeded
 from runtime.kernel import cgroup, keyring
-from runtime.kernel.process import Process, session_id, start_time
+from runtime.kernel.lease import Lease
+from runtime.kernel.process import Process, children_of, levels_of, session_id, shows_children, start_time
 
 START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
@@ -32,9 +33,17 @@ LONGEST_POLL_S = 3600.0
 
 
 class NativeExec:
-    """See :class:`runtime.api.ExecSession`."""
+    """See :class:`runtime.api.ExecSession`.  ``held``: see :func:`_held`; it is let go here."""
 
-    def __init__(self, child: subprocess.Popen[bytes], folder: Path, master: int | None, group: cgroup.Cgroup) -> None:
+    def __init__(
+        self,
+        child: subprocess.Popen[bytes],
+        folder: Path,
+        master: int | None,
+        group: cgroup.Cgroup,
+        held: Lease | None = None,
+    ) -> None:
+        self._held = held
         self._child = child
         self._folder = folder
         self._group = group
@@ -85,6 +94,8 @@ class NativeExec:
         try:
             self._hang_up()
         finally:
+            if self._held is not None:
+                self._held.close()
             for stream in {self.stdin, self.stdout, self.stderr} - {None}:
                 cast("BinaryIO", stream).close()
             self._end_runtime()
@@ -99,20 +110,21 @@ class NativeExec:
                 self._child.wait(KILL_S)
 
     def begun(self) -> bool:
-        """Whether the runtime has told the command's pid; then its session is known, too.
-
-        That is the command's own, but without a terminal crun has it from a process which has ended by then: its number is seen of the
-        command while that lives.  Of one that has ended already it stays unknown with crun, and what that left in the background is not found.
-        """
+        """Whether the runtime has told the command's pid; then its session is known, too."""
+        if self._held is not None and self._session is None:
+            self._session = _session_of_a_child(self._child.pid)
+            if self._session is not None:
+                self._held.close()
         pid = self._pid()
-        if pid is not None:
+        if pid is not None and self._session is None:
             self._session = pid if self._master is not None else session_id(pid) or pid
         return pid is not None
 
     def _hang_up(self) -> None:
         """Of the whole session that the runtime made for the command: also of what it left in the background."""
-        if self._session is None:
+        if self._pid() is None:
             self._child.terminate()
+        if self._session is None:
             return
         for number, wait_s in ((signal.SIGHUP, HANG_UP_S), (signal.SIGKILL, KILL_S)):
             deadline = time.monotonic() + wait_s
@@ -152,19 +164,46 @@ def run(
         "--pid-file", str(folder / "pid"), "--process", str(folder / "process.json"), id,
     ]  # fmt: skip
     keyring.new_session()  # not the caller's own
+    held = None
     try:
         (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
+        held = _held(runtime, folder / "pid", spec)
         child, master = _begin(runtime, command, folder, spec, group)
     except BaseException:
+        if held is not None:
+            held.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    session = NativeExec(child, folder, master, group)
+    session = NativeExec(child, folder, master, group, held)
     try:
         _await_start(session, child, folder)
     except BaseException:
         _give_up(session, child)
         raise
     return session
+
+
+def _held(runtime: oci.Runtime, pid_file: Path, spec: ExecSpec) -> Lease | None:
+    """Keeps the runtime from telling the command's pid, and so from waiting for its end, until its session has been seen.
+
+    Needed where the session is not the command's own: its number is told by the command alone, and by one that has ended only until the
+    runtime has waited for it.  None: not needed, or not to be had here; then what such a command left in the background may not be found.
+    """
+    if spec.terminal or not runtime.leads_sessions or not shows_children():
+        return None
+    try:
+        return Lease(pid_file)
+    except OSError:
+        return None
+
+
+def _session_of_a_child(pid: int) -> int | None:
+    """Of the runtime's child in the container's pid namespace, which has ended or not.  None: there is none yet."""
+    for child in children_of(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if levels_of(child) > 1:
+                return session_id(child)
+    return None
 
 
 def _begin(

@@ -36,6 +36,11 @@ class Runtime:
         """Of commands that it waits for (:mod:`runtime.engines.native.console`)."""
         return Path(self.path).name == "crun"
 
+    @property
+    def leads_sessions(self) -> bool:
+        """Of commands without a terminal, by a process of the runtime's own that has ended before they begin (setsid(2))."""
+        return Path(self.path).name == "crun"
+
     def _run(self, *arguments: str) -> str:
         command = [self.path, "--root", str(self.root), *arguments]
         try:
