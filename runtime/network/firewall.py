@@ -76,13 +76,19 @@ def flows(home: Home) -> int:
     try:
         table = int(TABLE.read_text(encoding="ascii"))
     except FileNotFoundError:
-        table = USUAL_TABLE  # if it turns out otherwise, the rules are not these very ones, and are put in anew
+        table = USUAL_TABLE
     return home.flows or max(1, table // SHARES)
 
 
 def install(home: Home, elements: Sequence[str] = ()) -> None:
-    """The whole rule set with these elements, in one transaction, in place of what is there of it."""
+    """The whole rule set with these elements, in one transaction, in place of what is there of it.
+
+    Once more where these rules are what has the kernel track connections: only then it tells how many at most.
+    """
+    supposed = flows(home)
     nft.run("\n".join((_removal(home), _rules(home), *elements)))
+    if flows(home) != supposed:
+        nft.run("\n".join((_removal(home), _rules(home), *elements)))
 
 
 def _rules(home: Home) -> str:

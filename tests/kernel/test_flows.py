@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,23 @@ def ends_of(host: Host) -> tuple[str, str]:
 def test_the_share_is_a_small_part_of_the_table(most: int) -> None:
     """A container with both families has it four times."""
     assert most * 24 * 4 <= int(firewall.TABLE.read_text()) * 3 / 4, "24 containers of one tenant leave a quarter"
+
+
+def test_the_first_rules_of_a_node_have_the_share_of_what_it_tracks_from_then_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells how many connections it tracks at most once something has them tracked, as these rules do."""
+    table, run = tmp_path / "nf_conntrack_max", nft.run
+
+    def first(batch: str) -> None:
+        run(batch)
+        table.write_text("65536\n")
+
+    monkeypatch.setattr(firewall, "TABLE", table)
+    monkeypatch.setattr(nft, "run", first)
+    world.host("cweb", "tenant1")
+    assert firewall.flows(Home.from_environment()) == 65536 // firewall.SHARES
+    assert firewall.present(Home.from_environment())
 
 
 def test_another_share_is_put_in_place_of_the_old_one(world: World, most: int) -> None:
