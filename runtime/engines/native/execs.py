@@ -47,7 +47,7 @@ class NativeExec:
         self._child = child
         self._folder = folder
         self._group = group
-        self._session: int | None = None
+        self._sessions: set[int] = set()
         self._master = master
         if master is not None:
             terminal = cast("BinaryIO", os.fdopen(master, "r+b", buffering=0))
@@ -110,38 +110,36 @@ class NativeExec:
                 self._child.wait(KILL_S)
 
     def begun(self) -> bool:
-        """Whether the runtime has told the command's pid; then its session is known, too."""
-        if self._held is not None and self._session is None:
-            self._session = _session_of_a_child(self._child.pid)
-            if self._session is not None:
+        """Whether the runtime has told the command's pid; then its session is known, too: the one that it came in, or one that it led itself."""
+        if self._held is not None and not self._sessions:
+            self._sessions = _sessions_of_children(self._child.pid)
+            if self._sessions:
                 self._held.close()
         pid = self._pid()
-        if pid is not None and self._session is None:
-            self._session = pid if self._master is not None else session_id(pid) or pid
+        if pid is not None:
+            self._sessions |= {pid, session_id(pid) or pid}
         return pid is not None
 
     def _hang_up(self) -> None:
         """Of the whole session that the runtime made for the command: also of what it left in the background."""
         if self._pid() is None:
             self._child.terminate()
-        if self._session is None:
-            return
         for number, wait_s in ((signal.SIGHUP, HANG_UP_S), (signal.SIGKILL, KILL_S)):
             deadline = time.monotonic() + wait_s
-            members = self._members(self._session)
+            members = self._members()
             for process in members:
                 process.send(number)
             for process in members:
                 process.wait(deadline - time.monotonic())
                 process.close()
 
-    def _members(self, session: int) -> list[Process]:
-        """Its processes in the container's cgroup; a pid used anew outside of it is not among them."""
+    def _members(self) -> list[Process]:
+        """Its session's processes in the container's cgroup; a pid used anew outside of it is not among them."""
         found = []
         for pid in self._group.procs():
             with contextlib.suppress(ProcessLookupError):
                 process = Process(pid)
-                if session_id(pid) == session:
+                if session_id(pid) in self._sessions:
                     found.append(process)
                 else:
                     process.close()
@@ -197,13 +195,14 @@ def _held(runtime: oci.Runtime, pid_file: Path, spec: ExecSpec) -> Lease | None:
         return None
 
 
-def _session_of_a_child(pid: int) -> int | None:
-    """Of the runtime's child in the container's pid namespace, which has ended or not.  None: there is none yet."""
+def _sessions_of_children(pid: int) -> set[int]:
+    """Of the runtime's child in the container's pid namespace, which has ended or not; empty: there is none yet."""
+    found = set()
     for child in children_of(pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if levels_of(child) > 1:
-                return session_id(child)
-    return None
+            if levels_of(child) > 1 and (session := session_id(child)) is not None:
+                found.add(session)
+    return found
 
 
 def _begin(
