@@ -31,8 +31,13 @@ pytestmark = [pytest.mark.root, no_cgroup]
 MIB = 2**20
 DISK = 256 * MIB
 CONTENT = "i=0; while dd if=/dev/zero of={where}/f$i bs=256k count=4 2>/dev/null; do i=$((i+1)); sleep 0.2; done; exec sleep 1000"
-NAMES = "mkdir {where}/deep; cd {where}/deep; i=0; while true >n$i; do i=$((i+1)); [ $((i % 50)) = 0 ] && {{ mkdir d; cd d; sleep 0.2; }}; done; exec sleep 1000"
-"""A few mebibytes a second, or a few hundred names, in folders deeper than a path is long."""
+NAMES = (
+    "mkdir {where}/deep; cd {where}/deep; i=0; while true >n$i; do i=$((i+1)); "
+    f"[ $((i % 50)) = 0 ] && {{{{ mkdir d; cd d; sleep {patience(0.2)}; }}}}; done; exec sleep 1000"
+)
+"""A few mebibytes a second, or a few hundred names, in folders deeper than a path is long.  Of names fewer where the processor is emulated: the watch
+has a part of the time that is left to count them, and begins a program for it, which takes longer there.
+"""
 UNLINKED = "exec 3>{where}/x; rm {where}/x; while dd if=/dev/zero bs=256k count=4 >&3 2>/dev/null; do sleep 0.3; done; exec sleep 1000"
 ALLOCATED = "i=0; while fallocate -l 1048576 {where}/f$i; do i=$((i+1)); sleep 0.3; done; exec sleep 1000"
 FAST = "until [ -e /tmp/go ]; do sleep 0.1; done; i=0; while dd if=/dev/zero of=/tmp/f$i bs=2M count=1 2>/dev/null; do i=$((i+1)); sleep 0.04; done; exec sleep 1000"

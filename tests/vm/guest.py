@@ -31,7 +31,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """At once: a machine that is ended at its deadline has no summary."""
     if report.failed:
-        print(f"\n{report.nodeid}: {report.when}\n{report.longreprtext}", flush=True)
+        said = "".join(f"\n{title}\n{text}" for title, text in report.sections)
+        print(f"\n{report.nodeid}: {report.when}\n{report.longreprtext}{said}", flush=True)
 
 
 def _next(line: IO[bytes], items: dict[str, pytest.Item]) -> pytest.Item | None:
