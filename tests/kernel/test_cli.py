@@ -171,6 +171,55 @@ def test_what_is_piped_in_comes_out_of_the_program() -> None:
     assert done.stdout == sent[:3]
 
 
+def test_who_writes_before_it_reads_is_heard() -> None:
+    """More than pipes and terminals hold, both ways at once."""
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    lines = "".join(f"{number}\n" for number in range(1, 50_001))
+    for kind, script, said in (
+        ("-i", "seq 1 50000; cat > /dev/null", lines),
+        ("-it", "cat > /dev/null; echo end", "end\n"),
+    ):
+        words = [sys.executable, "-m", "runtime", "exec", kind, "box", "sh", "-c", script]
+        done = subprocess.run(
+            words, cwd=ROOT, check=True, input=lines, capture_output=True, text=True, timeout=patience(60)
+        )
+        assert done.stdout.endswith(said), kind
+
+
+def test_a_terminal_that_nobody_types_at_shows_what_the_program_says() -> None:
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    words = [sys.executable, "-m", "runtime", "exec", "-t", "box"]
+    for more, typed, said in (
+        (("sh", "-c", "sleep 0.3; tty"), b"", b"/dev/pts/"),
+        (("sh",), b"exit 4\n", b"exit 4"),
+        (("sh", "-c", "stty -echo; cat"), b"no newline", b"no newline"),
+    ):
+        done = subprocess.run([*words, *more], cwd=ROOT, check=False, input=typed, capture_output=True, timeout=patience(60))  # fmt: skip
+        assert (done.returncode, said in done.stdout) == (4 if b"exit" in typed else 0, True), done
+
+
+def test_who_reads_a_terminal_slowly_has_the_end_of_it() -> None:
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    ours, terminal = pty.openpty()
+    words = [sys.executable, "-m", "runtime", "exec", "-t", "box", "sh", "-c", "seq 1 13000; sleep 0.2; seq 1 300"]
+    with subprocess.Popen(words, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"1"
+        deadline = time.monotonic() + patience(20)
+        while _has_children(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert process.stdout.read().endswith(b"\n299\r\n300\r\n")
+    os.close(ours)
+    os.close(terminal)
+
+
+def _has_children(pid: int) -> bool:
+    """Those that have ended are none."""
+    states = subprocess.run(["ps", "--ppid", str(pid), "-o", "stat="], check=False, capture_output=True, text=True)
+    return any(not row.startswith("Z") for row in states.stdout.split())
+
+
 def test_a_terminal_is_one_with_its_size_and_passes_changes_on() -> None:
     assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
     pid, terminal = pty.fork()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.kernel.ready import readable, writable
+from runtime.kernel.ready import either, readable, writable
 from tests.descriptors import SELECT_KNOWS, all_that_select_knows_taken
 
 
@@ -66,3 +66,16 @@ def test_what_is_closed_is_an_error() -> None:
     os.close(input)
     with pytest.raises(OSError, match="Bad file descriptor"):
         readable([output], 1)
+
+
+def test_a_stream_that_is_wanted_for_both_is_told_for_what_it_is_ready() -> None:
+    mine, other = socket.socketpair()
+    with mine:
+        here, there = mine.fileno(), other.fileno()
+        assert either([mine, other], [mine], 0) == ([], [here])
+        other.send(b"x")
+        assert either([mine, other], [mine], 0) == ([here], [here])
+        assert either([other], [mine], 0) == ([], [here])
+        assert either([there], [], 0.01) == ([], [])
+        other.close()
+        assert either([], [mine], 10) == ([], [here]), "an end answers a write, too"
