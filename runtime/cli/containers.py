@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from runtime.cli.finding import all_ids, find
+from runtime.cli.finding import all_ids, find, here
 from runtime.cli.parsing import Declared, command, container, containers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
     from runtime.cli.table import table
 
     rows = [("ID", "NAME", "STATE", "CODE", "ADDRESS", "PORTS")]
-    for one in engine.list():
+    for one in here(engine):
         ports = " ".join(f"{port.host_port}->{port.container_port}" for port in one.ports if port.host_port)
         rows.append(
             (

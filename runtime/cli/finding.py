@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import Conflict, NotFound
+from runtime.api import State
+from runtime.errors import Conflict, NotFound, RuntimeFault
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine
@@ -14,9 +16,26 @@ TENANT = "cli"
 """Whose all that is made here is."""
 
 
+def here(engine: Engine) -> tuple[ContainerStatus, ...]:
+    """All, of every tenant.  Where no agent and no ``watch`` runs, nobody has seen yet what ended: it is settled now."""
+    return tuple(filter(None, (_settled(engine, status) for status in engine.list())))
+
+
+def _settled(engine: Engine, status: ContainerStatus) -> ContainerStatus | None:
+    """None: somebody removed it meanwhile."""
+    if status.state is not State.RUNNING or status.pid is None or Path(f"/proc/{status.pid}").exists():
+        return status
+    try:
+        return engine.settle(status.id)
+    except NotFound:
+        return None
+    except RuntimeFault:  # as that somebody else is at it: it is shown as it was
+        return status
+
+
 def find(engine: Engine, text: str) -> ContainerStatus:
-    here = engine.list()
-    found = [status for status in here if status.id == text] or [status for status in here if status.name == text]
+    listed = here(engine)
+    found = [status for status in listed if status.id == text] or [status for status in listed if status.name == text]
     if not found:
         raise NotFound(f"There is no container {text!r}.", hint="See: python -m runtime ps.")
     if len(found) > 1:  # of different tenants

@@ -80,6 +80,18 @@ def test_from_run_to_rm() -> None:
     assert "slipway.local/busybox:latest" in cli("images").stdout
 
 
+def test_what_ended_is_told_as_ended_though_nobody_watches() -> None:
+    assert cli("run", "-d", "--name", "brief", "busybox", "sh", "-c", "exit 3").returncode == 0
+    assert cli("logs", "-f", "brief").returncode == 0  # to its end
+    assert cli("ps").stdout.splitlines()[1].split()[1:4] == ["brief", "exited", "3"]
+    assert cli("run", "-d", "--name", "other", "busybox", "sleep", "100").returncode == 0
+    assert cli("kill", "other").returncode == 0
+    deadline = time.monotonic() + patience(20)
+    while (seen := json.loads(cli("inspect", "other").stdout))["status"]["state"] == "running":
+        assert time.monotonic() < deadline
+    assert seen["status"]["exit_code"] == 128 + 9
+
+
 def test_run_attached_ends_with_the_programs_code() -> None:
     done = cli("run", "--rm", "busybox", "sh", "-c", "echo out; exit 3")
     assert (done.returncode, done.stdout) == (3, "out\n")
