@@ -126,7 +126,10 @@ def _check_ports(spec: ContainerSpec) -> None:
     if len(spec.ports) > MOST_PORTS:
         raise InvalidSpec(f"A container publishes at most {MOST_PORTS} ports.", hint="Give fewer.", field="ports")
     for index, port in enumerate(spec.ports):
-        for number, field in ((port.container_port, "container_port"), (port.host_port or 1, "host_port")):
+        for number, field in (
+            (port.container_port, "container_port"),
+            (1 if port.host_port is None else port.host_port, "host_port"),
+        ):
             if not 1 <= number <= 65535:
                 raise InvalidSpec(
                     f"{number} is not a port.", hint="Ports go from 1 to 65535.", field=f"ports[{index}].{field}"

@@ -126,6 +126,7 @@ def test_removing_what_runs_wants_force(engine: Engine, make: Make) -> None:
         ({"limits": Limits(memory_bytes=1 << 60)}, LimitExceeded, "limits.memory_bytes"),
         ({"limits": Limits(cpu_millis=10_000_000)}, LimitExceeded, "limits.cpu_millis"),
         ({"ports": (Port(0),)}, InvalidSpec, "ports[0].container_port"),
+        ({"ports": (Port(80, host_port=0),)}, InvalidSpec, "ports[0].host_port"),
         ({"ports": (Port(80, host_port=9), Port(81, host_port=9))}, InvalidSpec, "ports[1].host_port"),
         ({"image": "sha256:" + "0" * 64}, NotFound, "image"),
     ],

@@ -98,6 +98,7 @@ def test_an_outsider_operates_nothing(tenant: Tenant, member: User, outsider: Us
         ({"environment": {"1x": ""}}, "environment"),
         ({"ports": (PortRequest(0),)}, "ports"),
         ({"ports": (PortRequest(80, 70000),)}, "ports"),
+        ({"ports": (PortRequest(80, 0),)}, "ports"),
         ({"ports": (PortRequest(80, 8080), PortRequest(81, 8080))}, "ports"),
         ({"memory_bytes": 1}, "memory"),
         ({"memory_bytes": 1 << 60}, "memory"),

@@ -109,7 +109,7 @@ def check_ports(_tenant: Tenant, request: LaunchRequest) -> None:
     for port in request.ports:
         if port.protocol not in {"tcp", "udp"}:
             raise Invalid("ports", _("The protocol is neither tcp nor udp."))
-        for number in (port.container_port, port.host_port or 1):
+        for number in (port.container_port, 1 if port.host_port is None else port.host_port):
             if not 1 <= number <= 65535:
                 raise Invalid("ports", _("%(port)d is not a port: they go from 1 to 65535.") % {"port": number})
         if port.host_port is None:
