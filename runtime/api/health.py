@@ -44,7 +44,7 @@ class Health(Protocol):
     def probe(self, id: str, *, given_up: Callable[[], bool] = never) -> Outcome:
         """One check, now.  It fails at its timeout, and early when ``given_up`` says so.
 
-        Raises NotFound, Conflict (not running), InvalidSpec (it has no check).
+        Raises NotFound, Conflict (not running; paused, also meanwhile if it failed: that is no verdict), InvalidSpec (it has no check).
         """
 
     def report(self, id: str, epoch: int, state: HealthState, output: str = "") -> ContainerStatus | None:

@@ -62,7 +62,10 @@ def test_what_is_paused_is_not_asked(engine: Engine, make: Make) -> None:
     id = run(engine, make(health=WELL))
     engine.controls.pause(id)
     assert engine.health.watched() == {}
+    with pytest.raises(Conflict):
+        engine.health.probe(id)
     engine.controls.resume(id)
+    assert engine.health.probe(id).ok
     assert set(engine.health.watched()) == {id}
 
 

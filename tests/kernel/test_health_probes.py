@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from runtime.api import ContainerSpec, HealthCheck, Outcome
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.health import MARK
+from runtime.errors import Conflict
 from runtime.kernel import cgroup
 from runtime.network import probing
 from tests.conftest import patience
@@ -130,3 +132,20 @@ def test_a_check_that_nobody_waits_for_is_given_up(engine: NativeEngine) -> None
     id = started(engine, spec(engine, "sleep", "9999"), check)
     assert not engine.health.probe(id, given_up=lambda: True).ok
     assert not [one for one in processes(engine, id) if b"3000" in one]
+
+
+def test_a_check_that_a_pause_held_up_is_no_failure(engine: NativeEngine) -> None:
+    id = started(engine, spec(engine, "sleep", "9999"), HealthCheck("command", ("sleep", "3000"), timeout_s=3))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(engine.health.probe, id)
+        deadline = time.monotonic() + patience(20)
+        while not [one for one in processes(engine, id) if b"3000" in one]:
+            assert time.monotonic() < deadline
+            assert not asked.done()
+        engine.controls.pause(id)
+        with pytest.raises(Conflict):
+            asked.result()
+    engine.controls.resume(id)
+    deadline = time.monotonic() + patience(20)
+    while [one for one in processes(engine, id) if b"3000" in one]:
+        assert time.monotonic() < deadline, "nothing of it is left once it may end"

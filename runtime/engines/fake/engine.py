@@ -392,8 +392,7 @@ class FakeEngine:
 
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
         check_exec(spec)
-        if self._running(id).paused:
-            raise Conflict("The container is paused.", hint="Resume it first.")
+        records.refuse_paused(self._running(id))
         if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:
             raise InvalidSpec(
                 f"The image has no command {spec.command[0]!r}.", hint="Check the command.", field="command"

@@ -33,9 +33,10 @@ class FakeHealth:
         }
 
     def probe(self, id: str, *, given_up: Callable[[], bool] = never) -> Outcome:
-        spec = self._records.spec(id)
-        if self._records.record(id).state is not State.RUNNING:
+        spec, record = self._records.spec(id), self._records.record(id)
+        if record.state is not State.RUNNING:
             raise Conflict("The container is not running.", hint="Start it first.")
+        records.refuse_paused(record)
         if spec.health is None or spec.health.kind == "none":
             raise InvalidSpec(
                 "The container has no health check.", hint="Give it one when it is launched.", field="health"

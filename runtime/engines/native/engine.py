@@ -344,8 +344,7 @@ class NativeEngine(Facets):
         from runtime.validation_words import check_exec
 
         check_exec(spec)
-        if self._running(id).paused:
-            raise Conflict("The container is paused.", hint="Resume it first.")
+        records.refuse_paused(self._running(id))
         identity = None
         if spec.user:
             identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)

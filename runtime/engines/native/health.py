@@ -67,6 +67,7 @@ class NativeHealth(Health):
         spec, record = self._records.spec(id), self._records.record(id)
         if record.state is not State.RUNNING or self._lifecycle.ended(record):
             raise Conflict("The container is not running.", hint="Start it first.")
+        records.refuse_paused(record)
         check = self._lifecycle.check_of(spec)
         if check is None:
             raise InvalidSpec(
@@ -74,9 +75,12 @@ class NativeHealth(Health):
             )
         patience = probing.Patience(check.timeout_s, given_up)
         try:
-            return self._outcome(spec, record, check, patience)
+            outcome = self._outcome(spec, record, check, patience)
         except FileNotFoundError:  # its network namespace: it has just ended
             return Outcome(False, "the container has ended")
+        if not outcome.ok:
+            records.refuse_paused(self._records.record(id))
+        return outcome
 
     def _outcome(self, spec: ContainerSpec, record: Record, check: HealthCheck, patience: probing.Patience) -> Outcome:
         netns = self._home.netns(spec.id)

@@ -35,7 +35,7 @@ from runtime.api import (
     VolumeMount,
 )
 from runtime.encoding import encode
-from runtime.errors import EngineFault, NotFound
+from runtime.errors import Conflict, EngineFault, NotFound
 from runtime.home import Home, atomic_write, decoding
 from runtime.kernel.process import boot_id, start_time
 from runtime.storage.reserve import Reserve
@@ -377,6 +377,12 @@ def _attachment(**fields: Any) -> Attachment:
         if address is not None:
             ip_address(address)  # what is none would be told by whoever sweeps the addresses of all
     return made
+
+
+def refuse_paused(record: Record) -> None:
+    """Raises Conflict."""
+    if record.paused:
+        raise Conflict("The container is paused.", hint="Resume it first.")
 
 
 def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
