@@ -24,7 +24,7 @@ from runtime.image.store import CONFIG, MANIFEST, ImageStore
 
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 NO_ARCHIVE: tuple[type[Exception], ...] = (
-    *DAMAGE, tarfile.TarError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+    *DAMAGE, tarfile.TarError, LookupError, TypeError, ValueError, AttributeError, RecursionError, IsADirectoryError,
 )  # fmt: skip
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 

@@ -371,6 +371,11 @@ def test_a_broken_archive_is_a_sentence_and_leaves_nothing(
     assert traces(home).new_since(before) == {}
 
 
+def test_a_folder_is_no_archive(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(ImageCorrupt):
+        engine.load(tmp_path)
+
+
 def test_an_archive_cannot_name_itself_a_built_in_image(engine: Engine, tmp_path: Path) -> None:
     honest = archives.write(tmp_path / "fake.tar", reference="slipway.local/nginx:latest")
     with pytest.raises(RuntimeFault) as caught:
