@@ -21,6 +21,7 @@ LEAST_MEMORY = 6 * 2**20
 LEAST_CPU_MILLIS = 10
 LEAST_LOG = 64 * 2**10
 MOST_PIDS = 32768
+LONGEST_GRACE_S = 3600
 MEMORY_LABEL = "io.slipway.memory-needed"
 
 
@@ -69,8 +70,7 @@ def check(spec: ContainerSpec) -> None:
     check_environment(spec)
     if spec.stop_signal is not None:
         signal_number(spec.stop_signal, "stop_signal")
-    if not 0 <= spec.stop_grace_s <= 3600:
-        raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field="stop_grace_s")
+    check_grace(spec.stop_grace_s, "stop_grace_s")
     check_limits(spec.limits)
     check_options(spec)
     check_life(spec)
@@ -120,6 +120,12 @@ def check_limits(limits: Limits) -> None:
             raise LimitExceeded(f"The node has only {words}.", hint="Lower the limit.", field=field, most=maximum)
     check_shares(limits)
     check_bandwidth(limits)
+
+
+def check_grace(seconds: float | None, field: str = "grace_s") -> None:
+    """None: as it was said before.  Raises InvalidSpec."""
+    if seconds is not None and not 0 <= seconds <= LONGEST_GRACE_S:
+        raise InvalidSpec("The grace is not from 0 to 3600 seconds.", hint="Choose another.", field=field)
 
 
 def _check_ports(spec: ContainerSpec) -> None:

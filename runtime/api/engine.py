@@ -153,7 +153,10 @@ class Engine(Protocol):
         """
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
-        """Stop signal, up to ``grace_s`` (default: the spec's) for it to end, then SIGKILL.  Not running: returns its status."""
+        """Stop signal, up to ``grace_s`` (0 to 3600; default: the spec's) for it to end, then SIGKILL.  Not running: returns its status.
+
+        Raises NotFound, InvalidSpec (the grace).
+        """
 
     def kill(self, id: str, signal: str = "SIGKILL") -> None:
         """Send any signal (``SIGTERM``, ``term``, ``15``, ``RTMIN+1``) to the container's first process; its init passes it on.

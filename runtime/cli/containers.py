@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runtime.cli.finding import all_ids, find, here
-from runtime.cli.parsing import Declared, command, container, containers
+from runtime.cli.parsing import Declared, command, container, containers, natural, seconds
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine, LogLine
@@ -154,7 +154,7 @@ def down(engine: Engine, _options: argparse.Namespace) -> int:
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true")
-    parser.add_argument("-n", "--tail", type=int)
+    parser.add_argument("-n", "--tail", type=natural)
     parser.add_argument(
         "--since", help="a time as 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago: 10m, 2h30m"
     )
@@ -170,7 +170,7 @@ def _exec_options(parser: argparse.ArgumentParser) -> None:
 
 
 def grace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-t", "--time", type=float, help="seconds of grace")
+    parser.add_argument("-t", "--time", type=seconds, help="seconds of grace")
 
 
 def _force(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from runtime.api import Engine, TenantLimits
 from runtime.cli import options as written
 from runtime.cli.containers import FOREVER_S, MIB, grace
 from runtime.cli.finding import all_ids, find
-from runtime.cli.parsing import Declared, container, containers
+from runtime.cli.parsing import Declared, container, containers, seconds
 from runtime.cli.table import table
 
 
@@ -91,7 +91,7 @@ def _signal(parser: argparse.ArgumentParser) -> None:
 
 
 def _at_most(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-t", "--time", type=float, help="seconds at most")
+    parser.add_argument("-t", "--time", type=seconds, help="seconds at most")
 
 
 def _name(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,22 @@ def container(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", help="id or name")
 
 
+def natural(text: str) -> int:
+    """0 or more."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than none")
+    return number
+
+
+def seconds(text: str) -> float:
+    """0 or more."""
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
+
+
 def containers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("containers", nargs="+", metavar="container", help="id or name")
 

@@ -79,6 +79,17 @@ def test_the_states_of_a_life(engine: Engine, make: Make) -> None:
         engine.inspect(spec.id)
 
 
+@refused_early
+@pytest.mark.parametrize("grace_s", [-1.0, 3600.1, float("inf"), float("nan")])
+def test_a_grace_that_cannot_be_ends_nothing(engine: Engine, make: Make, grace_s: float) -> None:
+    id = run(engine, make())
+    for verb in (engine.stop, engine.restart):
+        with pytest.raises(InvalidSpec) as caught:
+            verb(id, grace_s=grace_s)
+        assert caught.value.field == "grace_s"
+    assert (engine.inspect(id).state, engine.inspect(id).epoch) == (State.RUNNING, 1)
+
+
 def test_twice_is_once(engine: Engine, make: Make) -> None:
     spec = make()
     assert engine.create(spec) == engine.create(spec)

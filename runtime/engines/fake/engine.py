@@ -310,7 +310,7 @@ class FakeEngine:
             tell_wait(self._journal, spec, exited, now)
 
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
-        del grace_s
+        validation.check_grace(grace_s)
         self._records.spec(id)
         self.misbehaviour.act("stop")
         progress(Step("stop"))

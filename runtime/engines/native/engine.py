@@ -160,6 +160,9 @@ class NativeEngine(Facets):
 
     @told()
     def stop(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
+        from runtime.validation import check_grace
+
+        check_grace(grace_s)
         spec, record = self._records.spec(id), self._records.record(id)
         if record.starting:
             self.settle(id)  # waits for the start
