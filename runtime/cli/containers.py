@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runtime.cli.finding import all_ids, find, here
-from runtime.cli.parsing import Declared, command, container, containers, natural, seconds
+from runtime.cli.parsing import Declared, command, container, containers, env, environment, natural, seconds
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine, LogLine
@@ -75,7 +75,9 @@ def exec(engine: Engine, options: argparse.Namespace) -> int:
 
     columns, rows = streams.terminal_size()
     command = tuple(options.command) or ("/bin/sh",)
-    spec = ExecSpec(command, user=options.user, terminal=options.terminal, columns=columns, rows=rows)
+    spec = ExecSpec(
+        command, environment(options), options.user, options.workdir, options.terminal, columns=columns, rows=rows
+    )
     session = engine.exec(find(engine, options.container).id, spec)
     try:
         if options.terminal:
@@ -167,6 +169,8 @@ def _exec_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input on")
     parser.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
     parser.add_argument("-u", "--user")
+    parser.add_argument("-w", "--workdir", help="the working directory (default: the container's)")
+    env(parser)
 
 
 def grace(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,17 @@ class Declared(NamedTuple):
 
 def container(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", help="id or name")
+
+
+def env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="without: as it is here"
+    )
+
+
+def environment(options: argparse.Namespace) -> dict[str, str]:
+    """Of :func:`env`."""
+    return dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env)
 
 
 def natural(text: str) -> int:

@@ -16,7 +16,7 @@ from runtime.cli import health, placing, restarting, storing
 from runtime.cli import options as written
 from runtime.cli.containers import show
 from runtime.cli.finding import TENANT
-from runtime.cli.parsing import Declared, command
+from runtime.cli.parsing import Declared, command, env, environment
 from runtime.cli.progress import tell
 from runtime.errors import NotFound, RuntimeFault
 from runtime.image import slugs
@@ -47,7 +47,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         image=_image(engine, options.image).id,
         entrypoint=None if options.entrypoint is None else tuple(filter(None, [options.entrypoint])),
         command=tuple(options.command) or None,
-        env=dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env),
+        env=environment(options),
         working_dir=options.workdir,
         user=options.user,
         hostname=options.hostname,
@@ -123,7 +123,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
     parser.add_argument("--rm", action="store_true", help="remove it when it has ended")
     parser.add_argument("--name")
-    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
 
 
 def _image_argument(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +134,7 @@ VERBS = {
         run,
         (
             _options,
+            env,
             placing.add_options,
             restarting.options,
             storing.options,

@@ -71,6 +71,8 @@ def test_from_run_to_rm() -> None:
     assert "running" in cli("ps").stdout
     done = cli("exec", "box", "sh", "-c", "echo inside; exit 4")
     assert (done.returncode, done.stdout) == (4, "inside\n")
+    done = cli("exec", "-e", "GREETING=bye", "-w", "/etc", "-u", "7", "box", "sh", "-c", "echo $GREETING $PWD; id -u")
+    assert done.stdout == "bye /etc\n7\n"
     assert cli("logs", "box").stdout == "hello\n"
     assert json.loads(cli("inspect", "box").stdout)["isolation"]["seccomp"] is True
     assert "0." in cli("stats").stdout
