@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import Limits, State, VolumeMount, VolumeSpec
+from runtime.api import Limits, State, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
-from runtime.errors import Conflict, LimitExceeded, OutOfSpace, RuntimeFault
+from runtime.errors import Conflict, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 from runtime.kernel import loop
 from tests import archives
 from tests.conftest import patience
@@ -197,6 +197,26 @@ def test_a_linked_path_does_not_lead_the_mount_out(engine: NativeEngine, tmp_pat
     data = engine.home.state / "volumes/tenant1/data/data"
     assert not (data / "secret").exists(), "nothing of the node's came in by the first use"
     assert str(outside) not in {str(point) for point in traces(engine.home).mounts}
+
+
+@pytest.mark.parametrize("path", ["/bin/sh", "/etc/passwd/below", "/etc/hosts", "/door"])
+def test_a_file_is_no_place_for_a_mount(engine: NativeEngine, tmp_path: Path, path: str) -> None:
+    image = image_with(engine, tmp_path, links(door="/etc/group"))
+    engine.volumes.create(VolumeSpec("tenant1", "data"))
+    for field, place in (("volumes", VolumeMount("data", path)), ("tmpfs", Tmpfs(path))):
+        made = spec(engine, image=image, **{field: (place,)})
+        engine.create(made)
+        with pytest.raises(InvalidSpec) as caught:
+            engine.start(made.id)
+        assert caught.value.field == f"{field}[0].path"
+
+
+def test_what_a_file_system_in_memory_covers_is_no_hindrance(engine: NativeEngine, tmp_path: Path) -> None:
+    image = image_with(engine, tmp_path, archives.layer({"srv/file": b"content"}))
+    engine.volumes.create(VolumeSpec("tenant1", "data"))
+    over = (VolumeMount("data", "/srv/file"),)
+    id = run(engine, spec(engine, image=image, tmpfs=(Tmpfs("/srv"),), volumes=over))
+    assert inside(engine, id, "ls -d /srv/file/.") == "/srv/file/."
 
 
 def test_no_device_works_in_it_and_set_uid_gives_nothing(engine: NativeEngine) -> None:
