@@ -68,14 +68,15 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         sysctls=written.pairs(options.sysctl, "--sysctl"),
         tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
         health=health.wanted(options),
-        volumes=storing.mounts(engine, options.volume),
+        volumes=storing.mounts(options.volume),
     )
-    engine.create(spec)
-    try:
-        status = engine.start(id, progress=tell)
-    except RuntimeFault:
-        engine.remove(id, force=True)
-        raise
+    with storing.made(engine, spec.volumes):
+        engine.create(spec)
+        try:
+            status = engine.start(id, progress=tell)
+        except RuntimeFault:
+            engine.remove(id, force=True)
+            raise
     if options.detach:
         print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
         return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from runtime.api import VolumeMount
 from runtime.cli.finding import TENANT
-from runtime.errors import InvalidSpec, NotFound
+from runtime.errors import Conflict, InvalidSpec, NotFound
 
 if TYPE_CHECKING:
     from runtime.api import Engine
@@ -24,21 +26,30 @@ def disk(options: argparse.Namespace) -> int | None:
     return None if options.disk is None else int(options.disk) * MIB
 
 
-def mounts(engine: Engine, texts: list[str]) -> tuple[VolumeMount, ...]:
-    """``NAME:PATH[:ro]``; a volume that is not there is made."""
-    found = tuple(_mount(text) for text in texts)
-    for one in found:
-        _ensure(engine, one.volume)
-    return found
+def mounts(texts: list[str]) -> tuple[VolumeMount, ...]:
+    """``NAME:PATH[:ro]``."""
+    return tuple(_mount(text) for text in texts)
 
 
-def _ensure(engine: Engine, name: str) -> None:
+@contextmanager
+def made(engine: Engine, wanted: tuple[VolumeMount, ...]) -> Iterator[None]:
+    """Those that are not there are made, and taken away again where what is done with them fails."""
     from runtime.api import VolumeSpec
 
-    try:
-        engine.volumes.inspect(TENANT, name)
-    except NotFound:
-        engine.volumes.create(VolumeSpec(TENANT, name))
+    with ExitStack() as undo:
+        for name in dict.fromkeys(one.volume for one in wanted):
+            try:
+                engine.volumes.inspect(TENANT, name)
+            except NotFound:
+                engine.volumes.create(VolumeSpec(TENANT, name))
+                undo.callback(_remove, engine, name)
+        yield
+        undo.pop_all()
+
+
+def _remove(engine: Engine, name: str) -> None:
+    with suppress(Conflict):  # another container has it already
+        engine.volumes.remove(TENANT, name)
 
 
 def _mount(text: str) -> VolumeMount:

@@ -414,11 +414,14 @@ def test_volumes_by_the_command_line() -> None:
     for words in (
         ("volume", "create", "--size", "1", "x"),
         ("run", "-v", "nonsense", "busybox"),
+        ("run", "-v", "fresh:/a", "-v", "bad:/proc/x", "busybox"),
+        ("run", "-v", "fresh:/a", "busybox", "no-such-command"),
         ("volume", "rm", "none"),
     ):
         said = cli(*words)
         assert said.returncode == 1
         assert said.stderr.endswith(".\n")
+    assert cli("volume", "ls").stdout.count("\n") == 1, "what was refused left no volume"
 
 
 def test_files_by_the_command_line(tmp_path: Path) -> None:
