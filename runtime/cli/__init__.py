@@ -21,6 +21,7 @@ from runtime.home import Home
 
 PROGRAM = "python -m runtime"
 VERBS = {
+    "create": ("running", "make a container of an image, for start"),
     "run": ("running", "launch an image: a built-in name, a reference of a registry, or an archive's path"),
     "ps": ("containers", "list containers"),
     "logs": ("containers", "show a container's log"),

@@ -1,4 +1,4 @@
-"""``python -m runtime run``: an image as a container, left running or followed to its end."""
+"""``create`` and ``run``: an image as a container; one that is run is left running, or followed to its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from runtime.cli import health, placing, restarting, storing
 from runtime.cli import options as written
 from runtime.cli.containers import show
 from runtime.cli.finding import TENANT
-from runtime.cli.parsing import Declared, command, env, environment
+from runtime.cli.parsing import Declared, Take, command, env, environment
 from runtime.cli.progress import tell
 from runtime.errors import NotFound, RuntimeFault
 from runtime.image import slugs
@@ -38,9 +37,10 @@ def _image(engine: Engine, text: str) -> Image:
         return engine.pull(text, progress=tell)
 
 
-def run(engine: Engine, options: argparse.Namespace) -> int:
+def _spec(engine: Engine, options: argparse.Namespace) -> ContainerSpec:
+    """Gets the image."""
     id = "c" + os.urandom(6).hex()
-    spec = ContainerSpec(
+    return ContainerSpec(
         id=id,
         tenant=TENANT,
         name=options.name or id,
@@ -52,7 +52,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         user=options.user,
         hostname=options.hostname,
         labels=written.pairs(options.label, "--label"),
-        limits=replace(written.limits(options, Limits()), disk_bytes=storing.disk(options)),
+        limits=storing.limits(options, written.limits(options, Limits())),
         ports=tuple(port for text in options.publish for port in placing.ports(text)),
         networks=tuple(placing.attachment(text) for text in options.network),
         terminal=options.terminal,
@@ -70,6 +70,19 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
         health=health.wanted(options),
         volumes=storing.mounts(options.volume),
     )
+
+
+def create(engine: Engine, options: argparse.Namespace) -> int:
+    spec = _spec(engine, options)
+    with storing.made(engine, spec.volumes):
+        engine.create(spec)
+    print(spec.id)
+    return 0
+
+
+def run(engine: Engine, options: argparse.Namespace) -> int:
+    spec = _spec(engine, options)
+    id = spec.id
     with storing.made(engine, spec.volumes):
         engine.create(spec)
         try:
@@ -118,11 +131,14 @@ def _attempted(verb: Callable[[str], object], id: str) -> None:
         print(fault, file=sys.stderr)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def _following(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--detach", action="store_true", help="print the id and leave it running")
+    parser.add_argument("--rm", action="store_true", help="remove it when it has ended")
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--interactive", action="store_true", help="with an input, for attach")
     parser.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
-    parser.add_argument("--rm", action="store_true", help="remove it when it has ended")
     parser.add_argument("--name")
 
 
@@ -130,20 +146,16 @@ def _image_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image")
 
 
-VERBS = {
-    "run": Declared(
-        run,
-        (
-            _options,
-            env,
-            placing.add_options,
-            restarting.options,
-            storing.options,
-            health.options,
-            written.add_options,
-            written.add_limits,
-            _image_argument,
-            command,
-        ),
-    )
-}
+TAKES: tuple[Take, ...] = (
+    _options,
+    env,
+    placing.add_options,
+    restarting.options,
+    storing.options,
+    health.options,
+    written.add_options,
+    written.add_limits,
+    _image_argument,
+    command,
+)
+VERBS = {"create": Declared(create, TAKES), "run": Declared(run, (_following, *TAKES))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime.api import VolumeMount
@@ -12,18 +13,21 @@ from runtime.cli.finding import TENANT
 from runtime.errors import Conflict, InvalidSpec, NotFound
 
 if TYPE_CHECKING:
-    from runtime.api import Engine
+    from runtime.api import Engine, Limits
 
 MIB = 2**20
 
 
 def options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-v", "--volume", action="append", default=[], metavar="NAME:PATH[:ro]")
+    run.add_argument("--log", type=int, metavar="MiB", help="how much of its log is kept (default: 16)")
     run.add_argument("--disk", type=int, metavar="MiB", help="what it may write (default: what the disk has)")
 
 
-def disk(options: argparse.Namespace) -> int | None:
-    return None if options.disk is None else int(options.disk) * MIB
+def limits(options: argparse.Namespace, base: Limits) -> Limits:
+    """``base`` with the disk and what was said of the log."""
+    disk = None if options.disk is None else options.disk * MIB
+    return replace(base, disk_bytes=disk, log_bytes=base.log_bytes if options.log is None else options.log * MIB)
 
 
 def mounts(texts: list[str]) -> tuple[VolumeMount, ...]:

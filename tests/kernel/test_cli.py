@@ -339,7 +339,7 @@ def test_options_of_run_are_what_the_container_has() -> None:
         "-l", "team=blue", "-u", "5", "-w", "/tmp", "--hostname", "inner", "--read-only", "--tmpfs", "/cache:size=1m,mode=700,exec",
         "--ulimit", "core=0", "--ulimit", "nofile=50:60", "--cap-add", "net_raw", "--cap-drop", "ALL", "--sysctl",
         "net.ipv4.tcp_keepalive_time=99", "--stop-signal", "QUIT", "--stop-time", "3", "--swap", "8", "--cpuset", "0", "--cpu-weight", "200",
-        "--entrypoint", "sh", "--memory", "24", "--pids", "9", "--cpus", "0.5",
+        "--entrypoint", "sh", "--memory", "24", "--pids", "9", "--cpus", "0.5", "--log", "1",
     )  # fmt: skip
     shown = "id -u; pwd; hostname; ulimit -n; cat /proc/sys/net/ipv4/tcp_keepalive_time; exec sleep 100"
     made = cli("run", "-d", "--name", "box", *words, "busybox", "-c", shown)
@@ -350,11 +350,21 @@ def test_options_of_run_are_what_the_container_has() -> None:
         == spec["limits"]
     )
     assert (spec["limits"]["pids"], spec["limits"]["cpu_millis"], spec["labels"]) == (9, 500, {"team": "blue"})
+    assert (spec["limits"]["log_bytes"], spec["limits"]["disk_bytes"]) == (1 << 20, None)
     assert (spec["stop_signal"], spec["stop_grace_s"], spec["entrypoint"]) == ("QUIT", 3.0, ["sh"])
     assert spec["tmpfs"] == [{"path": "/cache", "size_bytes": 1 << 20, "mode": 0o700, "executable": True}]
     deadline = time.monotonic() + patience(20)
     while (text := cli("logs", "box").stdout.split()) != ["5", "/tmp", "inner", "50", "99"]:
         assert time.monotonic() < deadline, text
+
+
+def test_what_is_created_runs_when_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("from here\n")
+    made = cli("create", "--name", "box", "busybox", "cat", "/words")
+    assert cli("ps").stdout.splitlines()[1].split()[:3] == [made.stdout.strip(), "box", "created"]
+    assert cli("cp", str(tmp_path / "words"), "box:/").returncode == 0
+    assert cli("start", "box").returncode == 0
+    assert (cli("wait", "box").stdout, cli("logs", "box").stdout) == ("0\n", "from here\n")
 
 
 def test_what_runs_is_controlled() -> None:
