@@ -103,6 +103,16 @@ def bind(source: Path, target: Path) -> None:
     mount(str(source), target, "none", MS_BIND)
 
 
+def table_of(pid: int) -> bytes:
+    """A process's mounts (proc(5), mountinfo).  Raises ProcessLookupError; one that has ended has none, which the kernel says by EINVAL."""
+    try:
+        return Path(f"/proc/{pid}/mountinfo").read_bytes()
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.EINVAL}:
+            raise
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+
+
 def mounts_under(prefix: Path) -> tuple[Path, ...]:
     """Mount points at or below a folder, deepest first (proc(5), mountinfo)."""
     found = []

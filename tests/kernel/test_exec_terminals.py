@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from runtime.api import ExecSpec
+from runtime.engines.native import execs
 from runtime.engines.native.engine import NativeEngine
-from runtime.errors import EngineFault, InvalidSpec
+from runtime.errors import Conflict, EngineFault, InvalidSpec
 from tests.conftest import oci_runtime, patience
 from tests.kernel.containers import engine, run, spec
 from tests.marks import no_cgroup
@@ -49,6 +50,33 @@ def test_long_output_is_whole(engine: NativeEngine) -> None:
     id = run(engine, spec(engine))
     lines = said(engine, id, "seq", "20000").split()
     assert lines == [b"%d" % number for number in range(1, 20001)]
+
+
+def _freeze(engine: NativeEngine, id: str) -> None:
+    engine.controls.pause(id)
+
+
+def _end(engine: NativeEngine, id: str) -> None:
+    engine.kill(id)
+    engine.controls.wait(id, patience(20))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(("meanwhile", "words"), [(_end, "not running"), (_freeze, "paused")])
+def test_a_container_that_changed_meanwhile_is_a_conflict(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch, meanwhile: Any, words: str, terminal: bool
+) -> None:
+    id, described = run(engine, spec(engine)), execs.described
+
+    def late(*given: Any) -> dict[str, Any]:
+        process = described(*given)
+        meanwhile(engine, id)
+        return process
+
+    monkeypatch.setattr(execs, "described", late)
+    with pytest.raises(Conflict, match=words):
+        engine.exec(id, ExecSpec(("true",), terminal=terminal))
+    assert not (engine.home.run / "exec").is_dir() or list((engine.home.run / "exec").iterdir()) == []
 
 
 def test_a_command_that_is_not_there_leaves_nothing(engine: NativeEngine) -> None:

@@ -347,13 +347,25 @@ class NativeEngine(Facets):
         from runtime.validation_words import check_exec
 
         check_exec(spec)
-        records.refuse_paused(self._running(id))
-        identity = None
-        if spec.user:
-            identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
-        group = Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
-        process = execs.described(self.home.bundle(id), spec, identity)
-        return execs.run(choice.choose(self.home), self.home.run / "exec", id, process, spec, group)
+        record = self._running(id)
+        records.refuse_paused(record)
+        try:
+            identity = None
+            if spec.user:
+                identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
+            group = Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
+            process = execs.described(self.home.bundle(id), spec, identity)
+            return execs.run(choice.choose(self.home), self.home.run / "exec", id, process, spec, group)
+        except (RuntimeFault, OSError):
+            self._refuse_changed(id, record)
+            raise
+
+    def _refuse_changed(self, id: str, before: Record) -> None:
+        """What failed did so because the container ended, was paused or started anew meanwhile.  Raises NotFound, Conflict."""
+        now = self._running(id)
+        records.refuse_paused(now)
+        if now.epoch != before.epoch:
+            raise Conflict("The container's state changed in this moment.", hint="Try again.")
 
     def logs(
         self,

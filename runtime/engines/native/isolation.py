@@ -10,6 +10,7 @@ from runtime.engines.native import apparmor
 from runtime.home import Home
 from runtime.kernel import apparmor as kernel_apparmor
 from runtime.kernel import cgroup, conntrack, namespaces
+from runtime.kernel.mount import table_of
 from runtime.kernel.process import status_of
 from runtime.network import firewall
 from runtime.storage.snapshot import Snapshots, disk_usage
@@ -42,7 +43,11 @@ def _layer_size(folder: Path) -> int:
 
 def _rows(pid: int, name: str) -> list[str]:
     """Of a file of the process.  What a tenant named may have any byte but an end of line, other ends of line among them."""
-    return Path(f"/proc/{pid}/{name}").read_bytes().decode("utf-8", "replace").strip("\n").split("\n")
+    return _lines(Path(f"/proc/{pid}/{name}").read_bytes())
+
+
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8", "replace").strip("\n").split("\n")
 
 
 def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
@@ -53,7 +58,7 @@ def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
 def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Masked and read-only ones below /proc and /sys (proc(5), mountinfo): point, its options, and the file system's kind."""
     masked, read_only = [], []
-    for row in _rows(pid, "mountinfo"):
+    for row in _lines(table_of(pid)):
         words = row.split(" ")
         point, options, kind = words[4], words[5].split(","), words[words.index("-") + 1]
         if not point.startswith(("/proc", "/sys")):
@@ -67,7 +72,7 @@ def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _terminals(pid: int) -> int | None:
     """By the option of the file system that they are in (filesystems/devpts.rst)."""
-    for row in _rows(pid, "mountinfo"):
+    for row in _lines(table_of(pid)):
         words = row.split(" ")
         kind, _, options = words[words.index("-") + 1 :]
         if kind == "devpts" and words[4] == "/dev/pts":

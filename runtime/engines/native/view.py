@@ -17,6 +17,7 @@ from runtime.errors import Conflict
 from runtime.home import Home
 from runtime.image.store import ImageStore
 from runtime.kernel.beneath import FOLDER
+from runtime.kernel.mount import table_of
 from runtime.kernel.namespaces import root_of_mounts
 from runtime.kernel.process import Process
 from runtime.network.attach import TenantNetworks
@@ -126,8 +127,8 @@ class Views:
 
 def _devices_in_memory(pid: int) -> frozenset[int]:
     """Of the container's own, without those that stand for the system's: what the kernel says is mounted (proc(5), mountinfo)."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/mountinfo", "rb") as table:
-        rows = [row.split() for row in table]
+    with contextlib.suppress(ProcessLookupError):
+        rows = [row.split() for row in table_of(pid).rstrip(b"\n").split(b"\n")]
         return frozenset(
             os.makedev(*map(int, row[2].split(b":")))
             for row in rows
