@@ -113,7 +113,7 @@ def inspect(engine: Engine, options: argparse.Namespace) -> int:
 
     from runtime.api import State
 
-    status = find(engine, options.container)
+    status = engine.inspect(find(engine, options.container).id)
     shown: dict[str, object] = {"status": asdict(status), "spec": asdict(engine.spec(status.id))}
     if status.state is State.RUNNING:
         shown["isolation"] = asdict(engine.isolation(status.id))

@@ -94,6 +94,16 @@ def test_what_ended_is_told_as_ended_though_nobody_watches() -> None:
     assert seen["status"]["exit_code"] == 128 + 9
 
 
+def test_what_the_kernel_killed_is_told_while_the_container_lives() -> None:
+    script = "tail /dev/zero; echo $?; exec sleep 100"
+    assert cli("run", "-d", "--name", "hungry", "--memory", "16", "busybox", "sh", "-c", script).returncode == 0
+    deadline = time.monotonic() + patience(30)
+    while "137" not in cli("logs", "hungry").stdout:
+        assert time.monotonic() < deadline
+    status = json.loads(cli("inspect", "hungry").stdout)["status"]
+    assert (status["state"], status["oom_kills"], status["oom_killed"]) == ("running", 1, False)
+
+
 def test_run_attached_ends_with_the_programs_code() -> None:
     done = cli("run", "--rm", "busybox", "sh", "-c", "echo out; exit 3")
     assert (done.returncode, done.stdout) == (3, "out\n")
