@@ -40,4 +40,7 @@ class AttachSession(Protocol):
 
 class Attachments(Protocol):
     def open(self, id: str) -> AttachSession:
-        """From now on: what was said before is in its log.  Raises NotFound, Conflict (not running, or its supervisor is gone)."""
+        """From now on: what was said before is in its log.  Raises NotFound, Conflict (not running, or its supervisor is gone).
+
+        Whoever opens it when the start tells its step ``start`` misses nothing; what they read before the start has returned is nobody's promise.
+        """

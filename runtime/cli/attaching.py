@@ -17,12 +17,14 @@ from runtime.api import AttachSession, Engine
 from runtime.cli.finding import find
 from runtime.cli.parsing import Declared, container
 from runtime.cli.streams import BLOCK, terminal_size
-from runtime.errors import Conflict, InvalidSpec
+from runtime.errors import Conflict, DeadlineExceeded, InvalidSpec
 from runtime.kernel.ready import readable
 
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
 KEY = re.compile(r"ctrl-([a-z@\[\\\]^_])|([!-+\--~])")
 LOOK_S = 0.2
+PACKET = 4096
+"""Bytes: small enough for an engine to take all of it or nothing."""
 
 
 class DetachKeys:
@@ -34,15 +36,22 @@ class DetachKeys:
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
         """What is the container's, and whether the person detaches."""
-        passed = b""
+        if not self._keys:
+            return typed, False
+        passed = bytearray()
         for index in range(len(typed)):
             self._held += typed[index : index + 1]
-            if self._keys and self._held == self._keys:
-                return passed, True
+            if self._held == self._keys:
+                return bytes(passed), True
             while self._held and not self._keys.startswith(self._held):
                 passed += self._held[:1]
                 self._held = self._held[1:]
-        return passed, False
+        return bytes(passed), False
+
+
+def detach_keys(text: str | None = None) -> DetachKeys:
+    """Those that were asked for, else the usual ones where a person types; what is piped in may have any bytes."""
+    return DetachKeys((DEFAULT_KEYS if sys.stdin.isatty() else "") if text is None else text)
 
 
 def _parsed(text: str) -> bytes:
@@ -59,31 +68,41 @@ def _parsed(text: str) -> bytes:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach-keys", default=DEFAULT_KEYS, help="leave it running by these (default: %(default)s)")
+    parser.add_argument("--detach-keys", help=f"leave it running by these (default: {DEFAULT_KEYS} at a terminal)")
     parser.add_argument("--no-stdin", action="store_true", help="only look")
 
 
 def attach(engine: Engine, options: argparse.Namespace) -> int:
     """The exit code is the container's once it has ended, and 0 when the person left before."""
     found = find(engine, options.container)
-    spec, keys = engine.spec(found.id), DetachKeys(options.detach_keys)
+    spec, keys = engine.spec(found.id), detach_keys(options.detach_keys)
     session = engine.attachments.open(found.id)
     takes_input = not options.no_stdin and (spec.stdin or spec.terminal)
+    if held(session, keys, terminal=spec.terminal, takes_input=takes_input):
+        return 0
+    code = engine.settle(found.id).exit_code
+    return 0 if code is None else code
+
+
+def held(session: AttachSession, keys: DetachKeys, *, terminal: bool, takes_input: bool, last: bytes = b"") -> bool:
+    """Until the container ends, or the person leaves by the keys: then True.  The session is closed.
+
+    ``last`` is what the container is sent when our input ends.
+    """
     over = threading.Event()
     output = threading.Thread(target=_show, args=(session, over), daemon=True)
     try:
-        with _raw(spec.terminal and takes_input), _sized(session, spec.terminal):
+        with _raw(terminal and takes_input), _sized(session, terminal):
             output.start()
-            detached = takes_input and _type(session, keys, over)
+            detached = takes_input and _type(session, keys, over, last)
             while not detached and not over.wait(LOOK_S):
                 continue
     finally:
         session.close()
     output.join()
-    if detached:
-        return 0
-    code = engine.settle(found.id).exit_code
-    return 0 if code is None else code
+    if session.dropped:
+        print(f"{session.dropped} bytes of its output were lost: they were read too slowly.", file=sys.stderr)
+    return detached
 
 
 def _show(session: AttachSession, over: threading.Event) -> None:
@@ -97,7 +116,7 @@ def _show(session: AttachSession, over: threading.Event) -> None:
     over.set()
 
 
-def _type(session: AttachSession, keys: DetachKeys, over: threading.Event) -> bool:
+def _type(session: AttachSession, keys: DetachKeys, over: threading.Event, last: bytes) -> bool:
     """Until our input ends or the container does; True when the person detached."""
     own = sys.stdin.fileno()
     while not over.is_set():
@@ -105,14 +124,26 @@ def _type(session: AttachSession, keys: DetachKeys, over: threading.Event) -> bo
             continue
         content = os.read(own, BLOCK)
         if not content:
+            _pass_on(session, last, over)
             session.close_input()
             return False
         passed, detached = keys.feed(content)
-        with contextlib.suppress(Conflict):  # it has ended, which its output tells
-            session.write(passed)
+        _pass_on(session, passed, over)
         if detached:
             return True
     return False
+
+
+def _pass_on(session: AttachSession, content: bytes, over: threading.Event) -> None:
+    """However long the container takes to read it."""
+    while content and not over.is_set():
+        try:
+            session.write(content[:PACKET])
+        except DeadlineExceeded:
+            continue  # nothing of it was taken
+        except Conflict:  # it has ended, which its output tells
+            return
+        content = content[PACKET:]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +23,9 @@ from runtime.errors import NotFound, RuntimeFault
 from runtime.image import slugs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from runtime.api import Engine, Image
+    from runtime.api import AttachSession, Engine, Image, Step
 
 
 def _image(engine: Engine, text: str) -> Image:
@@ -81,27 +83,71 @@ def create(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def run(engine: Engine, options: argparse.Namespace) -> int:
-    spec = _spec(engine, options)
+    talks = options.interactive and not options.detach
+    spec = replace(_spec(engine, options), stdin_once=talks and not options.terminal)
     id = spec.id
+    sessions: list[AttachSession] = []
+
+    def told(step: Step) -> None:
+        tell(step)
+        if talks and step.stage == "start":  # its program has not begun, so nothing that it says is missed
+            sessions.append(_attached(engine, spec))
+
     with storing.made(engine, spec.volumes):
         engine.create(spec)
         try:
-            status = engine.start(id, progress=tell)
+            status = engine.start(id, progress=told)
         except RuntimeFault:
             engine.remove(id, force=True)
             raise
     if options.detach:
         print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
         return 0
-    _follow(engine, id)
+    with _interrupts_stop(engine, id):
+        if sessions and _talk(sessions[0], spec):
+            return 0  # the person has left it running
+        if not sessions:
+            _follow(engine, id)
     code = engine.settle(id).exit_code
     if options.rm:
         engine.remove(id)
     return code if code is not None else 1
 
 
+def _attached(engine: Engine, spec: ContainerSpec) -> AttachSession:
+    """What reads for it takes no interrupts, see :func:`_interrupts_stop`; what is started from here on still does."""
+    from runtime.cli.streams import terminal_size
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        session = engine.attachments.open(spec.id)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if spec.terminal:
+        session.resize(*terminal_size())
+    return session
+
+
+def _talk(session: AttachSession, spec: ContainerSpec) -> bool:
+    """Until it has ended, or the person left by the keys: then True."""
+    from runtime.cli import attaching
+    from runtime.cli.streams import END_OF_TRANSMISSION
+
+    last = END_OF_TRANSMISSION if spec.terminal else b""
+    return attaching.held(session, attaching.detach_keys(), terminal=spec.terminal, takes_input=True, last=last)
+
+
 def _follow(engine: Engine, id: str) -> None:
-    """Until it has ended.  Ctrl-C stops it, and a second one kills it.
+    """Until it has ended."""
+    for line in engine.logs(id, follow=True):
+        show(line)
+        if engine.inspect(id).state is State.RUNNING:
+            engine.settle(id)
+
+
+@contextmanager
+def _interrupts_stop(engine: Engine, id: str) -> Iterator[None]:
+    """Ctrl-C stops the container, and a second one kills it; what they do is over at the end.
 
     An interrupt that is raised amid what is done here could leave a lock held, which the stop would wait for.  So none is raised any
     more: a thread takes them, and what the container says while it ends is shown, too.
@@ -109,10 +155,7 @@ def _follow(engine: Engine, id: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     deeds: list[threading.Thread] = []
     threading.Thread(target=_at_interrupts, args=(engine, id, deeds), daemon=True).start()
-    for line in engine.logs(id, follow=True):
-        show(line)
-        if engine.inspect(id).state is State.RUNNING:
-            engine.settle(id)
+    yield
     for deed in deeds:
         deed.join()
 
@@ -137,7 +180,7 @@ def _following(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", "--interactive", action="store_true", help="with an input, for attach")
+    parser.add_argument("-i", "--interactive", action="store_true", help="with an input: ours, or that of who attaches")
     parser.add_argument("-t", "--terminal", action="store_true", help="with a terminal")
     parser.add_argument("--name")
 

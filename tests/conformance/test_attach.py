@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from runtime.api import AttachSession, Engine
+from runtime.api import AttachSession, Engine, Step
 from runtime.errors import Conflict, NotFound
 from tests.conformance.test_engine import Make, engine, make, run
 from tests.conftest import patience
@@ -49,6 +49,20 @@ def test_input_comes_back_as_output_to_all(engine: Engine, make: Make) -> None:
     again.write(b"nor this\n")
     until(again, b"nor this")
     again.close()
+
+
+def test_who_attaches_amid_the_start_misses_nothing(engine: Engine, make: Make) -> None:
+    spec = make(command=("echo", "first"))
+    engine.create(spec)
+    sessions: list[AttachSession] = []
+
+    def told(step: Step) -> None:
+        if step.stage == "start":
+            sessions.append(engine.attachments.open(spec.id))
+
+    engine.start(spec.id, progress=told)
+    assert b"first" in until(sessions[0], b"first")
+    sessions[0].close()
 
 
 def test_the_end_is_told(engine: Engine, make: Make) -> None:

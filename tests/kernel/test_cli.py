@@ -195,6 +195,46 @@ def test_what_is_piped_in_comes_out_of_the_program() -> None:
     assert done.stdout == sent[:3]
 
 
+def test_who_runs_something_talks_to_it() -> None:
+    sent = bytes([16, 17]) + os.urandom(300_000)  # the keys to leave by are none where nobody types
+    words = [sys.executable, "-m", "runtime", "run", "-i", "--rm", "busybox", "sh", "-c", "echo begun >&2; cat; exit 5"]
+    done = subprocess.run(words, cwd=ROOT, check=False, input=sent, capture_output=True, timeout=patience(60))
+    assert (done.returncode, done.stderr) == (5, b"begun\n")
+    assert done.stdout == sent
+    assert cli("ps").stdout.count("\n") == 1
+
+
+def test_who_runs_a_terminal_has_it_from_its_first_word() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 31, 91, 0, 0))
+        os.chdir(ROOT)
+        script = "echo first; stty size; read word; echo got $word; exit 6"
+        os.execv(sys.executable, [sys.executable, "-m", "runtime", "run", "-it", "busybox", "sh", "-c", script])
+    try:
+        assert b"first\r\n31 91" in _until(terminal, b"31 91")
+        os.write(terminal, b"it\n")
+        _until(terminal, b"got it")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
+    finally:
+        os.close(terminal)
+
+
+def test_who_leaves_by_the_keys_leaves_it_running() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        words = ["run", "-it", "--rm", "--name", "box", "busybox", "sh", "-c", "echo up; exec sleep 100"]
+        os.execv(sys.executable, [sys.executable, "-m", "runtime", *words])
+    try:
+        _until(terminal, b"up")
+        os.write(terminal, b"\x10\x11")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        os.close(terminal)
+    assert "running" in cli("ps").stdout
+
+
 def test_who_writes_before_it_reads_is_heard() -> None:
     """More than pipes and terminals hold, both ways at once."""
     assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
@@ -277,15 +317,18 @@ def _until(terminal: int, wanted: bytes) -> bytes:
     return seen
 
 
-def test_ctrl_c_stops_what_was_run_attached() -> None:
-    words = [sys.executable, "-m", "runtime", "run", "--rm", "--name", "box", "busybox", "sh", "-c"]
+@pytest.mark.parametrize("input", [[], ["-i"]])
+def test_ctrl_c_stops_what_was_run_attached(input: list[str]) -> None:
+    words = [sys.executable, "-m", "runtime", "run", *input, "--rm", "--name", "box", "busybox", "sh", "-c"]
     process = subprocess.Popen(
-        [*words, "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"],
+        [*words, "grep SigBlk /proc/self/status; trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
+    assert int(process.stdout.readline().split()[1], 16) & 1 << (signal.SIGINT - 1) == 0, "its own signals are its own"
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=patience(30)) == 9

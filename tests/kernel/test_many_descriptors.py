@@ -165,13 +165,14 @@ def test_an_exec_has_its_terminal_in_one(engine: NativeEngine) -> None:
 
 def test_who_attaches_in_one_types_and_reads(engine: NativeEngine) -> None:
     assert said("run", "-d", "-i", "--name", "box", "busybox", "cat")[0] == 0
-    with subprocess.Popen(crowded("attach", "box"), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as person:
+    words = crowded("attach", "--detach-keys", "ctrl-p,ctrl-q", "box")
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as person:
         assert person.stdin is not None
         assert person.stdout is not None
         person.stdin.write(b"typed\n")
         person.stdin.flush()
         assert person.stdout.readline() == b"typed\n"
-        person.stdin.write(b"\x10\x11")  # ctrl-p, ctrl-q
+        person.stdin.write(b"\x10\x11")
         person.stdin.flush()
         assert person.wait(patience(20)) == 0, "it left, and the container goes on"
     (box,) = (one for one in engine.list() if one.name == "box")

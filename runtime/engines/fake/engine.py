@@ -87,6 +87,7 @@ class FakeEngine:
         self._journal = Journal(self.home.state / "events")
         self.health = FakeHealth(self._records, self._journal, self.home.state / "sick")
         self.attachments = FakeAttachments(self._attach)
+        self._starting: set[str] = set()
         self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
         self._controls = FakeControls(self, self._records)
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
@@ -248,7 +249,11 @@ class FakeEngine:
     def _start(self, id: str, *, by_policy: bool, progress: Progress = no_progress) -> ContainerStatus:
         spec = self._records.spec(id)
         self.misbehaviour.act("start")
-        progress(Step("start"))
+        self._starting.add(id)
+        try:
+            progress(Step("start"))
+        finally:
+            self._starting.discard(id)
         with self.home.lock("all"):
             record = self._records.record(id)
             if record.state is State.RUNNING:
@@ -420,7 +425,8 @@ class FakeEngine:
 
     def _attach(self, id: str) -> FakeAttach:
         spec = self._records.spec(id)
-        self._running(id)
+        if id not in self._starting:
+            self._running(id)
         return FakeAttach(
             self.log_file(id), partial(self._say, id), lambda: self._ended(id),
             takes_input=spec.stdin or spec.terminal, once=spec.stdin_once,

@@ -34,7 +34,7 @@ class NativeAttachments(Attachments):
     def open(self, id: str) -> AttachSession:
         records = self._lifecycle.records
         spec, record = records.spec(id), records.record(id)
-        if record.state is not State.RUNNING or self._lifecycle.ended(record):
+        if not record.starting and (record.state is not State.RUNNING or self._lifecycle.ended(record)):
             raise Conflict("The container is not running.", hint="Start it first.")
         folder = self._home.bundle(id)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
