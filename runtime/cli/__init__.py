@@ -59,6 +59,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str]) -> int:
+    _fill_standard_streams()
     chosen = parser(given(arguments)).parse_args(arguments)
     if os.geteuid() != 0:
         print("The runtime needs root: run it with sudo.", file=sys.stderr)
@@ -73,6 +74,14 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
     return code
+
+
+def _fill_standard_streams() -> None:
+    """Those that the caller has closed, which Python has as None: whatever is opened next would be taken for one."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def given(arguments: Sequence[str]) -> str | None:

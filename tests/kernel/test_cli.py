@@ -195,6 +195,18 @@ def test_what_is_piped_in_comes_out_of_the_program() -> None:
     assert done.stdout == sent[:3]
 
 
+@pytest.mark.parametrize(
+    ("closed", "said"), [("<&-", ("in\n", "end\n")), (">&-", ("", "end\n")), ("<&- >&- 2>&-", ("", ""))]
+)
+def test_who_has_closed_a_stream_has_none(closed: str, said: tuple[str, str]) -> None:
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    words = f"exec {sys.executable} -m runtime exec -i box sh -c 'cat; echo in; echo end >&2' {closed}"
+    done = subprocess.run(
+        ["sh", "-c", words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=patience(60)
+    )
+    assert (done.returncode, (done.stdout, done.stderr)) == (0, said)
+
+
 def test_who_runs_something_talks_to_it() -> None:
     sent = bytes([16, 17]) + os.urandom(300_000)  # the keys to leave by are none where nobody types
     words = [sys.executable, "-m", "runtime", "run", "-i", "--rm", "busybox", "sh", "-c", "echo begun >&2; cat; exit 5"]
