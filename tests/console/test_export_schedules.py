@@ -210,6 +210,29 @@ def test_charges_of_a_day_have_what_came_after_the_last_rating(
     assert cpu == Decimal(10**13) / 10**9
 
 
+def test_charges_of_a_day_whose_month_is_just_being_closed_wait_for_that(
+    container: Container, owner: User, tenant: Tenant, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rating that counts is then one from before, and another a moment later."""
+    used(container)
+    schedule = scheduled(tenant, owner, wish(root, contents=("focus",)))
+    rated = deliveries.rate_period
+
+    def overtaken(period_id: int) -> None:
+        Period.objects.filter(pk=period_id).update(state=Period.State.CLOSING)
+        raise NotAllowed("it is being closed")
+
+    monkeypatch.setattr(deliveries, "rate_period", overtaken)
+    deliveries.deliver_due(AFTER)
+    waiting = schedule.deliveries.get()
+    assert waiting.state == State.WAITING
+    assert "not closed yet" in waiting.error
+    monkeypatch.setattr(deliveries, "rate_period", rated)
+    periods.close(period().pk, NEXT)
+    deliveries.deliver_due(AFTER + DAY)
+    assert schedule.deliveries.get(starts_at=TODAY).state == State.DELIVERED
+
+
 def test_all_tenants_are_in_folders_of_their_own(
     container: Container, admin: User, outsider: User, root: Path, tenant: Tenant
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -17,7 +19,9 @@ from console.core.errors import Invalid, NotAllowed
 from console.metering import services
 from console.metering.evidence import STREAMS
 from console.metering.models import Credit, Invoice, Meter, Period, PriceBook, RatedLine, RatingRun, UsageRecord
-from console.metering.services import credits, periods, prices
+from console.metering.rating import Line
+from console.metering.selectors.prices import Prices
+from console.metering.services import credits, periods, prices, rating
 from console.metering.services.prices import BookDraft, PriceDraft
 from console.metering.services.rating import rate_period
 from console.metering.units import product, total
@@ -258,6 +262,49 @@ def test_two_that_close_at_once_make_one_invoice(container: Container) -> None:
     assert {invoice.pk for invoice in made} == {Invoice.objects.get().pk}
     assert period().run.lines.count() == period().run.lines_count  # type: ignore[union-attr]
     assert RatedLine.objects.count() == period().run.lines_count  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rating_that_was_begun_before_the_closing_counts_no_more(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule's has read the month's hours, more usage comes, and somebody closes the month: then the schedule's is done."""
+    use(container)
+    published(CPU)
+    chosen, told = period().pk, rating.corrections
+    read, rated = threading.Event(), threading.Event()
+
+    def late(found: Period, known: Prices) -> Iterator[Line]:
+        if threading.current_thread() is not threading.main_thread():
+            read.set()
+            assert rated.wait(30)
+        return told(found, known)
+
+    def schedule() -> None:
+        try:
+            with pytest.raises(NotAllowed):
+                rate_period(chosen)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(rating, "corrections", late)
+    with ThreadPoolExecutor(1) as pool:
+        schedules = pool.submit(schedule)
+        assert read.wait(30)
+        use(container, epoch=2)
+
+        def reached(point: str) -> None:
+            if point == "close.rated":
+                rated.set()
+                schedules.result(30)
+
+        monkeypatch.setattr(periods, "failpoint", reached)
+        invoice = periods.close(chosen, NEXT)
+    found = period().run
+    assert found is not None
+    assert invoice.charges == found.total == cost(found)
+    assert sum(line.quantity for line in found.lines.all()) == 2 * (7 * 10**12 + 1)
+    assert RatedLine.objects.count() == found.lines_count
 
 
 @pytest.mark.django_db

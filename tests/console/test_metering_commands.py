@@ -14,7 +14,8 @@ from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.metering import services
 from console.metering.models import Invoice, Period, PriceBook
-from console.metering.services import cycle, files, prices
+from console.metering.services import cycle, files, periods, prices
+from console.metering.services.rating import rate_period
 from console.operations import tasks
 from console.workloads.models import Container
 from launcher import verify_bill
@@ -103,3 +104,22 @@ def test_the_schedule_closes_what_has_ended(container: Container) -> None:
     cycle.turn(NEXT)
     assert Invoice.objects.get().period == period()
     assert period().state == Period.State.CLOSED
+
+
+@pytest.mark.django_db
+def test_the_schedule_goes_on_where_somebody_closes_a_month_meanwhile(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.ingest_final(final(container, at(60, cpu_ns=5 * 10**9)))
+    prices.publish(files.draft_from_json(json.dumps(BOOK)).pk)
+    checked: list[dt.datetime] = []
+
+    def overtaken(period_id: int) -> None:
+        periods.close(period_id, NEXT)
+        rate_period(period_id)
+
+    monkeypatch.setattr(cycle, "rate_period", overtaken)
+    monkeypatch.setattr(cycle.budgets, "check", checked.append)
+    cycle.turn(NEXT - dt.timedelta(minutes=1))
+    assert period().state == Period.State.CLOSED
+    assert len(checked) == 1

@@ -63,7 +63,13 @@ def refuse_unready(wanted: Wanted) -> None:
         raise NotReady(
             _("These containers have not been read since it ended: %(names)s.") % {"names": ", ".join(waiting[:5])}
         )
-    if wanted.day is None and wanted.unrated is not None:
+    if wanted.day is None:
+        refuse_unclosed(wanted)
+
+
+def refuse_unclosed(wanted: Wanted) -> None:
+    """Raises NotReady where charges are wanted of a month that is not closed."""
+    if wanted.unrated is not None:
         raise NotReady(_("The month is not closed yet: its charges can still change."))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 
 from django.db.models import Q
 
+from console.core.errors import NotAllowed
 from console.metering.models import Period, PriceBook
 from console.metering.services import allocations, budgets, costs, periods, sums
 from console.metering.services.rating import rate_period
@@ -23,5 +25,6 @@ def turn(as_of: dt.datetime) -> None:
     stale = Q(run=None) | Q(run__created_at__lt=as_of - RATE_EVERY)
     costs.catch_up()
     for period in Period.objects.filter(stale, state=Period.State.OPEN).order_by("starts_at", "tenant"):
-        rate_period(period.pk)
+        with contextlib.suppress(NotAllowed):  # somebody closes it in this moment
+            rate_period(period.pk)
     budgets.check(as_of)

@@ -5,7 +5,6 @@ One at a time in a process, for each takes a thread, a processor and disk from w
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -159,8 +158,10 @@ def _rate(wanted: periodic.Wanted) -> None:
     """Anew where charges of an open month are wanted: its last rating may be older than the last readings of the day."""
     period = wanted.unrated
     if period is not None:
-        with contextlib.suppress(errors.NotAllowed):  # closed in this moment
+        try:
             rate_period(period.pk)
+        except errors.NotAllowed:  # closed in this moment, or just being closed
+            periodic.refuse_unclosed(wanted)
 
 
 def _put(folder: Path, place: Place, delivery: ExportDelivery, pulse: Callable[[], None]) -> Made:

@@ -34,7 +34,8 @@ FIELDS = (
 
 
 def rate_period(period_id: int) -> RatingRun:
-    """Raises NotAllowed for a closed period: what it cost is on its invoice.
+    """Raises NotAllowed for a closed period: what it cost is on its invoice.  Likewise where its closing begins meanwhile: usage may have
+    come since its hours were read here, which the closing's own rating knows.
 
     Written an hour of usage at a time, so that nobody waits for a whole month; it counts once it is whole.
     """
@@ -59,7 +60,7 @@ def rate_period(period_id: int) -> RatingRun:
     run.summary = summary.rows()
     run.numbers, run.reached = days.numbers, {sku: str(quantity) for sku, quantity in reached.items()}
     try:
-        before = _swap(period_id, run)
+        before = _swap(period, run)
     except NotAllowed:
         run.delete()
         raise
@@ -68,16 +69,17 @@ def rate_period(period_id: int) -> RatingRun:
     return run
 
 
-def _not_closed(period: Period) -> Period:
-    if period.state == Period.State.CLOSED:
+def _not_closed(period: Period, *, was: str | None = None) -> Period:
+    """``was``: the state that it must still have."""
+    if period.state == Period.State.CLOSED or was not in {None, period.state}:
         raise NotAllowed(_("This period is closed. What comes later is a correction in the next one."))
     return period
 
 
 @transaction.atomic
-def _swap(period_id: int, run: RatingRun) -> RatingRun | None:
-    """The run counts from here on; returns the one that did."""
-    period = _not_closed(Period.objects.select_for_update().get(pk=period_id))
+def _swap(begun: Period, run: RatingRun) -> RatingRun | None:
+    """The run counts from here on; returns the one that did.  ``begun``: the period as it was when the rating began."""
+    period = _not_closed(Period.objects.select_for_update().get(pk=begun.pk), was=begun.state)
     before = period.run
     run.save(update_fields=["lines_count", "total", "sha256", "numbers", "reached", "summary"])
     period.run = run
