@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LEAST_DISK = 16 * 2**20
+MOST_DISK = 2 * 2**40
+"""Bills count KiB times microseconds, by the hour and in 64 bits."""
 LONGEST_PATH = 4095
 MOST_VOLUMES = 64
 THE_KERNELS = ("proc", "sys", "dev")
@@ -43,6 +45,8 @@ def _check_name(name: str, field: str) -> None:
 def check_disk(size: int | None, field: str) -> None:
     if size is not None and size < LEAST_DISK:
         raise InvalidSpec("The limit is below the least, 16 MiB of disk.", hint="Raise it.", field=field)
+    if size is not None and size > MOST_DISK:
+        raise InvalidSpec("The limit is above the most, 2 TiB of disk.", hint="Lower the limit.", field=field)
 
 
 def check_mounts(mounts: Sequence[VolumeMount], elsewhere: Iterable[str] = ()) -> None:

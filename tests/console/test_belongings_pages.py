@@ -51,6 +51,7 @@ def test_a_volume_by_its_form(tenant: Tenant, member: User, engine: FakeEngine) 
         ({"name": "No", "size": ""}, "lower-case letters"),
         ({"name": "data", "size": "much"}, "Write a number of MiB"),
         ({"name": "data", "size": "1"}, "16 MiB of disk"),
+        ({"name": "data", "size": str((2 << 20) + 1)}, "2 TiB of disk"),
     ],
 )
 def test_a_mistake_is_told_beside_its_field(

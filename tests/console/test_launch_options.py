@@ -148,6 +148,7 @@ def test_the_price_is_of_what_is_made(client: Client, engine: FakeEngine, monkey
         ({"label_name": ["a", "a"], "label_value": ["1", "2"]}, "labels", "given twice"),
         ({"label_name": [""], "label_value": ["1"]}, "labels", "not a label"),
         ({"disk": "1"}, "disk", "16 MiB of disk"),
+        ({"disk": str((2 << 20) + 1)}, "disk", "2 TiB of disk"),
         ({"disk": "much"}, "disk", "number of MiB"),
         ({"entrypoint": "'"}, "entrypoint", "quotation mark"),
         ({"working_dir": "srv"}, "working_dir", "not absolute"),

@@ -14,21 +14,23 @@ from django.test import Client
 from django.utils import timezone
 
 from console.accounts.models import Tenant, User
+from console.core.errors import Invalid
 from console.metering import services as metering
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
 from console.metering.measuring import KIB, microseconds
 from console.metering.models import Allocation, Meter, Resource, UsageRecord
 from console.metering.selectors.spending import of_container, price
-from console.metering.services import periods
+from console.metering.services import holdings, periods
 from console.metering.services.prices import PriceDraft
 from console.metering.services.rating import rate_period
-from console.metering.splitting import HOUR
+from console.metering.splitting import HOUR, hour_of
 from console.operations.models import Operation
 from console.operations.reconciling import reconcile_rows
 from console.workloads import services
 from console.workloads.models import Container, Volume
 from runtime.engines.fake.engine import FakeEngine
+from runtime.validation_storage import MOST_DISK
 from tests.console.launching import BUSYBOX, act, engine, launched
 from tests.console.test_changes import renamed
 from tests.console.test_metering import START
@@ -96,6 +98,20 @@ def test_a_volume_is_held_while_the_node_has_it(tenant: Tenant, member: User, en
         assert removed(volume, member).state == "succeeded"
     assert quantity(Meter.VOLUME_SIZE) == held(Meter.VOLUME_SIZE, sized.pk) > 0
     assert not Allocation.objects.filter(ended_at__isnull=True).exists()
+
+
+def test_the_largest_volume_is_billed_and_a_larger_one_is_refused(
+    tenant: Tenant, member: User, engine: FakeEngine
+) -> None:
+    """Its hour would not fit the 64 bits of a record, and nobody's bill could be made any more."""
+    with pytest.raises(Invalid) as refused:
+        made(tenant, member, "larger", MOST_DISK + 1)
+    assert refused.value.field == "size"
+    volume = Volume.objects.create(tenant=tenant, node="node", name="largest", size_bytes=MOST_DISK)
+    holdings.hold_volume(volume, START)
+    metering.charge_allocations(START + 30 * HOUR)
+    of_an_hour = UsageRecord.objects.filter(starts_at=hour_of(START + HOUR))
+    assert of_an_hour.get().quantity == MOST_DISK // KIB * 3600 * 10**6
 
 
 def test_a_volume_that_was_lost_costs_nothing_until_it_is_there_again(
