@@ -23,14 +23,14 @@ from console.live.dataset import QueryFailed, asked
 from console.metering import services as metering
 from console.metering.dataset import files
 from console.metering.dataset.charting import chart
-from console.metering.models import RatedLine, UsageRecord
+from console.metering.models import Period, RatedLine, RatingRun, Resource, UsageRecord
 from console.metering.services.rating import rate_period
 from console.workloads.models import Container
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
 from tests.console.test_metering import at as counters
 from tests.console.test_metering import final
-from tests.console.test_metering_bills import CPU, MEMORY, OUT, period, published
+from tests.console.test_metering_bills import CPU, MEMORY, MONTH, NEXT, OUT, period, published
 from tests.live.agent import agent as running_agent
 
 pytestmark = [
@@ -83,6 +83,28 @@ def test_each_kind_of_value_is_plain(tenant: Tenant, member: User) -> None:
     assert answered(tenant, member, query)[1] == [
         ["1.1", "2026-01-02T03:04:05Z", None, True, "é", [1, 2], {"a": 1}, "78", "nan", "2026-01-02", 2**127 - 1]
     ]
+
+
+def test_no_digit_is_rounded_away(tenant: Tenant, member: User) -> None:
+    """Decimals of DuckDB have 38 digits, Python's arithmetic 28 unless it is told otherwise."""
+    long = "12345678901234567890.123456789012345678"
+    query = f"SELECT {long}::DECIMAL(38,18), -{long}::DECIMAL(38,18), 100::DECIMAL(38,0), 0.000::DECIMAL(9,3), -0.50::DECIMAL(9,2)"
+    assert answered(tenant, member, query)[1] == [[long, f"-{long}", "100", "0", "-0.5"]]
+
+
+def test_quantities_of_a_month_have_their_digits(tenant: Tenant, member: User) -> None:
+    """A correction is of one line: 28 digits with 18 behind the point are too few for it."""
+    run = RatingRun.objects.create(
+        period=Period.objects.create(tenant=tenant, starts_at=MONTH, ends_at=NEXT), currency="EUR"
+    )
+    Period.objects.update(run=run)
+    many = Decimal("12345678901234.000000000000000001")
+    resource = Resource.objects.create(id="r", tenant=tenant, kind="container", identity="c", name="c")
+    RatedLine.objects.create(
+        run=run, number=1, resource=resource, window=MONTH, meter="cpu", sku="CPU", unit="Core-Seconds", quantity=1,
+        pricing_quantity=many, list_cost=many, cost=many, quality="exact",
+    )  # fmt: skip
+    assert answered(tenant, member, "SELECT quantity, cost FROM costs")[1] == [[str(many), str(many)]]
 
 
 REFUSED = {
@@ -264,6 +286,13 @@ def test_a_download_has_all_rows(tenant: Tenant, viewer: User) -> None:
     assert not list(files.folder(tenant.id).glob("q-*"))
 
 
+def test_columns_of_one_name_are_all_in_the_download(tenant: Tenant, viewer: User) -> None:
+    page = Client()
+    page.force_login(viewer)
+    answer = page.post("/usage/sql/answer.json", {"query": "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a"})
+    assert json.loads(answer.getvalue()) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}]
+
+
 @pytest.mark.parametrize(
     ("columns", "rows", "drawn"),
     [
@@ -273,6 +302,8 @@ def test_a_download_has_all_rows(tenant: Tenant, viewer: User) -> None:
           "series": [{"label": "a", "values": [1.5, 0]}, {"label": "b", "values": [0, 2.0]}]}),
         ([("name", "VARCHAR"), ("n", "BIGINT"), ("m", "DOUBLE")], [["a", 1, None]],
          {"labels": ["a"], "unit": "", "series": [{"label": "n", "values": [1.0]}, {"label": "m", "values": [0.0]}]}),
+        ([("name", "VARCHAR"), ("n", "DOUBLE")], [["a", "inf"], ["b", "-inf"], ["c", "nan"], ["d", 2]],
+         {"labels": ["a", "b", "c", "d"], "unit": "", "series": [{"label": "n", "values": [0.0, 0.0, 0.0, 2.0]}]}),
         ([("n", "BIGINT")], [[1]], None),
         ([("name", "VARCHAR"), ("other", "VARCHAR")], [["a", "b"]], None),
         ([("name", "VARCHAR"), ("n", "BIGINT")], [], None),

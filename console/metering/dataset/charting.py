@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,8 +44,9 @@ def _is_number(column: Column) -> bool:
 
 
 def _number(value: Any) -> float:
-    """What is no number has no bar."""
-    return float(value) if isinstance(value, int | float) or (isinstance(value, str) and value != "nan") else 0.0
+    """What is no number, or has no end, has no bar."""
+    found = float(value) if isinstance(value, int | float | str) else 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def _label(value: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from console.workloads.models import Container
 TIME, TEXT, WHOLE, REAL, YES_NO = pa.timestamp("us", tz="UTC"), pa.string(), pa.int64(), pa.float64(), pa.bool_()
 MONEY = pa.decimal128(38, 18)
 DIGITS = Decimal("1e-18")
+WIDE = Context(prec=38)
 AT_ONCE = 5000
 Rows = Iterator[tuple[Any, ...]]
 
@@ -82,7 +83,7 @@ def _costs(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
 
 
 def _money(value: Decimal | None) -> Decimal | None:
-    return None if value is None else value.quantize(DIGITS, ROUND_HALF_EVEN)
+    return None if value is None else value.quantize(DIGITS, ROUND_HALF_EVEN, WIDE)
 
 
 def _containers(tenant: Tenant, _start: dt.datetime, _end: dt.datetime) -> Rows:

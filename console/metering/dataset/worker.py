@@ -84,10 +84,16 @@ def plain(value: Any) -> Any:
 
 def text(value: Any) -> str:
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        return digits(f"{value:f}")
     if isinstance(value, dt.datetime):
         return value.isoformat(timespec="microseconds" if value.microsecond else "seconds").replace("+00:00", "Z")
     return bytes(value).hex() if isinstance(value, bytes | bytearray) else str(value)
+
+
+def digits(number: str) -> str:
+    """Without zeros at the end; Decimal's own way to leave them out rounds to 28 digits."""
+    shorter = number.rstrip("0").rstrip(".") if "." in number else number
+    return "0" if shorter == "-0" else shorter
 
 
 def say(line: Any) -> None:

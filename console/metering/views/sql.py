@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -140,8 +140,21 @@ def _cell(value: Any, kind: str) -> Any:
 
 def as_json(answer: Answer, rows: Iterator[Row]) -> Iterator[str]:
     """An array of objects."""
-    names = [name for name, _kind in answer.columns]
+    names = apart([name for name, _kind in answer.columns])
     yield "["
     for number, row in enumerate(rows):
         yield (",\n" if number else "\n") + json.dumps(dict(zip(names, row, strict=True)))
     yield "\n]\n"
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """A name that comes again gets a number that no other has: an object has each once."""
+    taken, found = set(names), list[str]()
+    for name in names:
+        free, number = name, 1
+        while free in (found if number == 1 else taken):
+            number += 1
+            free = f"{name}_{number - 1}"
+        taken.add(free)
+        found.append(free)
+    return found
