@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant, User
 from console.core.sentences import told
 from console.live import client
 from console.metering.dataset.files import linked
 
+log = logging.getLogger(__name__)
 Row = list[Any]
 
 
@@ -33,13 +37,18 @@ class Answer:
 @contextlib.contextmanager
 def asked(*, user: User, tenant: Tenant, query: str, most: int) -> Iterator[Answer]:
     """The caller has authorised the user.  Raises QueryFailed, AgentUnavailable, AgentRefused."""
-    with linked(tenant) as folder:
+    with contextlib.ExitStack() as held:
+        try:
+            folder = held.enter_context(linked(tenant))
+        except OSError:
+            log.exception("the tables of %s cannot be written", tenant.pk)
+            raise QueryFailed(_("The tables cannot be written: an admin finds the reason in the node's log.")) from None
         lines = _lines(client.query(user, tenant, {"query": query, "folder": folder, "most": most}))
-        with contextlib.closing(lines):
-            first = next(lines, {"error": "The answer is empty."})
-            answer = Answer([(str(name), str(kind)) for name, kind in _checked(first)["columns"]], iter(()))
-            answer.rows = _rows(lines, answer)
-            yield answer
+        held.enter_context(contextlib.closing(lines))
+        first = next(lines, {"error": "The answer is empty."})
+        answer = Answer([(str(name), str(kind)) for name, kind in _checked(first)["columns"]], iter(()))
+        answer.rows = _rows(lines, answer)
+        yield answer
 
 
 def _rows(lines: Iterator[Any], answer: Answer) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import time
@@ -245,6 +246,39 @@ def test_what_is_over_is_written_once_and_a_crash_leaves_no_folder(tenant: Tenan
     assert kept == {name for name in first if not name.startswith("containers.")}
     assert not list(home.glob("q-*"))
     assert not list(home.glob(".*"))
+
+
+def test_a_question_that_another_overtakes_has_its_tables_too(
+    tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes the tables anew takes the older ones away, also those that somebody is just about to link."""
+    container(tenant, "one")
+    link, overtaken = os.link, 0
+
+    def late(source: Path, target: Path) -> None:
+        nonlocal overtaken
+        if source.name.startswith("containers.") and not overtaken:
+            overtaken += 1
+            files.refresh(tenant)
+        link(source, target)
+
+    monkeypatch.setattr(files.os, "link", late)
+    assert answered(tenant, member, "SELECT name FROM containers")[1] == [["one"]]
+    assert overtaken == 1
+    assert not list(files.folder(tenant.id).glob("q-*"))
+
+
+def test_tables_that_cannot_be_written_are_told(tenant: Tenant, viewer: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write", full)
+    page = Client()
+    page.force_login(viewer)
+    for path in ("/usage/sql/", "/usage/sql/answer.csv"):
+        answer = page.post(path, {"query": "SELECT 1"})
+        assert answer.status_code == 422
+        assert "cannot be written" in answer.content.decode()
 
 
 def test_the_page_answers_and_refuses_on_the_spot(tenant: Tenant, viewer: User) -> None:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from console.metering.months import month_of
 
 ABANDONED_S = 600
 """A folder of links that is older belongs to a question whose process was killed."""
+TRIES = 5
 ALL = "all"
 NONE = "none"
 """A file without rows: a table has its columns also before there is anything in it."""
@@ -37,18 +38,34 @@ NONE = "none"
 
 @contextlib.contextmanager
 def linked(tenant: Tenant) -> Iterator[str]:
-    """The name of a folder with the tables as they are now; gone at the end.  Raises OSError."""
+    """The name of a folder with the tables as they are now; gone at the end.  Raises OSError.
+
+    Whoever writes them anew meanwhile takes away what is older, so it is looked for more than once.
+    """
     home = folder(tenant.id)
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
     _sweep(home)
     name = f"q-{secrets.token_hex(12)}"
     (home / name).mkdir(mode=0o755)
     try:
-        for file in refresh(tenant):
-            os.link(file, home / name / file.name)
+        for left in reversed(range(TRIES)):
+            try:
+                _link(refresh(tenant), home / name)
+                break
+            except FileNotFoundError:
+                if not left:
+                    raise
         yield name
     finally:
         shutil.rmtree(home / name, ignore_errors=True)
+
+
+def _link(found: Iterable[Path], into: Path) -> None:
+    """Instead of what a try before linked."""
+    for file in into.iterdir():
+        file.unlink()
+    for file in found:
+        os.link(file, into / file.name)
 
 
 def refresh(tenant: Tenant) -> list[Path]:
