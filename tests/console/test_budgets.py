@@ -1,4 +1,4 @@
-"""Budgets: set by owners, told once a threshold and month, by webhooks that are signed, tried again, and never lead inside."""
+"""Budgets: set by owners, told once a threshold, month and amount, by webhooks that are signed, tried again, and never lead inside."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from console.accounts.models import AuditEvent, Tenant, User
 from console.core.errors import Full, Invalid, NotAllowed
 from console.metering import services, webhooks
 from console.metering.models import Budget, BudgetAlert, WebhookDelivery
+from console.metering.selectors import budgets as selectors
 from console.metering.services import budgets, deliveries
 from console.metering.services.budgets import Wish
 from console.metering.services.prices import PriceDraft
@@ -66,12 +67,26 @@ def test_each_threshold_is_told_once_a_month(container: Container, owner: User, 
     spend(container, 7, 130)
     assert [alert.percent for alert in budgets.check(NOW)] == [100]
     assert told() == [("actual", 50), ("actual", 80), ("actual", 100)]
-    budgets.save(tenant=tenant, actor=owner, wish=wish("50"))
-    assert budgets.check(NOW) == [], "another amount is not another month"
     for after, cost in ((-1, 130), (60, 260)):
         spend(container, (NEXT - START).total_seconds() + after, cost)
     assert len(budgets.check(NEXT + dt.timedelta(minutes=1))) == 3
     assert BudgetAlert.objects.values("month").distinct().count() == 2
+
+
+def test_a_budget_that_was_raised_is_told_anew(container: Container, owner: User, tenant: Tenant) -> None:
+    """Else nobody would hear of it any more until the next month."""
+    budgets.save(tenant=tenant, actor=owner, wish=wish())
+    spend(container, 5, 100)
+    assert [alert.percent for alert in budgets.check(NOW)] == [50, 80, 100]
+    assert selectors.warnings(tenant, NOW) == ["100% of this month's budget of 100 EUR is spent."]
+    budgets.save(tenant=tenant, actor=owner, wish=wish("300"))
+    assert budgets.check(NOW) == []
+    assert selectors.warnings(tenant, NOW) == [], "that one is no more"
+    spend(container, 6, 240)
+    assert [(alert.budget, alert.percent) for alert in budgets.check(NOW)] == [(300, 50), (300, 80)]
+    assert selectors.warnings(tenant, NOW) == ["80% of this month's budget of 300 EUR is spent."]
+    budgets.save(tenant=tenant, actor=owner, wish=wish(""))
+    assert selectors.warnings(tenant, NOW) == []
 
 
 def test_the_forecast_is_told_before_it_is_spent(container: Container, owner: User, tenant: Tenant) -> None:
@@ -107,6 +122,7 @@ def test_a_kill_between_makes_no_second_alert_and_loses_none(container: Containe
         ({"actual": "0"}, "actual"),
         ({"actual": "half"}, "actual"),
         ({"actual": "1001"}, "actual"),
+        ({"actual": "000019999999999"}, "actual"),
         ({"actual": " ".join(map(str, range(1, 12)))}, "actual"),
         ({"forecast": "-5"}, "forecast"),
         ({"webhook_url": "ftp://x.example.org/"}, "webhook_url"),

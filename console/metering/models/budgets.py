@@ -38,7 +38,7 @@ class Budget(models.Model):
 
 
 class BudgetAlert(models.Model):
-    """A threshold that was reached: once a month, whatever the cost does after."""
+    """A threshold that was reached: once a month and amount, whatever the cost does after."""
 
     class Basis(models.TextChoices):
         ACTUAL = "actual", "actual"
@@ -59,7 +59,9 @@ class BudgetAlert(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "month", "basis", "percent"], name="one_alert_a_threshold")
+            models.UniqueConstraint(
+                fields=["tenant", "month", "basis", "percent", "budget"], name="one_alert_a_threshold"
+            )
         ]
 
     def __str__(self) -> str:

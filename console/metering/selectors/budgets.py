@@ -53,9 +53,10 @@ def alerts(tenant: Tenant) -> QuerySet[BudgetAlert]:
 
 
 def warnings(tenant: Tenant, now: dt.datetime) -> list[str]:
-    """Of this month, one sentence on each basis: the highest threshold that was reached."""
+    """Of this month and of the budget as it is now, one sentence on each basis: the highest threshold that was reached."""
     highest: dict[str, BudgetAlert] = {}
-    for alert in BudgetAlert.objects.of(tenant).filter(month=month_of(now)[0]).order_by("percent"):
+    amount = Budget.objects.of(tenant).values("amount")
+    for alert in BudgetAlert.objects.of(tenant).filter(month=month_of(now)[0], budget__in=amount).order_by("percent"):
         highest[alert.basis] = alert
     return [sentence(highest[basis]) for basis in sorted(highest)]
 

@@ -1,4 +1,4 @@
-"""Budgets: set by owners, checked by the schedule, told once a threshold and month."""
+"""Budgets: set by owners, checked by the schedule, told once a threshold, month and amount."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ def _amount(tenant: Tenant, text: str) -> Decimal:
 
 def _percents(field: str, text: str) -> list[int]:
     words = text.replace(",", " ").replace("%", " ").split()
-    if not all(word.isascii() and word.isdigit() and 0 < int(word[:5]) <= MOST_PERCENT for word in words):
+    if not all(
+        word.isascii() and word.isdigit() and len(word) <= 4 and 0 < int(word) <= MOST_PERCENT for word in words
+    ):
         raise Invalid(field, _("Write whole percents from 1 to 1000, such as 50, 80, 100."))
     found = sorted({int(word) for word in words})
     if len(found) > MOST_THRESHOLDS:
@@ -217,8 +219,8 @@ def _reached(
         if amount * 100 < budget.amount * percent:
             continue
         alert, new = BudgetAlert.objects.get_or_create(
-            tenant=budget.tenant, month=found.month, basis=basis, percent=percent,
-            defaults={"budget": budget.amount, "amount": amount, "currency": found.currency, "at": now},
+            tenant=budget.tenant, month=found.month, basis=basis, percent=percent, budget=budget.amount,
+            defaults={"amount": amount, "currency": found.currency, "at": now},
         )  # fmt: skip
         if new:
             made.append(alert)
