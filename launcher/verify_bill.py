@@ -37,6 +37,7 @@ NO_DIGITS = frozenset(
     ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"]
 )
 THREE_DIGITS = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+csv.field_size_limit(1 << 24)
 
 
 def us(text: str) -> int:
@@ -489,6 +490,8 @@ def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str
                     yield f"{name}: row {number}: {column} is {row[column]}, and by lines.jsonl {line and line[of_line]}"
             if line is not None and json.loads(row["Tags"] or "{}") != labels.get(line["resource"]):
                 yield f"{name}: row {number}: Tags are {row['Tags']}, and by resources.jsonl {labels.get(line['resource'])}"
+    if left := sum(1 for _ in lines):
+        yield f"{name}: {left} lines have no row"
     if total != payable:
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
 
@@ -542,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         bundle, earlier = Bundle.read(chosen.folder), [Bundle.read(folder) for folder in chosen.earlier]
         differences = verify(bundle, earlier, chosen.sha256)
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as fault:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error) as fault:
         print(f"This is no whole export: {type(fault).__name__}: {fault}", file=sys.stderr)
         return 2
     for difference in differences:

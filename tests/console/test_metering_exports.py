@@ -356,3 +356,54 @@ def test_memory_does_not_grow_with_the_export(lived: Container) -> None:
     few = peak()
     more(10_000, 20_000)
     assert peak() < 1.2 * few, "three times the rows"
+
+
+def taken_out(folder: Path, name: str) -> None:
+    """The last row of a CSV."""
+    *rows, _last = (folder / name).read_bytes().splitlines(keepends=True)
+    (folder / name).write_bytes(b"".join(rows))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_a_row_without_a_cost_that_was_taken_out_is_named(container: Container, tmp_path: Path, version: str) -> None:
+    use(container, sent=10**8, cpu=0)
+    published(OUT)
+    periods.close(period().pk, NEXT)
+    folder = tmp_path / "november"
+    bundle.write(period(), folder)
+    assert differences(folder) == []
+    taken_out(folder, f"focus-{version}.csv")
+    consistent(folder)
+    assert [one.split(": ", 1)[0] for one in differences(folder)] == [f"focus-{version}.csv"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bill.json", "[]"),
+        ("manifest.json", "[]"),
+        ("manifest.json", '{"files": []}'),
+        ("records.jsonl", "[1]\n"),
+        ("lines.jsonl", "null\n"),
+        ("focus-1.3.csv", "BilledCost,ChargeCategory\r\n"),
+        ("focus-1.3.csv", "BilledCost\r\n" + "1" * 200_000),
+        ("focus-1.3.csv", '"'),
+    ],
+)
+def test_what_is_no_export_is_told_and_is_no_traceback(
+    exported: Path, name: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exported / name).write_text(content)
+    assert verify_bill.main([str(exported)]) in {1, 2}
+    assert any(capsys.readouterr())
+
+
+@pytest.mark.django_db
+def test_a_book_without_its_tiers_is_told(exported: Path) -> None:
+    lines = [json.loads(line) for line in (exported / "prices.jsonl").read_text().splitlines()]
+    for price in lines[0]["book"]["prices"]:
+        price["tiers"], price["included"] = [], "0"
+    (exported / "prices.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert verify_bill.main([str(exported)]) in {1, 2}

@@ -13,10 +13,14 @@ from console.metering.currencies import DIGITS, rounded
 from console.metering.models import Credit, Period
 from console.metering.selectors.prices import Prices
 
+MOST = 10**12
+LONGEST_REASON = 200
+
 
 @transaction.atomic
 def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User | None = None) -> Credit:
     """``key`` given already: that credit as it is.  Raises Invalid, and NotAllowed for a period that is no longer open."""
+    reason = reason.strip()
     period = Period.objects.select_for_update().get(pk=period_id)
     known = Credit.objects.filter(tenant=period.tenant_id, key=key).first()
     if known is not None:
@@ -26,12 +30,14 @@ def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User 
     currency = Prices(period.tenant_id).currency
     if currency not in DIGITS:
         raise Invalid("amount", _("Publish a price book first: without one there is no currency."))
-    if not amount.is_finite() or amount <= 0 or amount != rounded(amount, currency):
+    if not amount.is_finite() or not 0 < amount < MOST or amount != rounded(amount, currency):
         raise Invalid(
             "amount", _("A credit is more than 0 and in whole smallest units of %(currency)s.") % {"currency": currency}
         )
-    if not reason.strip():
+    if not reason or not reason.isprintable():
         raise Invalid("reason", _("Say what the credit is for: it is on the invoice."))
+    if len(reason) > LONGEST_REASON:
+        raise Invalid("reason", _("This is too long: %(most)d characters at most.") % {"most": LONGEST_REASON})
     return Credit.objects.create(
         tenant=Tenant.objects.get(pk=period.tenant_id),
         period=period,
