@@ -18,10 +18,11 @@ from django.test import Client
 from console.accounts.models import AuditEvent, Tenant, User
 from console.live import client as agent
 from console.metering.exports import archive, bundle
-from console.metering.models import Period
+from console.metering.models import Period, UsageRecord
 from console.metering.services import periods
 from console.metering.services.rating import rate_period
 from console.workloads.models import Container
+from launcher import verify_bill
 from tests.console.test_metering_bills import CPU, MEMORY, NEXT, period, published, use
 
 pytestmark = pytest.mark.django_db
@@ -115,6 +116,34 @@ def test_the_archive_is_the_bundle_of_an_open_and_of_a_closed_month(container: C
             files = {name.partition("/")[2]: found.read(name) for name in found.namelist()}
         assert files == {path.name: path.read_bytes() for path in (tmp_path / state).iterdir()}
         assert content == b"".join(archive.zipped(period()))
+
+
+def test_an_open_month_is_the_sum_of_what_is_in_it(
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last rating is from before the last usage, and more comes while the archive is made."""
+    use(container, epoch=2)
+    manifest_of, came = bundle.manifest_of, 3
+
+    def late(of: Period) -> str:
+        nonlocal came
+        text = manifest_of(of)
+        if came == 3:
+            use(container, epoch=came)
+            came += 1
+        return text
+
+    monkeypatch.setattr(bundle, "manifest_of", late)
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(period())))) as found:
+        found.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert verify_bill.main([str(folder)]) == 0
+    assert period().run.total > 0  # type: ignore[union-attr]
+    assert UsageRecord.objects.filter(epoch__number=3, billed_in=period()).exists()
+    monkeypatch.undo()
+    use(container, epoch=4)
+    call_command("bills", "export", container.tenant.slug, f"{period().starts_at:%Y-%m}", str(tmp_path / "by-hand"))
+    assert verify_bill.main([str(tmp_path / "by-hand")]) == 0
 
 
 def test_a_closed_month_begins_to_arrive_before_all_of_it_is_made_and_is_given_up_without_a_trace(

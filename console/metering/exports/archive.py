@@ -9,6 +9,7 @@ from pathlib import Path
 
 from console.metering.exports import bundle
 from console.metering.models import Period
+from console.metering.services import bundles
 
 OLDEST = (1980, 1, 1, 0, 0, 0)
 """ZIP knows no time before; no file has the one at which it was made."""
@@ -49,7 +50,7 @@ def zipped(period: Period) -> Iterator[bytes]:
             folder.mkdir()
             found = _made(period, folder)
         else:
-            bundle.write(period, folder)
+            bundles.write(period.pk, folder)
             found = iter(sorted(folder.iterdir(), key=lambda path: path.name == bundle.MANIFEST))
         yield from _packed(found, f"{period.tenant.slug}-{period.starts_at:%Y-%m}")
 

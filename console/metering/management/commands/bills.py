@@ -11,9 +11,8 @@ from django.utils import timezone
 from console.accounts.models import Tenant
 from console.accounts.services import audit
 from console.core.errors import Refused
-from console.metering.exports import bundle
 from console.metering.models import Period
-from console.metering.services import cycle, files, prices
+from console.metering.services import bundles, cycle, files, prices
 
 
 class Command(BaseCommand):
@@ -54,7 +53,7 @@ class Command(BaseCommand):
         if period is None:
             raise CommandError(f"month: nothing of {tenant} was metered in {month}.")
         audit("invoice.export", actor=None, tenant=period.tenant, target=month, folder=str(folder))
-        bundle.write(period, folder, lambda file, lines: self.stdout.write(f"{file}: {lines}"))
+        bundles.write(period.pk, folder, lambda file, lines: self.stdout.write(f"{file}: {lines}"))
 
 
 def _tenant(slug: str) -> Tenant:
