@@ -388,6 +388,22 @@ def test_a_pause_is_made_up_for_and_pauses_grow(container: Container, owner: Use
     assert pauses[-1] == deliveries.LONGEST_PAUSE
 
 
+def test_asking_for_the_last_period_leaves_out_none_before_it(
+    container: Container, owner: User, tenant: Tenant, root: Path
+) -> None:
+    """The schedule looks each minute, and somebody asks before it has."""
+    used(container)
+    schedule, now = scheduled(tenant, owner, wish(root)), AFTER + 3 * DAY
+    exports.set_paused(schedule=schedule, actor=owner, paused=True)
+    exports.set_paused(schedule=schedule, actor=owner, paused=False)
+    exports.run_now(schedule=ExportSchedule.objects.get(), actor=owner, now=now)
+    assert deliveries.deliver_due(now) == 4
+    days = list(
+        schedule.deliveries.filter(state=State.DELIVERED).order_by("starts_at").values_list("starts_at", flat=True)
+    )
+    assert days == [TODAY + number * DAY for number in range(4)]
+
+
 def test_a_tenant_s_many_exports_do_not_keep_another_s_waiting(
     owner: User, outsider: User, tenant: Tenant, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,8 @@ from console.metering.exports.places import Failed, Place, Refused
 from console.metering.exports.s3 import Store
 from console.metering.failpoints import failpoint
 from console.metering.models import ExportDelivery, ExportSchedule
-from console.metering.selectors.exports import due_since, period_name
+from console.metering.selectors.exports import period_name
+from console.metering.services import exports
 from console.metering.services.budgets import containers
 from console.metering.services.rating import rate_period
 from console.metering.services.turns import in_turn
@@ -62,14 +63,7 @@ def pause(attempts: int) -> dt.timedelta:
 
 def plan(now: dt.datetime) -> int:
     """A delivery for each period that has become due; returns how many are new."""
-    made = 0
-    for schedule in ExportSchedule.objects.filter(paused=False):
-        for start, end in due_since(schedule, now):
-            _delivery, new = ExportDelivery.objects.get_or_create(
-                schedule=schedule, starts_at=start, defaults={"ends_at": end, "due_at": now}
-            )
-            made += new
-    return made
+    return sum(exports.plan(schedule, now) for schedule in ExportSchedule.objects.filter(paused=False))
 
 
 def deliver_due(now: dt.datetime) -> int:

@@ -17,7 +17,7 @@ from console.accounts.services import audit, require, require_admin
 from console.core import secrets
 from console.core.errors import Full, Invalid, NotAllowed
 from console.metering.models import ExportDelivery, ExportSchedule
-from console.metering.selectors.exports import last_ended, period_name, period_of
+from console.metering.selectors.exports import due_since, last_ended, period_name, period_of
 from console.metering.services.budgets import containers
 from console.metering.webhooks import literal_is_inside
 
@@ -121,6 +121,7 @@ def run_now(
         raise NotAllowed(_("This export is paused: resume it first."))
     now = now or timezone.now()
     start, end = _named(schedule.every, period.strip(), now) if period.strip() else last_ended(schedule.every, now)
+    plan(schedule, now)
     fresh = {"state": ExportDelivery.State.WAITING, "attempts": 0, "due_at": now, "error": ""}
     found, _new = ExportDelivery.objects.update_or_create(
         schedule=schedule, starts_at=start, defaults=fresh, create_defaults={**fresh, "ends_at": end}
@@ -129,6 +130,17 @@ def run_now(
         "export.run", actor=actor, tenant=schedule.tenant, target=schedule.pk, period=period_name(schedule, start)
     )  # fmt: skip
     return found
+
+
+def plan(schedule: ExportSchedule, now: dt.datetime) -> int:
+    """A delivery for each period that has become due, before any later one is asked for; returns how many are new."""
+    made = 0
+    for start, end in due_since(schedule, now):
+        _delivery, new = ExportDelivery.objects.get_or_create(
+            schedule=schedule, starts_at=start, defaults={"ends_at": end, "due_at": now}
+        )
+        made += new
+    return made
 
 
 def _named(every: str, text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
