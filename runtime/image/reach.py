@@ -20,6 +20,7 @@ import httpx
 from runtime.errors import ImageDenied, ImageUnavailable
 
 PUBLIC, SITE, NODE = 0, 1, 2
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -27,13 +28,18 @@ def depth(text: str, containers: str) -> int:
     """``containers`` is the block of the containers' subnets."""
     address: Address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        address = address.ipv4_mapped or address.sixtofour or _translated(address) or address
     inside = address in ipaddress.ip_network(containers)
     if inside or address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast:
         return NODE
     if _own(address):
         return NODE
     return PUBLIC if address.is_global else SITE
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Where a translator (RFC 6052) leads, if the network has one."""
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
 
 
 def _own(address: Address) -> bool:
