@@ -16,15 +16,18 @@ from django.db import connection, models, transaction
 from django.test.utils import CaptureQueriesContext
 
 from console.accounts.models import Tenant, User
+from console.core.errors import Invalid
 from console.metering import services
-from console.metering.models import Allocation, Meter, MeterEpoch, Reading, StaleDay, UsageRecord
-from console.metering.services import allocations, epochs, resources
+from console.metering.models import Allocation, Meter, MeterEpoch, Period, Reading, StaleDay, UsageRecord
+from console.metering.services import allocations, epochs, periods, prices, resources
+from console.metering.services.prices import BookDraft
 from console.metering.splitting import hour_of
 from console.workloads import services as workloads
 from console.workloads.models import Container
 from runtime.engines.fake.engine import FakeEngine
 from tests.console.launching import act, engine, launched
 from tests.console.test_metering import START, at, final
+from tests.console.test_metering_bills import CPU, MONTH, NEXT
 from tests.console.test_metering_ingest import observed
 
 __all__ = ["engine"]
@@ -268,3 +271,17 @@ def held() -> dict[str, dt.timedelta]:
     for one in UsageRecord.objects.all():
         found[one.meter] = found.get(one.meter, dt.timedelta()) + (one.ends_at - one.starts_at)
     return found
+
+
+@beside
+def test_a_book_is_not_published_for_a_month_that_somebody_begins_to_close_meanwhile(tenant: Tenant) -> None:
+    month = Period.objects.create(tenant=tenant, starts_at=MONTH, ends_at=NEXT)
+    book = prices.draft(BookDraft("EUR", MONTH, (CPU,)))
+    with another() as begin:
+        with transaction.atomic():
+            assert periods._claim(month.pk, NEXT) is None
+            publishing = begin(lambda: prices.publish(book.pk))
+            until_one_waits()
+        with pytest.raises(Invalid) as refused:
+            publishing.result(WITHIN_S)
+    assert refused.value.field == "valid_from"

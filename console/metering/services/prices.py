@@ -174,9 +174,11 @@ def _check_whole(name: str, amounts: Iterable[Decimal], size: int) -> None:
 
 
 def _check_time(book: PriceBook) -> None:
-    closed = Period.objects.exclude(state=Period.State.OPEN)
-    if book.tenant_id is not None:
-        closed = closed.filter(tenant=book.tenant_id)
+    """No month begins to be closed until the transaction ends: its bill would be made without the book, and its evidence name it."""
+    periods = Period.objects.all() if book.tenant_id is None else Period.objects.filter(tenant=book.tenant_id)
+    still_open = periods.filter(state=Period.State.OPEN, ends_at__gt=book.valid_from)
+    list(still_open.select_for_update(no_key=True).order_by("tenant", "starts_at").values_list("pk"))
+    closed = periods.exclude(state=Period.State.OPEN)
     last = closed.aggregate(last=Max("ends_at"))["last"]
     if last is not None and book.valid_from < last:
         raise Invalid(
