@@ -263,6 +263,7 @@ def check_records(bundle: Bundle) -> Iterator[str]:
     records: dict[str, list[Data]] = defaultdict(list)
     for one in bundle.streams["records"]:
         records[one["epoch"] or one["allocation"]].append(one)
+    yield from _check_whose(bundle)
     for epoch in bundle.streams["epochs"]:
         if epoch["generation"] >= 2:
             yield from _check_life(bundle, Life(epoch, readings[epoch["id"]]), records.pop(epoch["id"], []))
@@ -272,6 +273,17 @@ def check_records(bundle: Bundle) -> Iterator[str]:
         yield from _check_held(allocation, records.pop(allocation["id"], []))
     for source in records:
         yield f"records: {source} has records and is neither an epoch nor an allocation of this export"
+
+
+def _check_whose(bundle: Bundle) -> Iterator[str]:
+    """Each record is of the container or volume whose life, or holding, it comes from."""
+    identity = {one["id"]: one["identity"] for one in bundle.streams["resources"]}
+    whose = {one["id"]: one["container"] for one in bundle.streams["epochs"]}
+    whose |= {one["id"]: identity.get(one["resource"]) for one in bundle.streams["allocations"]}
+    for one in bundle.streams["records"]:
+        source = one["epoch"] or one["allocation"]
+        if source in whose and identity.get(one["resource"]) != whose[source]:
+            yield f"records: {one['id']} is of {whose[source]}, and billed to {identity.get(one['resource'])}"
 
 
 def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str]:
@@ -327,6 +339,8 @@ def _check_held(allocation: Data, records: list[Data]) -> Iterator[str]:
         )
         if not inside or one["quantity"] != allocation["amount"] * (end - start):
             yield f"records: {one['id']} is not {allocation['amount']} held from {one['starts_at']} to {one['ends_at']}"
+        if one["meter"] != allocation["meter"] or us(one["window"]) != start - start % HOUR_US:
+            yield f"records: {one['id']} is not of {allocation['meter']} in the hour of {one['starts_at']}"
     ordered = sorted(records, key=lambda one: str(one["starts_at"]))
     for before, after in pairwise(ordered):
         if before["ends_at"] != after["starts_at"]:
