@@ -12,6 +12,9 @@ from console.metering.splitting import HOUR, hour_of
 
 DAY = dt.timedelta(days=1)
 LONGEST = dt.timedelta(days=3 * 366)
+YEARS = range(1970, 9000)
+"""Of which one may ask: whatever is counted on from there is a date, too."""
+NO_YEAR = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ def moment(field: str, text: str) -> dt.datetime:
         found = dt.datetime.fromisoformat(text)
         found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
     except (ValueError, OverflowError):
-        raise Invalid(field, _("Write a date such as 2026-11-01, or an hour such as 2026-11-01T13:00.")) from None
+        found = NO_YEAR
+    if found.year not in YEARS:
+        raise Invalid(field, _("Write a date such as 2026-11-01, or an hour such as 2026-11-01T13:00."))
     if found.minute or found.second or found.microsecond:
         raise Invalid(field, _("Usage is kept by the hour: choose a full hour."))
     return found

@@ -306,6 +306,12 @@ def test_a_question_that_makes_no_sense_is_answered_with_the_usual(member: User,
         "/usage/records/?from=x",
         "/usage/records/?from=2026-11-02&to=2026-11-01",
         "/usage/records/?from=1990-01-01",
+        "/usage/records/?from=0001-01-01&to=0001-01-02",
+        "/usage/records/?from=9999-12-01&to=9999-12-31T23:00",
+        "/usage/?to=0001-01-01",
+        "/usage/?to=9999-12-31T23:00&range=year",
+        "/usage/metering-error/?day=0001-01-01",
+        "/usage/metering-error/?day=9999-12-31",
     ],
 )
 def test_a_time_that_is_none_is_refused_with_a_sentence(member: User, path: str) -> None:

@@ -191,6 +191,13 @@ def test_credits_by_an_admin_once_and_with_a_reason(container: Container, admin:
     assert "an outage" in client.get(f"/admin/invoices/2026-11/?tenant={tenant.pk}").content.decode()
 
 
+@pytest.mark.parametrize("month", ["0001-01", "9999-12", "2026-13", "soon"])
+def test_a_month_that_is_none_is_refused_with_a_sentence(admin: User, month: str) -> None:
+    answer = signed_in(admin).get(f"/admin/invoices/?month={month}")
+    assert answer.status_code == 422
+    assert "Write a month" in answer.content.decode()
+
+
 def test_the_months_of_all_tenants_are_as_many_queries_as_one(container: Container, admin: User) -> None:
     use(container)
     published(CPU)

@@ -23,6 +23,7 @@ from console.metering.months import month_of
 from console.metering.selectors import invoices as selectors
 from console.metering.services import periods
 from console.metering.services.credits import give
+from console.metering.spans import NO_YEAR, YEARS
 from console.metering.views.scope import Scope, scope
 
 SIZE = 100
@@ -144,6 +145,9 @@ def _statement(request: HttpRequest, month: str, *, everybody: bool) -> tuple[Sc
 
 def _month(text: str) -> dt.datetime:
     try:
-        return dt.datetime.strptime(text, "%Y-%m").replace(tzinfo=dt.UTC)
+        found = dt.datetime.strptime(text, "%Y-%m").replace(tzinfo=dt.UTC)
     except ValueError:
-        raise Invalid("month", _("Write a month such as 2026-11.")) from None
+        found = NO_YEAR
+    if found.year not in YEARS:
+        raise Invalid("month", _("Write a month such as 2026-11."))
+    return found
