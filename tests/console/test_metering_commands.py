@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -123,3 +124,32 @@ def test_the_schedule_goes_on_where_somebody_closes_a_month_meanwhile(
     cycle.turn(NEXT - dt.timedelta(minutes=1))
     assert period().state == Period.State.CLOSED
     assert len(checked) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("module", "as_of"), [(cycle, NEXT - dt.timedelta(minutes=1)), (periods, NEXT)], ids=["rated", "closed"]
+)
+def test_one_month_that_fails_keeps_no_other_waiting(
+    container: Container, monkeypatch: pytest.MonkeyPatch, module: ModuleType, as_of: dt.datetime
+) -> None:
+    services.ingest_final(final(container, at(60, cpu_ns=5 * 10**9)))
+    prices.publish(files.draft_from_json(json.dumps(BOOK)).pk)
+    good = period()
+    bad = Period.objects.create(
+        tenant=Tenant.objects.create(id="a", name="First", slug="first"), starts_at=good.starts_at, ends_at=good.ends_at
+    )
+    rated, checked = module.rate_period, list[dt.datetime]()
+
+    def broken(period_id: int) -> None:
+        if period_id == bad.pk:
+            raise ArithmeticError("a sum that nobody foresaw")
+        rated(period_id)
+
+    monkeypatch.setattr(module, "rate_period", broken)
+    monkeypatch.setattr(cycle.budgets, "check", checked.append)
+    cycle.turn(as_of)
+    good.refresh_from_db()
+    assert good.run is not None
+    assert good.state == (Period.State.CLOSED if module is periods else Period.State.OPEN)
+    assert checked == [as_of]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
+import logging
 
 from django.db.models import Q
 
@@ -12,11 +12,12 @@ from console.metering.models import Period, PriceBook
 from console.metering.services import allocations, budgets, costs, periods, sums
 from console.metering.services.rating import rate_period
 
+log = logging.getLogger(__name__)
 RATE_EVERY = dt.timedelta(hours=1)
 
 
 def turn(as_of: dt.datetime) -> None:
-    """Each part may come again; the sums are the same."""
+    """Each part may come again; the sums are the same.  One month that cannot be closed or rated is told in the log and keeps no other waiting."""
     allocations.charge(as_of)
     sums.refresh()
     if not PriceBook.objects.filter(published_at__isnull=False).exists():
@@ -25,6 +26,10 @@ def turn(as_of: dt.datetime) -> None:
     stale = Q(run=None) | Q(run__created_at__lt=as_of - RATE_EVERY)
     costs.catch_up()
     for period in Period.objects.filter(stale, state=Period.State.OPEN).order_by("starts_at", "tenant"):
-        with contextlib.suppress(NotAllowed):  # somebody closes it in this moment
+        try:
             rate_period(period.pk)
+        except NotAllowed:
+            log.info("%s is being closed by somebody", period)
+        except Exception:
+            log.exception("%s cannot be rated; the others are", period)
     budgets.check(as_of)

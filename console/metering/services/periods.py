@@ -52,6 +52,8 @@ def close_due(as_of: dt.datetime) -> list[Invoice]:
             made.append(close(period.pk, as_of))
         except NotAllowed as refused:
             log.warning("%s stays open: %s", period, refused.message)
+        except Exception:
+            log.exception("%s cannot be closed; the others are", period)
     return made
 
 
