@@ -11,8 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from django.test import Client
 
-from console.accounts.models import Tenant
+from console.accounts.models import Tenant, User
 from console.core.errors import Invalid
 from console.metering import services
 from console.metering.exports import bundle
@@ -94,13 +95,18 @@ def test_half_a_unit_is_rounded_to_the_even_one(container: Container, billed: Bi
     assert billed()[0].payable == 2
 
 
-def test_credits_above_the_charges_are_owed_to_the_tenant(container: Container, billed: Billed) -> None:
+def test_credits_above_the_charges_are_owed_to_the_tenant(container: Container, member: User, billed: Billed) -> None:
     use(container)
     published(CPU)
     credits.give(period().pk, Decimal("1000"), " an outage ", key="k")
     assert Credit.objects.get().reason == "an outage"
     invoice, _rows = billed()
     assert -1000 < invoice.payable < -990
+    client = Client()
+    client.force_login(member)
+    page = client.get("/usage/invoices/2026-11/").content.decode()
+    assert "Owed to the tenant" in page
+    assert "To pay" not in page
 
 
 @pytest.mark.parametrize(
