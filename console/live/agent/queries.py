@@ -110,7 +110,19 @@ async def _sandbox(data: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()  # the first process of its namespace of processes: all of it ends
-        await process.wait()
+        await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Until it is: asyncio tells of that once its pipes are at their end, and nobody reads a long answer any more."""
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdin.close()
+    for pipe in (process.stdout, process.stderr):
+        while await pipe.read(CHUNK):
+            pass
+    await process.wait()
 
 
 def _command(data: Path) -> list[str]:
