@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -142,7 +142,7 @@ def log_lines(user: User, container: Container) -> Iterator[list[Any]]:
     return (line for payload in _data(connection, stream) for line in json.loads(payload))
 
 
-def query(user: User, tenant: Tenant, args: Mapping[str, Any]) -> Iterator[bytes]:
+def query(user: User, tenant: Tenant, args: Mapping[str, Any]) -> Generator[bytes]:
     """The answer to a question to the tenant's data set, in pieces; see :mod:`console.live.agent.queries`.
 
     The caller has authorised the user.  Raises AgentUnavailable, also in the middle, and AgentRefused before the first piece.
@@ -168,7 +168,7 @@ def _streaming(verb: str, subject: str, user_id: int, args: Mapping[str, Any]) -
     return connection, stream
 
 
-def _data(connection: socket.socket, stream: BinaryIO) -> Iterator[bytes]:
+def _data(connection: socket.socket, stream: BinaryIO) -> Generator[bytes]:
     with connection, stream:
         while True:
             try:

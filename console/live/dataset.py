@@ -18,6 +18,8 @@ from console.metering.dataset.files import linked
 
 log = logging.getLogger(__name__)
 Row = list[Any]
+LONGEST_LINE = 4 << 20
+"""Bytes of a row; a list in it may be as long as the sandbox's memory."""
 
 
 class QueryFailed(Exception):
@@ -35,15 +37,20 @@ class Answer:
 
 
 @contextlib.contextmanager
-def asked(*, user: User, tenant: Tenant, query: str, most: int) -> Iterator[Answer]:
-    """The caller has authorised the user.  Raises QueryFailed, AgentUnavailable, AgentRefused."""
+def asked(*, user: User, tenant: Tenant, query: str, most: int, most_bytes: int | None = None) -> Iterator[Answer]:
+    """The caller has authorised the user.  ``most_bytes``: of an answer that is held in memory.
+
+    Raises QueryFailed, AgentUnavailable, AgentRefused.
+    """
     with contextlib.ExitStack() as held:
         try:
             folder = held.enter_context(linked(tenant))
         except OSError:
             log.exception("the tables of %s cannot be written", tenant.pk)
             raise QueryFailed(_("The tables cannot be written: an admin finds the reason in the node's log.")) from None
-        lines = _lines(client.query(user, tenant, {"query": query, "folder": folder, "most": most}))
+        pieces = client.query(user, tenant, {"query": query, "folder": folder, "most": most})
+        held.enter_context(contextlib.closing(pieces))
+        lines = _lines(pieces if most_bytes is None else _at_most(pieces, most_bytes))
         held.enter_context(contextlib.closing(lines))
         first = next(lines, {"error": "The answer is empty."})
         answer = Answer([(str(name), str(kind)) for name, kind in _checked(first)["columns"]], iter(()))
@@ -65,11 +72,22 @@ def _checked(line: Any) -> dict[str, Any]:
     return line
 
 
+def _at_most(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
+    read = 0
+    for piece in pieces:
+        read += len(piece)
+        if read > most:
+            raise QueryFailed(_("The answer is too large to be shown: ask for less, or download it."))
+        yield piece
+
+
 def _lines(pieces: Iterator[bytes]) -> Generator[Any]:
     """Each is JSON.  What an end in mid-line cut off is left out: a line that tells of it follows."""
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            raise QueryFailed(_("A row of the answer is too large: ask for less."))
         for line in whole:
             if line:
                 with contextlib.suppress(json.JSONDecodeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import time
@@ -123,6 +124,11 @@ REFUSED = {
     "a change": "CREATE TABLE x AS SELECT 1",
     "a pragma": "PRAGMA database_list",
     "two": "SELECT 1; SELECT 2",
+    "writing as it is explained": "EXPLAIN ANALYZE COPY (SELECT 1) TO '/data/x.csv'",
+    "attaching as it is explained": "EXPLAIN ANALYZE ATTACH '/data/x.db'",
+    "a file by a query in a text": "SELECT * FROM query('SELECT * FROM read_text(''/etc/passwd'')')",
+    "folders": "SELECT * FROM glob('/etc/*')",
+    "its own memory": "SELECT * FROM read_blob('/proc/self/environ')",
     "none": "-- nothing",
     "nonsense": "SELEC 1",
     "no such table": "SELECT * FROM django_session",
@@ -166,6 +172,18 @@ def _sandboxed(tenant: Tenant) -> list[str]:
             if f"/dataset/{tenant.pk}/q-" in mounts.read_text():
                 found.append(mounts.parent.name)
     return found
+
+
+def test_an_answer_that_is_too_large_is_refused_where_it_would_be_held_in_memory(tenant: Tenant, viewer: User) -> None:
+    page = Client()
+    page.force_login(viewer)
+    for path in ("/usage/sql/", "/usage/sql/answer.json"):
+        answer = page.post(path, {"query": "SELECT range(2000000)"})
+        assert (answer.status_code, "A row of the answer" in answer.content.decode()) == (422, True)
+    many = {"query": "SELECT repeat('x', 10000) AS x FROM range(1000)"}
+    answer = page.post("/usage/sql/", many)
+    assert (answer.status_code, "or download it" in answer.content.decode()) == (422, True)
+    assert len(page.post("/usage/sql/answer.csv", many).getvalue()) > 10_000_000
 
 
 def test_the_sandbox_has_nothing_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +247,19 @@ def test_one_at_a_time_of_a_tenant_and_who_leaves_ends_it(
         stream.close()  # type: ignore[attr-defined]
         monkeypatch.setattr(queries, "WAIT_S", 5)  # less than the first would take
         assert answered(tenant, member, "SELECT 1")[1] == [[1]]
+
+
+def test_who_leaves_a_long_answer_keeps_nobody_waiting(tenant: Tenant, member: User) -> None:
+    """Not even until Python's next search for what nobody refers to any more, which had ended it."""
+    gc.disable()
+    try:
+        for _ in range(3):
+            query = "SELECT repeat('x', 1000) FROM range(1000000)"
+            with asked(user=member, tenant=tenant, query=query, most=1_000_000) as answer:
+                assert len(next(answer.rows)[0]) == 1000
+            assert answered(tenant, member, "SELECT 1")[1] == [[1]]
+    finally:
+        gc.enable()
 
 
 def test_what_is_over_is_written_once_and_a_crash_leaves_no_folder(tenant: Tenant, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from console.metering.exports.usage import FORMULA
 from console.metering.views.scope import Scope
 
 SHOWN, MOST = 1000, 1_000_000
+SHOWN_BYTES = 8 << 20
 PROBLEMS = (QueryFailed, AgentUnavailable, AgentRefused)
 
 
@@ -72,7 +73,7 @@ def page(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         return render(request, "metering/sql.html", context)
     try:
-        with asked(user=person(request).user, tenant=tenant, query=query, most=SHOWN) as answer:
+        with asked(user=person(request).user, tenant=tenant, query=query, most=SHOWN, most_bytes=SHOWN_BYTES) as answer:
             rows = list(answer.rows)
             context |= {"columns": answer.columns, "rows": rows, "more": answer.more}
             context["chart"] = chart(answer.columns, rows)
