@@ -86,7 +86,11 @@ class Spool:
     def pending_bytes(self) -> int:
         """How much waits for the database."""
         number, offset = self._cursor()
-        sizes = {segment: self._path(segment).stat().st_size for segment in self._segments() if segment >= number}
+        sizes: dict[int, int] = {}
+        for segment in self._segments():
+            with contextlib.suppress(FileNotFoundError):  # somebody has just taken it
+                if segment >= number:
+                    sizes[segment] = self._path(segment).stat().st_size
         return sum(sizes.values()) - (offset if number in sizes else 0)
 
     def _drain(self, segment: int, take: Callable[[list[dict[str, Any]]], None]) -> int:

@@ -73,6 +73,16 @@ def test_full_segments_go_when_they_are_taken(tmp_path: Path, monkeypatch: pytes
     assert numbers(spool) == [4]
 
 
+def test_what_is_pending_is_counted_while_somebody_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that was listed is gone when its size is asked for."""
+    spool = Spool(tmp_path)
+    spool.append([{"n": 1}])
+    known = spool.pending_bytes()
+    assert known > 0
+    monkeypatch.setattr(spool, "_segments", lambda: [1, 2])
+    assert spool.pending_bytes() == known
+
+
 @pytest.mark.parametrize("cut", [1, HEAD.size, HEAD.size + 1])
 def test_a_frame_that_was_cut_short_costs_only_itself(tmp_path: Path, cut: int) -> None:
     spool = Spool(tmp_path)
