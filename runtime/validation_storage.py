@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.api import ID_PATTERN
-from runtime.errors import InvalidSpec
+from runtime.errors import InvalidSpec, LimitExceeded
 
 if TYPE_CHECKING:
     from runtime.api import CommitSpec, VolumeMount, VolumeSpec
@@ -43,10 +43,13 @@ def _check_name(name: str, field: str) -> None:
 
 
 def check_disk(size: int | None, field: str) -> None:
+    """Raises InvalidSpec, LimitExceeded."""
     if size is not None and size < LEAST_DISK:
         raise InvalidSpec("The limit is below the least, 16 MiB of disk.", hint="Raise it.", field=field)
     if size is not None and size > MOST_DISK:
-        raise InvalidSpec("The limit is above the most, 2 TiB of disk.", hint="Lower the limit.", field=field)
+        raise LimitExceeded(
+            "The limit is above the most, 2 TiB of disk.", hint="Lower the limit.", field=field, most=MOST_DISK
+        )
 
 
 def check_mounts(mounts: Sequence[VolumeMount], elsewhere: Iterable[str] = ()) -> None:

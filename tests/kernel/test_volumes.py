@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from runtime.api import Limits, State, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 from runtime.kernel import loop
+from runtime.validation_storage import MOST_DISK
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
@@ -131,11 +133,13 @@ def _gone(engine: NativeEngine) -> bool:
 
 @refused_early
 def test_a_disk_larger_than_the_nodes_is_refused(engine: NativeEngine) -> None:
-    with pytest.raises(LimitExceeded) as caught:
-        engine.create(spec(engine, limits=Limits(disk_bytes=1 << 60)))
+    larger = shutil.disk_usage(engine.home.root).total + (1 << 20)
+    told = "The node's disk has only" if larger <= MOST_DISK else "above the most"
+    with pytest.raises(LimitExceeded, match=told) as caught:
+        engine.create(spec(engine, limits=Limits(disk_bytes=larger)))
     assert caught.value.field == "limits.disk_bytes"
-    with pytest.raises(LimitExceeded):
-        engine.volumes.create(VolumeSpec("tenant1", "huge", size_bytes=1 << 60))
+    with pytest.raises(LimitExceeded, match=told):
+        engine.volumes.create(VolumeSpec("tenant1", "huge", size_bytes=larger))
     assert engine.volumes.list() == ()
 
 
