@@ -103,10 +103,13 @@ def bind(source: Path, target: Path) -> None:
     mount(str(source), target, "none", MS_BIND)
 
 
-def table_of(pid: int) -> bytes:
-    """A process's mounts (proc(5), mountinfo).  Raises ProcessLookupError; one that has ended has none, which the kernel says by EINVAL."""
+def table_of(pid: int) -> list[bytes]:
+    """The rows of a process's mounts (proc(5), mountinfo): those within its root, none where it has chrooted to a plain folder.
+
+    Raises ProcessLookupError; one that has ended has no mounts, which the kernel says by EINVAL.
+    """
     try:
-        return Path(f"/proc/{pid}/mountinfo").read_bytes()
+        return [row for row in Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n") if row]
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.EINVAL}:
             raise

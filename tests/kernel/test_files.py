@@ -173,6 +173,8 @@ def test_a_first_process_that_went_elsewhere_is_not_followed(engine: NativeEngin
         time.sleep(0.02)
     put(engine, id, "/tmp", archives.file("file", b"x"))
     assert inside(engine, id, "cat /tmp/file; ls /jail/tmp") == "x"
+    told = engine.isolation(id)
+    assert (told.masked, told.read_only, told.terminals_most) == ((), (), None), "the kernel shows none of its mounts"
 
 
 SWAP = """

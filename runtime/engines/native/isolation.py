@@ -42,12 +42,13 @@ def _layer_size(folder: Path) -> int:
 
 
 def _rows(pid: int, name: str) -> list[str]:
-    """Of a file of the process.  What a tenant named may have any byte but an end of line, other ends of line among them."""
-    return _lines(Path(f"/proc/{pid}/{name}").read_bytes())
+    """Of a file of the process."""
+    return Path(f"/proc/{pid}/{name}").read_text(encoding="ascii").splitlines()
 
 
-def _lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").strip("\n").split("\n")
+def _mounts(pid: int) -> list[str]:
+    """What a tenant named may have any byte but an end of line, other ends of line among them."""
+    return [row.decode("utf-8", "replace") for row in table_of(pid)]
 
 
 def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
@@ -58,7 +59,7 @@ def _uid_map(pid: int) -> tuple[tuple[int, int, int], ...]:
 def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Masked and read-only ones below /proc and /sys (proc(5), mountinfo): point, its options, and the file system's kind."""
     masked, read_only = [], []
-    for row in _lines(table_of(pid)):
+    for row in _mounts(pid):
         words = row.split(" ")
         point, options, kind = words[4], words[5].split(","), words[words.index("-") + 1]
         if not point.startswith(("/proc", "/sys")):
@@ -72,7 +73,7 @@ def _paths(pid: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _terminals(pid: int) -> int | None:
     """By the option of the file system that they are in (filesystems/devpts.rst)."""
-    for row in _lines(table_of(pid)):
+    for row in _mounts(pid):
         words = row.split(" ")
         kind, _, options = words[words.index("-") + 1 :]
         if kind == "devpts" and words[4] == "/dev/pts":

@@ -128,7 +128,7 @@ class Views:
 def _devices_in_memory(pid: int) -> frozenset[int]:
     """Of the container's own, without those that stand for the system's: what the kernel says is mounted (proc(5), mountinfo)."""
     with contextlib.suppress(ProcessLookupError):
-        rows = [row.split() for row in table_of(pid).rstrip(b"\n").split(b"\n")]
+        rows = [row.split() for row in table_of(pid)]
         return frozenset(
             os.makedev(*map(int, row[2].split(b":")))
             for row in rows
