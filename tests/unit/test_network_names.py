@@ -24,5 +24,5 @@ def test_many_tell_of_the_same_container_at_once(tmp_path: Path) -> None:
         list(pool.map(lambda _number: names.tell(one, ["bridge"]), range(2000)))
     assert [file.name for file in hosts.iterdir()] == ["c1"]
     assert (hosts / "c1").read_text() == "10.1.0.2 web\n"
-    names.untell(one, ["bridge"])
+    names.untell("c1", ["bridge"])
     assert not list(hosts.iterdir())
