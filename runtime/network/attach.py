@@ -366,7 +366,7 @@ class TenantNetworks:
         self.names.silence_all()
         firewall.remove(self._home)
         for mark in self._marks.glob("*"):
-            if mark.name.startswith(BRIDGES):
+            if mark.name.startswith(BRIDGES) and link.is_bridge(mark.name):
                 link.remove(mark.name)
             with contextlib.suppress(FileNotFoundError):
                 mark.unlink()

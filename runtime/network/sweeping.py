@@ -49,7 +49,7 @@ def _sweep_marks(home: Home, networks: TenantNetworks) -> Iterator[str]:
 
 
 def _take_away(networks: TenantNetworks, mark: Path) -> None:
-    if mark.name.startswith(BRIDGES):
+    if mark.name.startswith(BRIDGES) and link.is_bridge(mark.name):
         networks.names.silence(mark.name)
         link.remove(mark.name)
     mark.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime.api import VolumeSpec
 from runtime.encoding import check
-from runtime.errors import NotFound
+from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write, decoding, sweep_temporaries
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
@@ -51,6 +51,10 @@ class VolumeStore:
         try:
             content = (self.folder(tenant, name) / RECORD).read_bytes()
         except FileNotFoundError:
+            if self.folder(tenant, name).is_dir():  # it is made and removed under another name
+                raise EngineFault(
+                    f"A file of the node's state is damaged: {RECORD}.", hint="Restore it from a backup of the node."
+                ) from None
             raise NotFound(f"There is no volume {name!r}.", hint="Create it first.", field="volume") from None
         with decoding(self.folder(tenant, name) / RECORD):
             fields = json.loads(content)
