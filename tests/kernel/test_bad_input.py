@@ -7,7 +7,9 @@ counted before and after each.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -172,12 +174,12 @@ def test_a_full_disk_is_out_of_space(home: Home, shop: Registry) -> None:
 def small_disk(home: Home) -> Iterator[Engine]:
     """An engine whose home is on a file system of its own, of 32 MiB."""
     home.root.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(home.root)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,nr_inodes=4k", "tmpfs", str(home.root)], check=True)
     try:
         opened = open_engine("native", home)
         opened.images()  # the store's folders are made by the first that asks
         yield opened
-        filler(home).unlink(missing_ok=True)
+        clear(home)
         opened.teardown()
     finally:
         subprocess.run(["umount", "-l", str(home.root)], check=True)
@@ -187,41 +189,58 @@ def filler(home: Home) -> Path:
     return home.root / "filler"
 
 
-def fill(home: Home) -> None:
-    with filler(home).open("wb", buffering=0) as handle, contextlib.suppress(OSError):
-        while True:
-            handle.write(bytes(4096))
-    assert os.statvfs(home.root).f_bavail == 0
+def fill(home: Home, kind: str = "content") -> None:
+    if kind == "content":
+        with filler(home).open("wb", buffering=0) as handle, contextlib.suppress(OSError):
+            while True:
+                handle.write(bytes(4096))
+        assert os.statvfs(home.root).f_bavail == 0
+        return
+    filler(home).mkdir()
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (filler(home) / str(number)).touch()
+    assert os.statvfs(home.root).f_favail == 0
 
 
+def clear(home: Home) -> None:
+    if filler(home).is_dir():
+        shutil.rmtree(filler(home))
+    filler(home).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["content", "names"])
 def test_on_a_full_disk_nothing_begins_and_everything_can_be_ended(
-    home: Home, shop: Registry, small_disk: Engine
+    home: Home, shop: Registry, small_disk: Engine, kind: str
 ) -> None:
     made = small_disk.pull(shop.put("good", busybox()), insecure=True)
     for id in ("running", "stopped", "created"):
         small_disk.create(spec(made, id))
     small_disk.start("running")
     small_disk.start("stopped")
-    fill(home)
+    fill(home, kind)
     refused(home, OutOfSpace, lambda: small_disk.create(spec(made, "late")), "late")
     refused(home, OutOfSpace, lambda: small_disk.start("created"), "created")
     assert small_disk.inspect("created").state is State.CREATED
     assert small_disk.stop("stopped", grace_s=0).state is State.EXITED
     small_disk.remove("running", force=True)
     assert {reading.container for reading in small_disk.final_readings()} == {"running", "stopped"}
-    filler(home).unlink()
+    clear(home)
     assert small_disk.start("created").state is State.RUNNING
 
 
-def test_room_for_ending_is_kept_again_once_there_is_some(home: Home, shop: Registry, small_disk: Engine) -> None:
+@pytest.mark.parametrize("kind", ["content", "names"])
+def test_room_for_ending_is_kept_again_once_there_is_some(
+    home: Home, shop: Registry, small_disk: Engine, kind: str
+) -> None:
     made = small_disk.pull(shop.put("good", busybox()), insecure=True)
     small_disk.create(spec(made, "first"))
     small_disk.create(spec(made, "second"))
     for id in ("first", "second"):
         small_disk.start(id)
-        fill(home)
+        fill(home, kind)
         small_disk.remove(id, force=True)
-        filler(home).unlink()
+        clear(home)
         small_disk.reconcile()
 
 
