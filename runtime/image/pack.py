@@ -102,7 +102,7 @@ class Packer:
                 self._regular(parent, name, told)
             elif stat.S_ISLNK(found.st_mode):
                 entry = self._entry(told, found)
-                entry.linkname = os.readlink(name, dir_fd=parent)
+                entry.linkname = _target(parent, name)
                 self._add(entry)
             elif stat.S_ISFIFO(found.st_mode):
                 self._add(self._entry(told, found))
@@ -177,6 +177,16 @@ class Packer:
 _KINDS = {
     stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFIFO: tarfile.FIFOTYPE,
 }  # fmt: skip
+
+
+def _target(parent: int, name: str) -> str:
+    """Of a link.  Raises OSError: FileNotFoundError also where it is no link any more, which readlink(2) tells by EINVAL."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise FileNotFoundError(errno.ENOENT, "no link any more", name) from error
+        raise
 
 
 class _Gone(Exception):

@@ -116,7 +116,7 @@ def test_a_command_that_is_not_there_is_a_failure_that_says_so(engine: NativeEng
     ],
 )
 def test_nothing_outlives_a_check(engine: NativeEngine, script: str) -> None:
-    check = HealthCheck("command", ("sh", "-c", script), timeout_s=1)
+    check = HealthCheck("command", ("sh", "-c", script), timeout_s=patience(1))
     id = started(engine, spec(engine, "sleep", "9999"), check)
     began = time.monotonic()
     outcome = engine.health.probe(id)
