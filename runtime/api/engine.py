@@ -201,7 +201,8 @@ class Engine(Protocol):
     ) -> Iterator[LogLine]:
         """Oldest first: of those from ``since`` to ``until`` (seconds since the epoch, both within) and of ``stream``, the last ``tail``.
 
-        ``follow`` goes on until the container has exited and the log is drained, or ``until`` has passed.  Raises NotFound.
+        ``follow`` goes on until the container has exited and the log is drained, or ``until`` has passed.  A reader slower than the container may miss
+        what is replaced meanwhile, which :attr:`LogLine.lost_before` tells.  Raises NotFound.
         """
 
     def log_file(self, id: str) -> Path:

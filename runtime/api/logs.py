@@ -14,3 +14,6 @@ class LogLine:
     text: str
     partial: bool = False
     """True when the line had no newline yet and the next one continues it."""
+    lost_before: int = 0
+    """About how many bytes of the log (as it is stored, of both streams) its rotation took away unread since the line before that was
+    told: the container writes on whoever reads how slowly, and the log has its limit.  0: none."""

@@ -17,6 +17,8 @@ FOREVER_S = 10.0**9
 
 
 def show(line: LogLine, *, timestamps: bool = False) -> None:
+    if line.lost_before:
+        print(f"(about {line.lost_before} bytes of the log were replaced before they could be read)", file=sys.stderr)
     end = "" if line.partial and not timestamps else "\n"
     print(
         f"{line.at} {line.text}" if timestamps else line.text,

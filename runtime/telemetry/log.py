@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -62,16 +62,27 @@ def keep_previous(log: Path | str) -> None:
 
 
 class Reader:
-    """One container's log from the past into the present: no line comes twice or never, whatever is replaced meanwhile.
+    """One container's log from the past into the present: in order, no line twice, and none left out without a word.
 
-    It holds on to the generations that were there when it was opened.  The log may not exist yet.  Close it after use.
+    conmon waits for no reader and keeps the log within its limit, so one that is slower than the container loses lines.  It holds on
+    to the generations that were there when it was opened and to the one that it reads, then goes on with what is kept of those
+    since, and :meth:`lost` tells of what is not.  What was lost before it was opened nobody knows any more.
+
+    The log may not exist yet.  Close it after use.
     """
 
     def __init__(self, log: Path) -> None:
+        from runtime.telemetry.replaced import Replaced  # which loads ctypes: the verbs that read no log need not
+
         self._log = log
         self._rest = b""
         self._cut = False
-        self._older, self._newest = _generations(log)
+        self._replaced = Replaced(log)
+        self._lost = 0
+        self._ahead: deque[BinaryIO] = deque()
+        (self._older, self._newest), at = self._generations()
+        self._at = at if self._newest else -1
+        """How many replacements there were when the last that is held came."""
 
     def last(self, lines: int) -> list[bytes]:
         """The last whole raw lines of what is there, read from the end; :meth:`fresh` goes on after them."""
@@ -90,41 +101,97 @@ class Reader:
 
     def fresh(self, limit: int = 1 << 20) -> list[bytes]:
         """Whole raw lines since the last call, at most about ``limit`` bytes of them; empty when there is nothing new."""
-        self._newest = self._newest or _opened(self._log)
-        if self._newest is None:
+        if self._newest is None and not self._advance():
             return []
-        content = self._newest.read(limit)
-        if not content and self._replaced(self._newest):
-            content = self._newest.read(limit)  # what was written before it was replaced
-            if not content and (newest := _opened(self._log)):
-                self._newest.close()
-                self._newest = newest
-                content = newest.read(limit)
+        content = self._read(limit)
+        if not content and self._over():
+            content = self._read(limit)  # what was written before it was replaced
+            if not content and self._advance():
+                content = self._read(limit)
         *whole, self._rest = (self._rest + content).split(b"\n")
         if self._cut and whole:
             self._cut = False
             return whole[1:]
         return whole
 
-    def _replaced(self, newest: BinaryIO) -> bool:
-        return _inode(self._log) not in {None, os.fstat(newest.fileno()).st_ino}
+    def lost(self) -> int:
+        """About how many bytes came and went unread just before the first line of the last :meth:`fresh`; told once, 0: none.
+
+        Of several generations that follow each other in a gap, some kept and some not, it is told before the first.
+        """
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def _read(self, limit: int) -> bytes:
+        return self._newest.read(limit) if self._newest else b""
+
+    def _over(self) -> bool:
+        """Whether the name leads to another file by now than to the one that is read."""
+        return self._newest is not None and _inode(self._log) not in {None, os.fstat(self._newest.fileno()).st_ino}
+
+    def _generations(self) -> tuple[tuple[tuple[BinaryIO, ...], BinaryIO | None], int]:
+        """As :func:`_generations`, and how many replacements there had been by then."""
+        for tries_left in reversed(range(TRIES)):
+            before, found = self._replaced.count(), _generations(self._log)
+            if not tries_left or self._replaced.count() == before:
+                break
+            _close(*found[0], found[1])
+        return found, before
+
+    def _advance(self) -> bool:
+        """To the generation that follows, or the next that there still is.  False: there is none."""
+        if not self._ahead and not self._look_ahead():
+            return False
+        _close(self._newest)
+        self._newest = self._ahead.popleft()
+        return True
+
+    def _look_ahead(self) -> bool:
+        (older, newest), at = self._generations()
+        if newest is None:
+            _close(*older)
+            return False
+        # files are written one after the other; two of one tick of the kernel's clock are not told apart, and count as lost
+        read_to = os.fstat(self._newest.fileno()).st_mtime_ns if self._newest else -1
+        kept = [one for one in older if os.fstat(one.fileno()).st_mtime_ns > read_to]
+        _close(*(one for one in older if one not in kept))
+        lost = max(0, at - self._at - 1 - len(kept))
+        full = self._newest or max((*kept, newest), key=_size)
+        self._lost += lost * _size(full)
+        if lost:
+            self._rest = b""
+        self._ahead += [*kept, newest]
+        self._at = at
+        return True
 
     def behind(self) -> int:
-        """Bytes of the newest file that are there and not read."""
-        return os.fstat(self._newest.fileno()).st_size - self._newest.tell() if self._newest else 0
+        """Bytes that are held, or in the newest file, and not read."""
+        rest = _size(self._newest) - self._newest.tell() if self._newest else 0
+        return rest + sum(_size(one) for one in self._ahead)
 
     def skip_to_end(self) -> int:
         """Bytes that were skipped; the line that they end in is left out whole."""
         skipped = self.behind()
+        while self._ahead:
+            self._advance()
         if self._newest and skipped:
             self._newest.seek(-1, os.SEEK_END)  # a newline there ends a line that was skipped, and no other
             self._rest, self._cut = b"", True
         return skipped
 
     def close(self) -> None:
-        for handle in (*self._older, self._newest):
-            if handle is not None:
-                handle.close()
+        _close(*self._older, self._newest, *self._ahead)
+        self._replaced.close()
+
+
+def _close(*handles: BinaryIO | None) -> None:
+    for handle in handles:
+        if handle is not None:
+            handle.close()
+
+
+def _size(handle: BinaryIO) -> int:
+    return os.fstat(handle.fileno()).st_size
 
 
 def _opened(path: Path) -> BinaryIO | None:
@@ -149,8 +216,7 @@ def _generations(log: Path) -> tuple[tuple[BinaryIO, ...], BinaryIO | None]:
         inodes = [handle and os.fstat(handle.fileno()).st_ino for handle in opened]
         if not tries_left or inodes == [_inode(name) for name in names]:
             break
-        for handle in filter(None, opened):
-            handle.close()
+        _close(*opened)
     previous, current, newest = opened
     if current and inodes[1] == inodes[2]:  # the link names the newest file until conmon replaces that
         current.close()
@@ -205,12 +271,13 @@ def moment(at: str) -> float:
 def read(log: Path, *, wanted: Wanted, follow: bool, ended: Callable[[], bool]) -> Iterator[LogLine]:
     """Oldest first.  With ``follow`` it goes on until ``ended()`` and nothing new is left, or the wanted time is over."""
     reader = Reader(log)
+    told = _Told(reader, wanted)
     try:
-        yield from _past(reader, wanted)
+        yield from _past(told)
         while follow:
             over = ended() or (wanted.until is not None and time.time() > wanted.until)
             fresh = reader.fresh()
-            yield from _parsed(fresh, wanted)
+            yield from told.of(fresh)
             if not fresh:
                 if over:
                     return
@@ -219,17 +286,27 @@ def read(log: Path, *, wanted: Wanted, follow: bool, ended: Callable[[], bool]) 
         reader.close()
 
 
-def _past(reader: Reader, wanted: Wanted) -> Iterable[LogLine]:
+def _past(told: _Told) -> Iterable[LogLine]:
     """What is there already.  Whole lines are counted from the end without a look at them, where all are wanted."""
+    reader, wanted = told.reader, told.wanted
     if wanted.last is None:
-        return _parsed(reader.whole(), wanted)
+        return told.of(reader.whole())
     if wanted.all:
-        return _parsed(reader.last(wanted.last), wanted)
-    return deque(_parsed(reader.whole(), wanted), maxlen=max(0, wanted.last))
+        return told.of(reader.last(wanted.last))
+    return deque(told.of(reader.whole()), maxlen=max(0, wanted.last))
 
 
-def _parsed(raw: Iterable[bytes], wanted: Wanted) -> Iterator[LogLine]:
-    for line in raw:
-        parsed = parse(line)
-        if parsed is not None and wanted.has(parsed):
-            yield parsed
+class _Told:
+    """Lines of a reader that are wanted, each with what was lost since the one before."""
+
+    def __init__(self, reader: Reader, wanted: Wanted) -> None:
+        self.reader, self.wanted = reader, wanted
+        self._lost = 0
+
+    def of(self, raw: Iterable[bytes]) -> Iterator[LogLine]:
+        for line in raw:
+            self._lost += self.reader.lost()
+            parsed = parse(line)
+            if parsed is not None and self.wanted.has(parsed):
+                yield replace(parsed, lost_before=self._lost) if self._lost else parsed
+                self._lost = 0

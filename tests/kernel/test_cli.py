@@ -94,6 +94,17 @@ def test_what_ended_is_told_as_ended_though_nobody_watches() -> None:
     assert seen["status"]["exit_code"] == 128 + 9
 
 
+def test_what_a_flood_replaces_before_it_is_read_is_told() -> None:
+    flood = "sleep 2; seq 200000"
+    assert cli("run", "-d", "--name", "flood", "--log", "1", "busybox", "sh", "-c", flood).returncode == 0
+    done = cli("logs", "-f", "flood")
+    numbers = [int(word) for word in done.stdout.split()]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 200_000
+    whole = len(numbers) == 200_001 - numbers[0]
+    assert whole or "bytes of the log were replaced" in done.stderr
+
+
 def test_what_the_kernel_killed_is_told_while_the_container_lives() -> None:
     script = "tail /dev/zero; echo $?; exec sleep 100"
     assert cli("run", "-d", "--name", "hungry", "--memory", "16", "busybox", "sh", "-c", script).returncode == 0

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,118 @@ def test_following_ends_with_the_wanted_time(tmp_path: Path) -> None:
     log = written(tmp_path)
     wanted = Wanted(until=EIGHT_PM + 1)
     assert [one.text for one in read(log, wanted=wanted, follow=True, ended=lambda: False)] == ["0"]
+
+
+def replaced_by(log: Path, text: str) -> None:
+    """As conmon does it."""
+    (log.parent / "log.tmp").write_text(line(text))
+    (log.parent / "log.tmp").rename(log)
+
+
+def told(reader: Reader) -> list[tuple[str, int]]:
+    """All that is fresh, and what was told to be lost before it."""
+    found = []
+    while raw := reader.fresh():
+        lost = reader.lost()
+        for one in raw:
+            found.append((one.decode().split(" F ")[1], lost))
+            lost = 0
+    return found
+
+
+def test_what_is_replaced_between_two_reads_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("a"))
+    reader = Reader(log)
+    assert told(reader) == [("a", 0)]
+    replaced_by(log, "b")
+    assert told(reader) == [("b", 0)]
+    for text in "cde":
+        replaced_by(log, text)
+    assert told(reader) == [("e", 2 * len(line("b")))]
+    assert reader.lost() == 0
+    reader.close()
+
+
+def test_what_is_kept_of_what_was_replaced_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("a"))
+    reader = Reader(log)
+    assert told(reader) == [("a", 0)]
+    for hours, text in enumerate("bcdefg", 1):
+        replaced_by(log, text)
+        later = 2_000_000_000 + 3600 * hours
+        os.utime(log, (later, later))  # as far apart as rotations are, not as two ticks of the clock
+        if text != "e":
+            keep_previous(log)
+        if text == "c":
+            assert told(reader) == [("b", 0), ("c", 0)]
+    assert told(reader) == [("f", 2 * len(line("c"))), ("g", 0)]
+    reader.close()
+
+
+def test_a_log_that_began_and_was_replaced_unread_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    reader = Reader(log)
+    log.write_text(line("a"))
+    replaced_by(log, "b")
+    assert told(reader) == [("b", len(line("b")))]
+    reader.close()
+
+
+def test_readers_of_one_log_are_told_each(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("a"))
+    first, second = Reader(log), Reader(log)
+    assert told(first) == told(second) == [("a", 0)]
+    replaced_by(log, "b")
+    replaced_by(log, "c")
+    assert told(first) == [("c", len(line("a")))]
+    first.close()
+    replaced_by(log, "d")
+    assert told(second) == [("d", 2 * len(line("a")))]
+    second.close()
+
+
+def test_a_follower_hears_of_a_gap_with_the_next_line_that_it_wants(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("a"))
+    lines = read(log, wanted=Wanted(), follow=True, ended=lambda: True)
+    assert next(lines).lost_before == 0
+    replaced_by(log, "b")
+    replaced_by(log, "c")
+    assert [(one.text, one.lost_before) for one in lines] == [("c", len(line("a")))]
+
+
+def test_a_flood_is_read_in_order_and_what_is_missing_is_told(tmp_path: Path) -> None:
+    """A slow reader of a log that is replaced every 50 lines: every line is read, or in a gap that was told."""
+    log = tmp_path / "log"
+    log.write_text("".join(line(f"{n:06}") for n in range(50)))
+    reader = Reader(log)
+    writer = f"""
+import os
+for start in range(50, 20_000, 50):
+    with open({str(log)!r} + ".tmp", "w", 1) as fresh:
+        os.rename({str(log)!r} + ".tmp", {str(log)!r})
+        for n in range(start, start + 50):
+            print({AT!r}, "stdout F", format(n, "06"), file=fresh)
+"""
+    flood = subprocess.Popen([sys.executable, "-c", writer])
+    last, missing, lost, over = -1, 0, 0, False
+    while not over:
+        over = flood.poll() is not None
+        while raw := reader.fresh(1000):
+            gap = reader.lost()
+            lost += gap
+            for one in raw:
+                number = int(one[-6:])
+                assert number > last
+                if number > last + 1:
+                    assert gap
+                    missing += number - last - 1
+                last, gap = number, 0
+            time.sleep(0.002)  # as one that prints
+    reader.close()
+    assert flood.returncode == 0
+    assert last == 19_999
+    assert lost == missing * len(line("000000")) > 0

@@ -47,7 +47,13 @@ async def _send(writer: asyncio.StreamWriter, rows: list[Row]) -> None:
 async def _send_whole(writer: asyncio.StreamWriter, log: Reader) -> None:
     lines = log.whole()
     while batch := await asyncio.to_thread(lambda: list(islice(lines, BATCH_LINES))):
+        _tell_lost(writer, log)
         await _send(writer, _rows(batch))
+
+
+def _tell_lost(writer: asyncio.StreamWriter, log: Reader) -> None:
+    if lost := log.lost():
+        writer.write(frames.control(dropped=lost))
 
 
 async def stream_logs(
@@ -70,6 +76,7 @@ async def stream_logs(
             while args.get("follow") and not left.done():
                 raw = await asyncio.to_thread(log.fresh, FRESH_BYTES)
                 rows = _rows(raw)
+                _tell_lost(writer, log)
                 await _send(writer, rows)
                 if log.behind() > (LATE_BYTES if _late(rows) else BEHIND_BYTES):
                     writer.write(frames.control(dropped=log.skip_to_end()))
