@@ -41,17 +41,26 @@ class TreeWriter:
     """Entries into ``path``, a folder below ``root`` that exists."""
 
     def __init__(
-        self, root: int, path: str, uid_base: int, within: Callable[[os.stat_result], bool], *, disowned: bool = False
+        self,
+        root: int,
+        path: str,
+        uid_base: int,
+        within: Callable[[os.stat_result], bool],
+        *,
+        disowned: bool = False,
+        renamed: str | None = None,
     ) -> None:
         """``uid_base`` is added to each owner; ``within``: whether a folder may be written to.
 
         ``disowned``: whoever the archive says, all is the calling process's, and no program is set-uid.
+        ``renamed``: the first part of each entry's name becomes this.
         """
         self._root = root
         self._path = path
         self._uid_base = uid_base
         self._within = within
         self._disowned = disowned
+        self._renamed = renamed
 
     def take(self, source: BinaryIO) -> None:
         """All of a plain tar stream.  Raises InvalidSpec (the archive), Conflict (a part is read-only), OutOfSpace, OSError.
@@ -79,15 +88,19 @@ class TreeWriter:
         except OSError as error:
             raise _told(error, member.name) from error
 
-    @staticmethod
-    def _checked(member: tarfile.TarInfo) -> list[str]:
+    def _checked(self, member: tarfile.TarInfo) -> list[str]:
         try:
-            parts = entry_parts(member.name)
+            parts = self._parts(member.name)
         except ImageCorrupt:
             raise bad_copy(member.name, "leads out of the container") from None
         if not 0 <= min(member.uid, member.gid) <= max(member.uid, member.gid) <= MOST_ID:
             raise bad_copy(member.name, f"has an owner above {MOST_ID}")
         return parts
+
+    def _parts(self, name: str) -> list[str]:
+        """Raises ImageCorrupt."""
+        parts = entry_parts(name)
+        return parts if self._renamed is None or not parts else [self._renamed, *parts[1:]]
 
     # parents ---------------------------------------------------------------------------------------------
 
@@ -173,7 +186,7 @@ class TreeWriter:
 
     def _hard_link(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
         try:
-            parts = entry_parts(member.linkname)
+            parts = self._parts(member.linkname)
             folder = self._parent_of_link(parts)
         except (ImageCorrupt, IndexError, OSError):
             raise bad_copy(member.name, "links to what is not in the archive") from None

@@ -547,6 +547,67 @@ def test_files_by_the_command_line(tmp_path: Path) -> None:
         assert said.stderr.endswith(".\n"), said.stderr
 
 
+def test_a_copy_gets_the_name_that_is_not_there_yet(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "file").write_text("from here")
+    os.link(here / "file", here / "twin")
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    for words in (
+        (str(here / "file"), "box:/tmp/new"),
+        (str(here / "file"), "box:/tmp/new"),  # which is replaced
+        (str(here), "box:/tmp/folder"),
+        ("box:/tmp/new", str(tmp_path / "back")),
+        ("box:/tmp/new", str(tmp_path / "back")),
+        ("box:/tmp/folder", str(tmp_path / "tree")),
+        ("box:/", str(tmp_path / "all")),
+    ):
+        done = cli("cp", *words)
+        assert done.returncode == 0, done.stderr
+    inside = cli("exec", "box", "cat", "/tmp/new", "/tmp/folder/file")
+    assert inside.stdout == "from here" * 2, inside.stderr
+    assert (tmp_path / "back").read_text() == "from here"
+    assert (tmp_path / "tree/file").samefile(tmp_path / "tree/twin")
+    assert (tmp_path / "all/tmp/folder/file").read_text() == "from here"
+
+
+def test_no_copy_goes_where_a_link_leads_or_a_folder_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from here")
+    outside = tmp_path / "outside"
+    outside.write_text("untouched")
+    (tmp_path / "link").symlink_to(outside)
+    assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
+    cli(
+        "exec",
+        "box",
+        "sh",
+        "-c",
+        f"echo inside >/tmp/f; mkdir /tmp/d; ln -s {outside} /tmp/link; ln -s {tmp_path} /tmp/up",
+    )
+    assert cli("cp", "box:/tmp/f", str(tmp_path / "link")).returncode == 0
+    assert cli("cp", str(tmp_path / "file"), "box:/tmp/link").returncode == 0
+    assert outside.read_text() == "untouched"
+    before = sorted(tmp_path.iterdir())
+    for words in (
+        (str(tmp_path / "file"), "box:/tmp/up/new"),
+        (str(tmp_path / "file"), "box:/tmp/none/new"),
+        (str(tmp_path / "file"), "box:/tmp/new/"),
+        (str(tmp_path / "file"), "box:/proc/new"),
+        (str(tmp_path / "file"), "box:/tmp/f/new"),
+        (str(tmp_path), "box:/tmp/f"),
+        ("box:/tmp/f", str(tmp_path / "none/new")),
+        ("box:/tmp/f", str(tmp_path / "new/") + "/"),
+        ("box:/tmp/none", str(tmp_path / "new")),
+        ("box:/tmp/d", str(tmp_path / "file")),
+        ("box:/", str(tmp_path / "file")),
+    ):
+        said = cli("cp", *words)
+        assert said.returncode == 1, words
+        assert said.stderr.endswith(".\n"), said.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    assert cli("exec", "box", "ls", "/tmp").stdout.split() == ["d", "f", "link", "up"]
+
+
 def test_what_happened_and_what_was_said() -> None:
     script = "echo out; echo err >&2; exit 3"
     assert cli("run", "--name", "brief", "busybox", "sh", "-c", script).returncode == 3
