@@ -215,6 +215,38 @@ def test_a_file_is_no_place_for_a_mount(engine: NativeEngine, tmp_path: Path, pa
         assert caught.value.field == f"{field}[0].path"
 
 
+@pytest.mark.parametrize("size", [None, 32 * MIB])
+def test_a_new_read_only_one_at_etc_has_places_for_the_runtimes_own_files(
+    engine: NativeEngine, size: int | None
+) -> None:
+    engine.volumes.create(VolumeSpec("tenant1", "data", size))
+    id = run(engine, spec(engine, volumes=(VolumeMount("data", "/etc", read_only=True),)))
+    assert inside(engine, id, "cat /etc/hostname; grep -c localhost /etc/hosts") == f"{engine.inspect(id).name}\n2"
+    assert inside(engine, id, "test -f /etc/resolv.conf && echo there") == "there"
+    assert "root:" in inside(engine, id, "cat /etc/passwd"), "what the image has there"
+    assert "Read-only" in inside(engine, id, "echo no > /etc/new")
+
+
+@refused_early
+def test_what_cannot_be_mounted_in_a_read_only_one_names_its_field(engine: NativeEngine, tmp_path: Path) -> None:
+    linked = image_with(engine, tmp_path, archives.entries(archives.link("etc", "real")), name="linked")
+    engine.volumes.create(VolumeSpec("tenant1", "data"))
+    engine.volumes.create(VolumeSpec("tenant1", "more"))
+    sealed = VolumeMount("data", "/srv", read_only=True)
+    for made, field in (
+        (spec(engine, volumes=(sealed, VolumeMount("more", "/srv/none"))), "volumes[1].path"),
+        (spec(engine, volumes=(sealed,), tmpfs=(Tmpfs("/srv/none"),)), "tmpfs[0].path"),
+        (spec(engine, image=linked, volumes=(VolumeMount("data", "/real", read_only=True),)), "volumes[0].path"),
+    ):
+        engine.create(made)
+        with pytest.raises(InvalidSpec) as caught:
+            engine.start(made.id)
+        assert caught.value.field == field
+    id = run(engine, spec(engine, volumes=(replace(sealed, read_only=False),)))
+    inside(engine, id, "mkdir /srv/none")
+    run(engine, spec(engine, volumes=(sealed, VolumeMount("more", "/srv/none")), tmpfs=(Tmpfs("/srv/none/x"),)))
+
+
 def test_what_a_file_system_in_memory_covers_is_no_hindrance(engine: NativeEngine, tmp_path: Path) -> None:
     image = image_with(engine, tmp_path, archives.layer({"srv/file": b"content"}))
     engine.volumes.create(VolumeSpec("tenant1", "data"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import ContainerSpec
-from runtime.engines.native import options
+from runtime.engines.native import etc, options
 from runtime.engines.native.passwd import Identity
 from runtime.errors import InvalidSpec
 from runtime.kernel import limits
@@ -166,7 +166,7 @@ def _mounts(spec: ContainerSpec, host: Host, init: Path | None) -> Sequence[dict
         entry(
             f"/etc/{name}", "bind", str(host.folder / name), "rbind", "rprivate", *safe
         )  # at least what RUN's mount has
-        for name in ("hosts", "hostname", "resolv.conf")
+        for name in etc.FILES
     ]
     asked = [*options.memory_mounts(spec), *options.volume_mounts(spec, host.volumes)]
     asked.sort(key=lambda mount: path_parts(mount["destination"]))  # outer ones first

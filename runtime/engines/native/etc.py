@@ -7,6 +7,9 @@ from pathlib import Path
 from runtime.network.endpoint import Endpoint
 from runtime.network.resolving import resolv_conf
 
+FOLDER = ("etc",)
+FILES = ("hosts", "hostname", "resolv.conf")
+
 
 def write(folder: Path, hostname: str, endpoint: Endpoint) -> None:
     """Before its start."""

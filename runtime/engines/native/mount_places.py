@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from runtime.api import ContainerSpec
+from runtime.engines.native import etc
 from runtime.errors import InvalidSpec
 from runtime.kernel.beneath import FOLDER
 from runtime.validation_storage import THE_KERNELS, path_parts
@@ -16,7 +17,7 @@ from runtime.validation_storage import THE_KERNELS, path_parts
 MOST_LINKS = 40
 """As the kernel's own MAXSYMLINKS."""
 Parts = tuple[str, ...]
-FILES: frozenset[Parts] = frozenset({("etc", "hosts"), ("etc", "hostname"), ("etc", "resolv.conf")})
+FILES: frozenset[Parts] = frozenset((*etc.FOLDER, name) for name in etc.FILES)
 """The runtime's own, which it mounts."""
 
 
@@ -29,7 +30,8 @@ def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
     with ExitStack() as held:
         folders: dict[Parts, int] = {(): _open(root, held)}
         empty: list[Parts] = []
-        for path, field, volume in sorted(_asked(spec, volumes), key=lambda one: path_parts(one[0])):
+        sealed: dict[Parts, str] = {}
+        for path, field, volume, read_only in sorted(_asked(spec, volumes), key=lambda one: path_parts(one[0])):
             place = _place(folders, path_parts(path), field)
             if place[:1] and place[0] in THE_KERNELS and path_parts(path) != place:
                 raise InvalidSpec(
@@ -43,18 +45,41 @@ def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
                     hint="Choose another path.",
                     field=field,
                 )
+            above = _longest(place, [*folders, *empty])
+            if above in sealed and not _is_there(folders, place):
+                raise InvalidSpec(
+                    f"{path!r} lies in a read-only volume that has no such folder.",
+                    hint="Make the folder in that volume first, or choose another path.",
+                    field=field,
+                )
             if volume:
                 folders[place] = _open(volume, held)
             else:
                 empty.append(place)
+            if read_only:
+                sealed[place] = field
+        _check_own(folders, empty, sealed)
 
 
-def _asked(spec: ContainerSpec, volumes: Path) -> Iterator[tuple[str, str, Path | None]]:
-    """Path, field, and the folder that is shown there."""
+def _check_own(folders: dict[Parts, int], empty: Sequence[Parts], sealed: Mapping[Parts, str]) -> None:
+    """The runtime's own files need a file each to be mounted at, which nobody can make in a read-only volume any more."""
+    for file in sorted(FILES):
+        place = _place(folders, file, "")
+        field = sealed.get(_longest(place, [*folders, *empty]))
+        if field and not _is_there(folders, place, kind=stat.S_ISREG):
+            raise InvalidSpec(
+                f"A read-only volume that is shown at /etc needs a file {file[-1]!r}.",
+                hint="Make an empty one in it, or do not mount it read-only.",
+                field=field,
+            )
+
+
+def _asked(spec: ContainerSpec, volumes: Path) -> Iterator[tuple[str, str, Path | None, bool]]:
+    """Path, field, the folder that is shown there, and whether it is read-only."""
     for number, volume in enumerate(spec.volumes):
-        yield volume.path, f"volumes[{number}].path", volumes / str(number)
+        yield volume.path, f"volumes[{number}].path", volumes / str(number), volume.read_only
     for number, tmpfs in enumerate(spec.tmpfs):
-        yield tmpfs.path, f"tmpfs[{number}].path", None
+        yield tmpfs.path, f"tmpfs[{number}].path", None, False
 
 
 def _open(folder: Path, held: ExitStack) -> int:
@@ -98,6 +123,19 @@ def _shown(folders: dict[Parts, int], parts: Sequence[str], most: int) -> tuple[
     """The folder that is shown at the longest beginning of ``parts``, at most so long, and the rest of the path."""
     length = next(length for length in range(most, -1, -1) if tuple(parts[:length]) in folders)
     return folders[tuple(parts[:length])], "/".join(parts[length:])
+
+
+def _longest(place: Parts, mounted: Sequence[Parts]) -> Parts:
+    """Where that lies which is seen at ``place``, or above it."""
+    return max((one for one in mounted if place[: len(one)] == one), key=len)
+
+
+def _is_there(folders: dict[Parts, int], place: Parts, *, kind: Callable[[int], bool] = stat.S_ISDIR) -> bool:
+    folder, path = _shown(folders, place, len(place))
+    try:
+        return kind(os.stat(path or ".", dir_fd=folder, follow_symlinks=False).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _below(place: Parts, others: Sequence[Parts]) -> bool:

@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import ContainerSpec, VolumeMount
+from runtime.engines.native import etc
 from runtime.engines.native.failpoint import failpoint
 from runtime.errors import OutOfSpace
 from runtime.home import Home
+from runtime.image.room import disk_full
 from runtime.kernel import idmap, mount
 from runtime.kernel.beneath import FOLDER, make_folders, open_in_root
 from runtime.kernel.identity import acting_as
@@ -55,6 +57,8 @@ class VolumeMounts:
                     self._shown(spec, wanted) as data,
                 ):
                     self._fill(spec.tenant, wanted, uid_base, merged, data)
+                    if wanted.read_only and path_parts(wanted.path) == etc.FOLDER:
+                        _make_files(data / DATA, wanted.volume)
                     userns = idmap.userns_fd(uid_base)
                     mount.idmapped_bind(data / DATA, target, userns, read_only=wanted.read_only, flags=SAFE)
 
@@ -133,6 +137,22 @@ class VolumeMounts:
             mount.unmount(target, lazy=True)
             target.rmdir()
         folder.rmdir()
+
+
+def _make_files(data: Path, name: str) -> None:
+    """Those that the runtime mounts its own at; in a volume that can be written to it makes them itself."""
+    try:
+        for file in etc.FILES:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(data / file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise OutOfSpace(
+            f"The volume {name!r} has no room for what the image has at its path.",
+            hint="Use a larger volume.",
+            field="volumes",
+        ) from None
 
 
 def _folder(root: int, path: str) -> int | None:
