@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
     from logging import Logger
+
+
+def hush() -> None:
+    """What these loggers are given is shown nowhere from now on, unless this process sets :mod:`logging` up; else it is on stderr."""
+    _Later.hushed = True
 
 
 def of(module: str) -> Logger:
@@ -15,6 +20,7 @@ def of(module: str) -> Logger:
 
 class _Later:
     __slots__ = ("_module",)
+    hushed: ClassVar[bool] = False
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -22,4 +28,6 @@ class _Later:
     def __getattr__(self, name: str) -> Any:
         import logging
 
+        if self.hushed and not logging.root.handlers:
+            logging.root.addHandler(logging.NullHandler())
         return getattr(logging.getLogger(self._module), name)

@@ -18,6 +18,7 @@ from runtime.cli.parsing import Declared
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
+from runtime.logs import hush
 
 PROGRAM = "python -m runtime"
 VERBS = {
@@ -56,6 +57,8 @@ VERBS = {
     "down": ("containers", "remove every container and network"),
 }
 """Verb -> the module of this package that has it in its ``VERBS``, and what it does."""
+LOGGING = frozenset({"watch", "reconcile"})
+"""Verbs whose standard error is the node's log, with its paths.  All others say there what a person is to read, and the log with ``--verbose``."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     if chosen.home:
         os.environ["SLIPWAY_HOME"] = chosen.home
+    if not chosen.verbose and given(arguments) not in LOGGING:
+        hush()
     try:
         code: int = chosen.verb(open_engine("native", Home.from_environment()), chosen)
     except RuntimeFault as fault:
@@ -90,7 +95,7 @@ def given(arguments: Sequence[str]) -> str | None:
     for word in words:
         if word == "--home":
             next(words, None)
-        elif not word.startswith("--home="):
+        elif word != "--verbose" and not word.startswith("--home="):
             return word if word in VERBS else None
     return None
 
@@ -101,6 +106,7 @@ def parser(wanted: str | None) -> argparse.ArgumentParser:
         prog=PROGRAM, description="Run containers with Slipway's runtime.", allow_abbrev=False
     )
     whole.add_argument("--home", help="where state is kept (default: SLIPWAY_HOME, else /var/lib/slipway)")
+    whole.add_argument("--verbose", action="store_true", help="show the log, too, with the paths of the node")
     subparsers = whole.add_subparsers(required=True, metavar="verb", prog=PROGRAM)
     for name in VERBS if wanted is None else (wanted,):
         text = VERBS[name][1]

@@ -132,6 +132,26 @@ def test_refusals_are_sentences() -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_what_the_log_has_of_a_failed_start_is_shown_to_who_asks(tmp_path: Path) -> None:
+    """The OCI runtime's own words, for which there is no sentence: a folder of the image where a file of the runtime's own comes."""
+    image = archives.write(
+        tmp_path / "odd.tar",
+        reference="test/odd:latest",
+        layers=[archives.busybox(), archives.entries(archives.folder("etc/hosts"))],
+    )
+    failed = ("run", "--rm", str(image), "true")
+    done = cli(*failed)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The container could not be started: "), done.stderr
+    assert "level=error" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert str(Home.from_environment().root) not in done.stderr
+    told = cli("--verbose", *failed)
+    assert told.returncode == 1
+    assert told.stderr.endswith(done.stderr)
+    assert len(told.stderr) > 2 * len(done.stderr)
+
+
 def ran(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Python code in a process of its own, with these arguments."""
     return subprocess.run(

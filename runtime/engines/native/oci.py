@@ -117,6 +117,8 @@ def _let_go(fifo: Path, pid: int) -> bool:
 
 SETTING = re.compile(r"(write sysctl key |(open|write)( to)? `?/proc/sys/)(?P<name>[\w./-]+)", re.IGNORECASE)
 """How the runtimes tell of a kernel setting: by its name, or by its file, with slashes where a person wrote dots."""
+SAID = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
+"""What runc says, in a line of its log."""
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
     (r"chdir (to cwd |`).*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
      "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
@@ -162,4 +164,6 @@ def fault(words: str, otherwise: str = "The container could not be started") -> 
             return kind(message.format(what=match.groupdict().get("what") or ""), hint=hint, field=field)
     logger.error("%s: %s", otherwise, words)
     last = words.strip().splitlines()[-1] if words.strip() else "no reason given"
+    if said := SAID.search(last):
+        last = said[1].replace('\\"', '"')
     return EngineFault(f"{otherwise}: {PATHS.sub('(path)', last)[-300:]}")
