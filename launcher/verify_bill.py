@@ -28,6 +28,8 @@ Data = dict[str, Any]
 EXACT = Context(prec=400, traps=[Inexact])
 WIDE = Context(prec=400)
 HOUR_US = 3_600_000_000
+LARGEST = 2**63 - 1
+"""Quantity of a record."""
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # noqa: UP017 -- as a person without this project's tools reads it
 COUNTERS = ("cpu", "block_read", "block_write", "net_rx", "net_tx")
 LIMITS = ("cpu_limit", "memory_limit")
@@ -153,6 +155,21 @@ def split(quantity: int, start: int, end: int) -> list[tuple[int, int, int, int]
     return [(*piece, shares[n][0] + (n in favoured)) for n, piece in enumerate(pieces)]
 
 
+def fitting(start: Point, end: Point, limit: int) -> Iterator[tuple[Point, Point, int]]:
+    """(from, to, the limit times the whole microseconds in between): one, but of a limit whose hour is more than a record
+    holds as many as it takes, each as long as a record holds.  Boot time places the instants in between.
+    """
+    at, begin = start, start.ns // 1000
+    length, wall = max(0, end.ns // 1000 - begin), max(1, end.at_us - start.at_us)
+    if limit * length >= LARGEST and limit * length * min(HOUR_US, wall) >= LARGEST * wall:
+        longest = LARGEST // limit
+        for passed in range(longest, length, longest):
+            cut = Point(min(start.at_us + passed, end.at_us), (begin + passed) * 1000)
+            yield at, cut, limit * longest
+            at = cut
+    yield at, end, limit * (begin + length - at.ns // 1000)
+
+
 class Life:
     """One epoch: its readings, and the records that they must have made."""
 
@@ -199,23 +216,24 @@ class Life:
         """What the interval's records must say.  Raises KeyError.  ``old_id``: of a record from before ids began with the hour."""
         start, end = self.point(interval.meter, interval.start), self.point(interval.meter, interval.end)
         if interval.meter in LIMITS:
-            for first, last, quantity in self._pieces(interval.meter, start, end):
-                yield from self._divided(interval, first, last, quantity, "exact")
+            for first, last, limit in self._pieces(interval.meter, start, end):
+                for begin, stop, quantity in fitting(first, last, limit):
+                    yield from self._divided(interval, begin, stop, quantity, "exact")
         else:
             yield from self._divided(interval, start, end, *self._quantity(interval, start, end))
 
     def _pieces(self, meter: str, start: Point, end: Point) -> Iterator[tuple[Point, Point, int]]:
-        """The parts of an interval in which one limit held, with the limit times the whole microseconds of each."""
+        """The parts of an interval in which one limit held, with the limit."""
         limit, at = _limit(meter, self.epoch), start
         for size in self.epoch.get("sizes", []):
             cut = Point(min(max(us(size["at"]), at.at_us), end.at_us), size["boottime_ns"])
             if cut.ns >= end.ns:
                 break
             if cut.ns > at.ns:
-                yield at, cut, limit * (cut.ns // 1000 - at.ns // 1000)
+                yield at, cut, limit
                 at = cut
             limit = _limit(meter, size)
-        yield at, end, limit * max(0, end.ns // 1000 - at.ns // 1000)
+        yield at, end, limit
 
     def _divided(self, interval: Interval, start: Point, end: Point, quantity: int, quality: str) -> Iterator[Data]:
         if quality == "exact" and abs((end.at_us - start.at_us) - (end.ns - start.ns) // 1000) > 1_000_000:

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from console.metering.models.usage import Meter, Quality
-from console.metering.sizes import Size, learned, pieces
-from console.metering.splitting import hour_of
+from console.metering.sizes import Piece, Size, learned, pieces
+from console.metering.splitting import LARGEST, hour_of, stretches
 
 COUNTERS: Mapping[Meter, str] = {
     Meter.CPU: "cpu_ns",
@@ -34,7 +34,7 @@ GONE = -1
 """The boot time of an end that nobody read."""
 UNAVAILABLE, ANOMALY, GAP = "unavailable", "anomaly", "gap"
 LONGEST_GAP_US = 3_600_000_000
-"""Between two gauges: memory over a longer time is nobody's to say, and is missing."""
+"""Between two gauges: memory over a longer time is nobody's to say, and is missing; so is more than a reading holds."""
 
 
 @lru_cache(4096)
@@ -150,8 +150,8 @@ class Measure:
         self._declare_missing(max(end_us, self._placed()))
 
     def _odd(self, before: Seen, seen: Seen) -> bool:
-        """A counter that went back, or a meter that fell silent or speaks again: both looks are stored."""
-        if seen.gap:
+        """A counter that went back, a meter that fell silent or speaks again, or as much memory as a reading holds: both looks are stored."""
+        if seen.gap or seen.integral > LARGEST:
             return True
         for meter in COUNTERS:
             was, now = before.values.get(meter), seen.values.get(meter)
@@ -170,8 +170,10 @@ class Measure:
         if seen.gauge is not None:
             gauge, ns = known if known is not None else (seen.gauge, seen.ns)
             elapsed_us = max(0, seen.ns // 1000 - ns // 1000)
-            gap = elapsed_us > LONGEST_GAP_US
-            integral += 0 if gap else (gauge + seen.gauge) // KIB * elapsed_us // 2
+            grown = (gauge + seen.gauge) // KIB * elapsed_us // 2
+            begun = integral if before is not None and before.stored else 0
+            gap = elapsed_us > LONGEST_GAP_US or begun + grown > LARGEST
+            integral += 0 if gap else grown
             known = (seen.gauge, seen.ns)
         return Seen(seen.at_us, seen.ns, seen.values, seen.gauge, False, known, integral, gap)
 
@@ -214,8 +216,21 @@ class Measure:
             end = here if piece.end_us is None else Mark(
                 0, min(max(piece.end_us, mark.at_us), here.at_us), piece.end_ns, here.sequence
             )  # fmt: skip
-            self._charge(meter, piece.quantity, mark, end, Quality.EXACT)
+            if piece.quantity > LARGEST:
+                self._charge_large(meter, piece, mark, end)
+            else:
+                self._charge(meter, piece.quantity, mark, end, Quality.EXACT)
             mark = Mark(0, end.at_us, end.ns, mark.sequence)
+
+    def _charge_large(self, meter: Meter, piece: Piece, mark: Mark, end: Mark) -> None:
+        """In stretches of which each fits a record; boot time places the instants in between."""
+        begin, length = piece.start_ns // 1000, piece.end_ns // 1000 - piece.start_ns // 1000
+        at_us = mark.at_us
+        for first, last in stretches(piece.rate, length, end.at_us - at_us):
+            between = Mark(0, min(at_us + last, end.at_us), (begin + last) * 1000, end.sequence)
+            now = end if last == length else between
+            self._charge(meter, piece.rate * (last - first), mark, now, Quality.EXACT)
+            mark = Mark(0, now.at_us, now.ns, mark.sequence)
 
     def _charge(self, meter: Meter, quantity: int, mark: Mark, now: Mark, quality: Quality) -> None:
         wall, boot = now.at_us - mark.at_us, (now.ns - mark.ns) // 1000

@@ -9,6 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 HOUR = dt.timedelta(hours=1)
+HOUR_US = 3_600_000_000
+LARGEST = 2**63 - 1
+"""Quantity that a record holds, and value of a reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,17 @@ def split(quantity: int, start: dt.datetime, end: dt.datetime) -> list[Part]:
         Part(piece.window, piece.starts_at, piece.ends_at, share)
         for piece, share in zip(pieces, shares(quantity, pieces), strict=True)
     ]
+
+
+def stretches(rate: int, us: int, wall_us: int) -> Iterator[tuple[int, int]]:
+    """(from, to) in microseconds, in order, of a time ``us`` long in which so much a microsecond is charged: all of it in one,
+    but where what lies in one hour of its ``wall_us`` is more than a record holds.  Then each is as long as a record holds,
+    and the last is what is left.
+    """
+    wall = max(1, wall_us)
+    longest = us if rate * us * min(HOUR_US, wall) < LARGEST * wall else LARGEST // rate
+    start = 0
+    while us - start > longest:
+        yield start, start + longest
+        start += longest
+    yield start, us

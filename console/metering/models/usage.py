@@ -14,7 +14,7 @@ from console.core.models import TenantManager
 
 
 class Meter(models.TextChoices):
-    """Unit of each in parentheses.  An hour of one container fits 64 bits up to 2 TiB; longer sums are made in Python."""
+    """Unit of each in parentheses.  An hour of more than 2.3 TiB does not fit 64 bits and has several records; sums are made in Python."""
 
     CPU = "cpu", "cpu (ns)"
     BLOCK_READ = "block_read", "block read (bytes)"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 
 from console.metering.models import Period, Quality, UsageRecord
 from console.metering.rating import Used
+from console.metering.sums import LIMB, rest, whole
 
 AT_ONCE = 2000
 
@@ -24,14 +25,15 @@ def used_hours(period: Period) -> Iterator[list[Used]]:
 def summed(records: QuerySet[UsageRecord]) -> Iterator[Used]:
     """Of each hour, resource and meter one, in that order, streaming."""
     keys = ("window", "resource_id", "meter", "quality")
-    ordered = records.values(*keys).annotate(sum=Sum("quantity")).order_by(*keys)
+    ordered = records.values(*keys).annotate(whole=whole("quantity"), rest=rest("quantity")).order_by(*keys)
     for (window, resource), hour in groupby(
         ordered.iterator(chunk_size=AT_ONCE), key=lambda row: (row["window"], row["resource_id"])
     ):
         meters: dict[str, tuple[int, list[str]]] = {}
         for row in hour:
             quantity, qualities = meters.get(row["meter"], (0, []))
-            meters[row["meter"]] = quantity + row["sum"], [*qualities, row["quality"]]
+            quantity += row["whole"] * LIMB + row["rest"]
+            meters[row["meter"]] = quantity, [*qualities, row["quality"]]
         for meter in sorted(meters):
             quantity, qualities = meters[meter]
             yield Used(window, resource, meter, quantity, least(qualities))

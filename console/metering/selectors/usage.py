@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal
 
-from django.db.models import Max, Min, QuerySet, Sum
+from django.db.models import Max, Min, QuerySet
 from django.db.models.functions import TruncDay, TruncMonth
 
 from console.accounts.models import Tenant
@@ -17,6 +17,7 @@ from console.metering.models import Meter, Quality, UsageRecord
 from console.metering.months import month_of
 from console.metering.selectors.tails import tails
 from console.metering.splitting import HOUR
+from console.metering.sums import LIMB, rest, whole
 from console.metering.units import UNITS, in_units
 from console.workloads.models import Container
 
@@ -71,7 +72,8 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
         keys.insert(0, "at")
     hours = [*keys, "meter", "quality"] if by == "hour" else [*keys, "window", "meter", "quality"]
     sums = _records(tenant, start, end).annotate(**window).values(*hours)
-    rows = sums.annotate(sum=Sum("quantity"), first=Min("starts_at"), last=Max("ends_at")).order_by(*hours)
+    halves = {"whole": whole("quantity"), "rest": rest("quantity")}
+    rows = sums.annotate(**halves, first=Min("starts_at"), last=Max("ends_at")).order_by(*hours)
     since = _since(tenant, start, end, by)
     names: dict[str, tuple[str, str]] = {}
 
@@ -98,7 +100,7 @@ def _since(
         window = {"hour": tail.window, "day": tail.window.replace(hour=0), "month": month_of(tail.window)[0]}.get(by)
         key = (tail.tenant, tail.container_id) if window is None else (window, tail.tenant, tail.container_id)
         found.setdefault(key, []).extend(
-            {"meter": meter, "quality": Quality.EXACT, "sum": quantity, "first": None, "last": None}
+            {"meter": meter, "quality": Quality.EXACT, "whole": 0, "rest": quantity, "first": None, "last": None}
             for meter, quantity in tail.quantities.items()
         )
     return found
@@ -122,7 +124,7 @@ def _row(
     for row in group:
         if row["quality"] != Quality.MISSING:
             # in Python: a year of gibibytes does not fit the database's integers
-            sums[row["meter"]] = sums.get(row["meter"], 0) + row["sum"]
+            sums[row["meter"]] = sums.get(row["meter"], 0) + row["whole"] * LIMB + row["rest"]
     cpu, used = sums.get(Meter.CPU), sums.get(Meter.MEMORY_USED)
     return UsageRow(
         tenant=tenant,

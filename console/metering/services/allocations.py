@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from django.db import transaction
 from django.db.models import Max
@@ -15,6 +15,7 @@ from console.metering.models import Allocation, Meter, Quality
 from console.metering.services import records, resources
 from console.metering.services.months import Months
 from console.metering.services.resources import Description
+from console.metering.splitting import stretches
 
 ROW = ("self",)
 """Locked alone, without what it refers to."""
@@ -126,13 +127,9 @@ def _charge(allocations: Iterable[Allocation], until: dt.datetime) -> None:
     records.store(found)
 
 
-def _held(allocation: Allocation, until: dt.datetime) -> Charge:
-    start, end = microseconds(allocation.charged_to), microseconds(until)
-    return Charge(
-        Meter(allocation.meter),
-        allocation.amount * (end - start),
-        Mark(0, start, 0),
-        Mark(0, end, 0),
-        Quality.EXACT,
-        False,
-    )
+def _held(allocation: Allocation, until: dt.datetime) -> Iterator[Charge]:
+    begin, amount = microseconds(allocation.charged_to), allocation.amount
+    length = microseconds(until) - begin
+    for first, last in stretches(amount, length, length):
+        start, end = Mark(0, begin + first, 0), Mark(0, begin + last, 0)
+        yield Charge(Meter(allocation.meter), amount * (last - first), start, end, Quality.EXACT, False)

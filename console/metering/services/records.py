@@ -93,8 +93,8 @@ def of_epoch(
     return _rows(charges, epoch.pk, resource, months, epoch=epoch.pk)
 
 
-def of_allocation(allocation: Allocation, charge: Charge, months: Months) -> Iterator[Row]:
-    return _rows([charge], allocation.pk, allocation.resource, months, allocation=allocation.pk)
+def of_allocation(allocation: Allocation, charges: Iterable[Charge], months: Months) -> Iterator[Row]:
+    return _rows(charges, allocation.pk, allocation.resource, months, allocation=allocation.pk)
 
 
 def ends(tenant: str, charges: Iterable[Charge]) -> Iterator[tuple[str, dt.datetime, dt.datetime]]:
