@@ -15,8 +15,13 @@ AT_ONCE = 2000
 
 
 def used_hours(period: Period) -> Iterator[list[Used]]:
-    """The period's own usage, an hour at a time: no cursor stays open meanwhile, so whoever asks may write."""
-    records = UsageRecord.objects.filter(billed_in=period, window__gte=period.starts_at, window__lt=period.ends_at)
+    """The period's own usage, an hour at a time: whoever asks may write meanwhile."""
+    own = UsageRecord.objects.filter(billed_in=period, window__gte=period.starts_at, window__lt=period.ends_at)
+    yield from by_hour(own)
+
+
+def by_hour(records: QuerySet[UsageRecord]) -> Iterator[list[Used]]:
+    """Of each hour what :func:`summed` says; no cursor stays open in between."""
     windows = list(records.values_list("window", flat=True).distinct().order_by("window"))
     for window in windows:
         yield list(summed(records.filter(window=window)))

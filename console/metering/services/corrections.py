@@ -1,20 +1,26 @@
-"""Usage that came when its period was closed: the difference that it makes to that period, as lines of an open one."""
+"""Usage that came when its period was closed: the difference that it makes to that period, as lines of an open one.
+
+An hour of it is held at a time, however long the period was: both what is rated anew and what was billed come in order of time.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import heapq
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import groupby
 
-from console.metering.models import Period, Quality, RatedLine, UsageRecord
+from console.metering.models import Period, Quality, RatedLine, RatingRun, UsageRecord
 from console.metering.rating import Line, rate
-from console.metering.selectors.hours import summed
+from console.metering.selectors.hours import by_hour
 from console.metering.selectors.prices import Prices
 from console.metering.units import difference, in_units, total
 
-Key = tuple[dt.datetime, str, str]
-"""Hour, resource, SKU."""
+AT_ONCE = 2000
+Key = tuple[str, str]
+"""Resource and SKU, of one hour."""
 
 
 @dataclass(slots=True)
@@ -36,44 +42,66 @@ def corrections(period: Period, prices: Prices) -> Iterator[Line]:
             yield from _differences(earlier, period, meters, prices)
 
 
-def _differences(earlier: Period, period: Period, meters: set[str], prices: Prices) -> Iterator[Line]:
+def _differences(earlier: Period, period: Period, meters: Collection[str], prices: Prices) -> Iterator[Line]:
     known = UsageRecord.objects.filter(
         tenant=period.tenant_id, meter__in=meters, window__gte=earlier.starts_at, window__lt=earlier.ends_at,
         billed_in__starts_at__lte=period.starts_at,
     )  # fmt: skip
-    hours = list(summed(known))
-    billed = _billed(earlier, period, meters)
-    anew: dict[Key, tuple[Sums, Line]] = {}
-    for line in rate(hours, prices.offer):
-        sums, _ = anew.setdefault((line.window, line.resource, line.sku), (Sums(), line))
-        _add(sums, line.quantity, line.list_cost, line.cost)
-    for key in sorted(anew):
-        sums, line = anew[key]
-        was = billed.get(key, Sums())
-        offer = prices.offer(line.meter, line.window)
-        if sums != was and offer is not None:
-            yield _correction(line, offer[0].size, sums, was)
+    billed = _Billed(earlier, period, meters)
+    reached: dict[str, int] = {}
+    for hour in by_hour(known):
+        lines = list(rate(hour, prices.offer, reached))
+        anew, was = _summed(lines), billed.of(hour[0].window)
+        first = {(line.resource, line.sku): line for line in reversed(lines)}
+        for key in sorted(anew):
+            line, before = first[key], was.get(key, Sums())
+            offer = prices.offer(line.meter, line.window)
+            if anew[key] != before and offer is not None:
+                yield _correction(line, offer[0].size, anew[key], before)
 
 
-def _billed(earlier: Period, period: Period, meters: set[str]) -> dict[Key, Sums]:
-    """In the period itself and in the corrections of those since."""
+class _Billed:
+    """What an earlier period was billed by now, in itself and in the corrections of those since."""
+
+    def __init__(self, earlier: Period, period: Period, meters: Collection[str]) -> None:
+        runs = RatingRun.objects.filter(
+            current_of__tenant=period.tenant_id,
+            current_of__starts_at__gte=earlier.starts_at,
+            current_of__starts_at__lt=period.starts_at,
+        )
+        lines = heapq.merge(
+            *(_lines(run, earlier, meters) for run in runs.select_related("period")), key=lambda line: line.window
+        )
+        self._hours = groupby(lines, key=lambda line: line.window)
+        self._next = next(self._hours, None)
+
+    def of(self, window: dt.datetime) -> dict[Key, Sums]:
+        """Asked for in order of time, each hour once."""
+        while self._next is not None and self._next[0] < window:
+            self._next = next(self._hours, None)
+        if self._next is None or self._next[0] > window:
+            return {}
+        return _summed(self._next[1])
+
+
+def _lines(run: RatingRun, earlier: Period, meters: Collection[str]) -> Iterator[RatedLine]:
+    """Of the earlier period, in order of time, which is that of their numbers; no query stays open, so whoever asks may write."""
+    own = run.period.starts_at == earlier.starts_at
+    number = 0 if own else max((last for _first, last in run.numbers.values()), default=0)
+    found = run.lines.filter(window__gte=earlier.starts_at, window__lt=earlier.ends_at, meter__in=meters)
+    while page := list(found.filter(number__gt=number).order_by("number")[:AT_ONCE]):
+        yield from page
+        number = page[-1].number
+
+
+def _summed(lines: Iterable[Line | RatedLine]) -> dict[Key, Sums]:
     found: dict[Key, Sums] = {}
-    lines = RatedLine.objects.filter(
-        run__current_of__tenant=period.tenant_id,
-        run__current_of__starts_at__lt=period.starts_at,
-        window__gte=earlier.starts_at,
-        window__lt=earlier.ends_at,
-        meter__in=meters,
-    )
-    for line in lines.iterator(chunk_size=2000):
-        sums = found.setdefault((line.window, line.resource_id, line.sku), Sums())
-        _add(sums, int(line.quantity), line.list_cost, line.cost)
+    for line in lines:
+        resource = line.resource_id if isinstance(line, RatedLine) else line.resource
+        sums = found.setdefault((resource, line.sku), Sums())
+        sums.quantity += int(line.quantity)
+        sums.list_cost, sums.cost = total(sums.list_cost, line.list_cost), total(sums.cost, line.cost)
     return found
-
-
-def _add(sums: Sums, quantity: int, list_cost: Decimal, cost: Decimal) -> None:
-    sums.quantity += quantity
-    sums.list_cost, sums.cost = total(sums.list_cost, list_cost), total(sums.cost, cost)
 
 
 def _correction(line: Line, size: int, sums: Sums, was: Sums) -> Line:

@@ -24,7 +24,9 @@ NANOS = 9
 
 
 class CostDays:
-    """Of one rating, whose lines come in order of time; a day is stored when the next begins, so one is all that is held."""
+    """Of one rating, whose lines come in order of time, and behind them its corrections, in theirs; a day is stored when the next begins, so
+    one is all that is held.
+    """
 
     def __init__(self, run: RatingRun, tenant: str) -> None:
         self.numbers: dict[str, list[int]] = {}
@@ -38,8 +40,8 @@ class CostDays:
         """``first``: the number of the first of them."""
         for number, line in enumerate(lines, first):
             day = day_of(line.window)
+            self._next(day)
             if not line.correction:
-                self._next(day)
                 self.numbers.setdefault(f"{day:%Y-%m-%d}", [number, number])[1] = number
             key = (day, line.resource, line.meter)
             quantity, cost = self._sums.get(key, (0, Decimal(0)))
