@@ -22,8 +22,9 @@ from console.metering.selectors import budgets as selectors
 from console.metering.services import budgets, deliveries
 from console.metering.services.budgets import Wish
 from console.metering.services.prices import PriceDraft
+from console.operations.models import Operation
 from console.workloads.models import Container
-from console.workloads.services import LaunchRequest, launch
+from console.workloads.services import LaunchRequest, act, launch
 from tests.console.test_metering import START
 from tests.console.test_metering_bills import MONTH, NEXT, published
 from tests.console.test_metering_ingest import killed, observed
@@ -236,6 +237,31 @@ def test_launches_stop_at_100_percent_with_a_sentence_and_only_then(
         answer = client.post("/catalog/launch/", form)
         assert answer.status_code == 422
         assert "is used up" in answer.content.decode()
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_what_is_stopped_is_not_started_by_hand_at_100_percent_and_what_runs_goes_on(
+    container: Container, owner: User, member: User, tenant: Tenant, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
+    stopped = Container.objects.create(
+        tenant=tenant, node="n", name="idle", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500, state="exited",
+        wanted="stopped",
+    )  # fmt: skip
+    spend(container, 5, 100)
+    budgets.save(tenant=tenant, actor=owner, wish=wish(stop_launches=True))
+    with pytest.raises(Full, match="is used up"):
+        act(container=stopped, actor=member, verb=verb, request_key="k")
+    assert not Operation.objects.exists()
+    stopped.refresh_from_db()
+    assert stopped.wanted == "stopped"
+    client = Client()
+    client.force_login(member)
+    answer = client.post(f"/containers/{stopped.pk}/{verb}/", {"request_key": "f"}, headers={"HX-Request": "true"})
+    assert (answer.status_code, "is used up" in answer.content.decode()) == (422, True)
+    assert act(container=container, actor=member, verb=verb, request_key="r").kind == verb
+    budgets.save(tenant=tenant, actor=owner, wish=wish("101", stop_launches=True))
+    assert act(container=stopped, actor=member, verb=verb, request_key="l").kind == verb
 
 
 def test_alerts_are_shown_where_people_look(

@@ -168,7 +168,7 @@ def _percents(field: str, text: str) -> list[int]:
 
 
 def refuse_over(tenant: Tenant, now: dt.datetime) -> None:
-    """Raises Full where the tenant wants no launches at 100 % and is there."""
+    """Raises Full where the tenant wants nothing launched, or started by hand, at 100 % and is there.  What runs goes on, its restarts too."""
     budget = Budget.objects.filter(tenant=tenant, stop_launches=True).first()
     found = spending(tenant, now) if budget is not None else None
     if budget is None or found is None or found.so_far < budget.amount:

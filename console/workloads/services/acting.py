@@ -10,11 +10,13 @@ from dataclasses import asdict
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.accounts.models import Role, User
 from console.accounts.services import audit, require
 from console.core.errors import Invalid
+from console.metering.services import budgets
 from console.operations import services as operations
 from console.operations.models import Operation
 from console.workloads.models import Container, ContainerEvent
@@ -26,13 +28,17 @@ from console.workloads.services.naming import check_free
 from console.workloads.services.requests import LimitsRequest, NetworkRequest
 
 WANTED = {"start": "running", "restart": "running", "stop": "stopped", "kill": "stopped", "remove": "removed"}
+STARTING = ("start", "restart")
 FREEZING = ("pause", "resume")
 """They change nothing of what is wanted."""
 VERBS = {verb: Operation.Kind(verb) for verb in (*WANTED, *FREEZING)}
 
 
 def act(*, container: Container, actor: User, verb: str, request_key: str, **params: Any) -> Operation:
-    """Start, stop, restart, kill (``signal=``), pause, resume or remove.  Raises Missing, NotAllowed, Invalid."""
+    """Start, stop, restart, kill (``signal=``), pause, resume or remove.  Raises Missing, NotAllowed, Invalid.
+
+    Full: what does not run would be started, and the tenant's budget is used up (``budgets.refuse_over``).
+    """
     require(actor, container.tenant, Role.MEMBER)
     if verb not in VERBS:
         raise Invalid("verb", _("There is no such action."))
@@ -40,6 +46,8 @@ def act(*, container: Container, actor: User, verb: str, request_key: str, **par
     def prepare(now: Container) -> None:
         if verb in FREEZING and now.state != Container.State.RUNNING:
             raise Invalid("", _("The container does not run: start it first."))
+        if verb in STARTING and now.state != Container.State.RUNNING:
+            budgets.refuse_over(now.tenant, timezone.now())
         if verb in WANTED:
             Container.objects.filter(pk=now.pk).update(wanted=WANTED[verb])
         if verb in {"stop", "kill"}:
