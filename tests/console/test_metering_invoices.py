@@ -184,6 +184,8 @@ def test_credits_by_an_admin_once_and_with_a_reason(container: Container, admin:
     for _ in range(2):
         assert "The credit was given" in client.post(path, given, follow=True).content.decode()
     assert Credit.objects.get().amount == Decimal("1.5")
+    event = AuditEvent.objects.get(verb="period.credit")
+    assert (event.user, event.tenant, event.target, event.data["amount"]) == (admin, tenant, "2026-11", "1.50")
     for wrong in ({"amount": "much"}, {"amount": "-1"}, {"amount": "0.001"}, {"reason": " "}):
         page = client.post(path, {**given, "request_key": "two", **wrong}, follow=True).content.decode()
         assert "notice-error" in page

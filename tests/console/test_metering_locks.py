@@ -274,6 +274,17 @@ def held() -> dict[str, dt.timedelta]:
 
 
 @beside
+def test_two_drafts_of_one_moment_are_two_versions(tenant: Tenant) -> None:
+    for of in (None, tenant):
+        with another() as begin:
+            with transaction.atomic():
+                prices.draft(BookDraft("EUR", MONTH, (CPU,)), of)
+                drafting = begin(lambda of=of: prices.draft(BookDraft("EUR", NEXT, (CPU,)), of))  # type: ignore[misc]
+                until_one_waits()
+            assert drafting.result(WITHIN_S).version == 2
+
+
+@beside
 def test_a_book_is_not_published_for_a_month_that_somebody_begins_to_close_meanwhile(tenant: Tenant) -> None:
     month = Period.objects.create(tenant=tenant, starts_at=MONTH, ends_at=NEXT)
     book = prices.draft(BookDraft("EUR", MONTH, (CPU,)))

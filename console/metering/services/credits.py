@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant, User
+from console.accounts.services import audit
 from console.core.errors import Invalid, NotAllowed
 from console.metering.currencies import DIGITS, rounded
 from console.metering.models import Credit, Period
@@ -19,7 +20,7 @@ LONGEST_REASON = 200
 
 @transaction.atomic
 def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User | None = None) -> Credit:
-    """``key`` given already: that credit as it is.  Raises Invalid, and NotAllowed for a period that is no longer open."""
+    """``key`` given already: that credit as it is, and nothing is said in the audit log.  Raises Invalid, and NotAllowed for a period that is no longer open."""
     reason = reason.strip()
     period = Period.objects.select_for_update().get(pk=period_id)
     known = Credit.objects.filter(tenant=period.tenant_id, key=key).first()
@@ -38,11 +39,6 @@ def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User 
         raise Invalid("reason", _("Say what the credit is for: it is on the invoice."))
     if len(reason) > LONGEST_REASON:
         raise Invalid("reason", _("This is too long: %(most)d characters at most.") % {"most": LONGEST_REASON})
-    return Credit.objects.create(
-        tenant=Tenant.objects.get(pk=period.tenant_id),
-        period=period,
-        key=key,
-        amount=amount,
-        reason=reason,
-        actor=actor,
-    )
+    tenant = Tenant.objects.get(pk=period.tenant_id)
+    audit("period.credit", actor=actor, tenant=tenant, target=f"{period.starts_at:%Y-%m}", amount=str(amount))
+    return Credit.objects.create(tenant=tenant, period=period, key=key, amount=amount, reason=reason, actor=actor)

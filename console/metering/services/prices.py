@@ -11,7 +11,7 @@ from decimal import Decimal, DecimalException
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -63,14 +63,26 @@ def draft(book: BookDraft, tenant: Tenant | None = None) -> PriceBook:
     for name in ("sku", "meter"):
         if len({getattr(price, name) for price in prices}) < len(prices):
             raise Invalid("prices", _("Each SKU and each meter has one price."))
-    last = PriceBook.objects.filter(tenant=tenant).aggregate(last=Max("version"))["last"] or 0
-    made = PriceBook.objects.create(
-        tenant=tenant, version=last + 1, currency=book.currency, valid_from=book.valid_from, note=book.note
-    )
+    made = _next_version(book, tenant)
     for price in prices:
         price.book = made
     Price.objects.bulk_create(prices)
     return made
+
+
+def _next_version(book: BookDraft, tenant: Tenant | None) -> PriceBook:
+    """Whoever takes the number in this moment is waited for, and has it."""
+    versions = PriceBook.objects.filter(tenant=tenant)
+    while True:
+        number = (versions.aggregate(last=Max("version"))["last"] or 0) + 1
+        try:
+            with transaction.atomic():
+                return versions.create(
+                    tenant=tenant, version=number, currency=book.currency, valid_from=book.valid_from, note=book.note
+                )
+        except IntegrityError:
+            if not versions.filter(version__gte=number).exists():
+                raise
 
 
 def told(number: int, sku: str, work: Callable[[T], R], one: T) -> R:

@@ -104,20 +104,13 @@ def credit(request: HttpRequest, id: int) -> HttpResponse:
     require_admin(actor)
     period = get_object_or_404(Period.objects.select_related("tenant"), pk=id)
     try:
-        given = give(
+        give(
             period.pk, _amount(request.POST.get("amount", "")), request.POST.get("reason", ""),
             key=request.POST.get("request_key", "")[:64] or uuid.uuid4().hex, actor=actor,
         )  # fmt: skip
     except (Invalid, NotAllowed) as refused:
         messages.error(request, refused.message)
     else:
-        audit(
-            "period.credit",
-            actor=actor,
-            tenant=period.tenant,
-            target=f"{period.starts_at:%Y-%m}",
-            amount=str(given.amount),
-        )
         messages.success(
             request,
             _("The credit was given: it is on the invoice of %(month)s.") % {"month": f"{period.starts_at:%Y-%m}"},
