@@ -448,17 +448,13 @@ def check_lines(bundle: Bundle, earlier: Sequence[Bundle]) -> Iterator[str]:
 def _check_corrections(bundle: Bundle, earlier: Sequence[Bundle], books: Sequence[Book]) -> Iterator[str]:
     said = _summed(one for one in bundle.streams["lines"] if one["correction"])
     late = sorted({us(one["window"]) for one in bundle.streams["records"] if us(one["window"]) < bundle.start})
-    before = [one for one in earlier if one.start < bundle.start]
-    for period in before:
-        windows = [at for at in late if period.start <= at < period.end]
-        if not windows:
-            continue
-        late = [at for at in late if at not in set(windows)]
-        meters = {one["meter"] for one in bundle.streams["records"] if period.start <= us(one["window"]) < period.end}
+    before = sorted((one for one in earlier if one.start < bundle.start), key=lambda one: one.start)
+    while late and _covered(late[0], before):
+        start, end = _month(late[0])
+        late = [at for at in late if at >= end]
+        meters = {one["meter"] for one in bundle.streams["records"] if start <= us(one["window"]) < end}
         records = [one for some in (*before, bundle) for one in some.streams["records"] if one["meter"] in meters]
-        anew = _summed(
-            {**line, "window": _text(line["window"])} for line in rate(hours(records, period.start, period.end), books)
-        )
+        anew = _summed({**line, "window": _text(line["window"])} for line in rate(hours(records, start, end), books))
         billed = _summed(one for some in before for one in some.streams["lines"] if one["meter"] in meters)
         for key in sorted(anew):
             was = billed.get(key, (0, Decimal(0)))
@@ -470,6 +466,22 @@ def _check_corrections(bundle: Bundle, earlier: Sequence[Bundle], books: Sequenc
         yield f"corrections: they are of a period that starts by {hour(late[0])}: give its export too, by --with"
     elif said:
         yield f"corrections: {len(said)} of them follow from no records"
+
+
+def _covered(at_us: int, before: Sequence[Bundle]) -> bool:
+    """The month's export is given, or the bills on either side of it, which are chained: then there is no bill of that month."""
+    if any(one.start <= at_us < one.end for one in before):
+        return True
+    sooner = next((one.sha256 for one in reversed(before) if one.end <= at_us), "")
+    later = next((one for one in before if one.start > at_us), None)
+    return later is not None and later.bill["period"]["state"] == "closed" and later.bill["previous"] == sooner
+
+
+def _month(at_us: int) -> tuple[int, int]:
+    """Its first moment and the next one's."""
+    first = (EPOCH + dt.timedelta(microseconds=at_us)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ends = (first + dt.timedelta(days=32)).replace(day=1)
+    return (first - EPOCH) // dt.timedelta(microseconds=1), (ends - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _text(at_us: int) -> str:

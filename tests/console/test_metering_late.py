@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from console.accounts.models import Tenant
+from console.metering import services
 from console.metering.exports import bundle
-from console.metering.models import Period, UsageRecord
+from console.metering.exports.focus_check import faults
+from console.metering.models import Invoice, Period, UsageRecord
 from console.metering.rating import Line, Used
 from console.metering.services import corrections, periods
 from console.metering.services.rating import rate_period
 from console.metering.units import total
 from console.workloads.models import Container
+from tests.console.test_metering import START, at, final
 from tests.console.test_metering_bills import CPU, LATER, MEMORY, MONTH, NEXT, OUT, cost, period, published, use
-from tests.console.test_metering_exports import differences
+from tests.console.test_metering_exports import changed, consistent, differences
 
 pytestmark = pytest.mark.django_db
-FEBRUARY = dt.datetime(2027, 2, 1, tzinfo=dt.UTC)
+OCTOBER = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
+FEBRUARY, MARCH = dt.datetime(2027, 2, 1, tzinfo=dt.UTC), dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture
@@ -74,3 +79,42 @@ def test_an_hour_is_held_at_a_time_however_long_the_month(
     run = rate_period(period(NEXT).pk)
     assert [len(hours) for hours in held] == [1] * len(held)
     assert len(held) == len({line.window for line in run.lines.all()}) > 1
+
+
+def in_month(container: Container, month: dt.datetime, epoch: int, cpu: int) -> None:
+    """Two hours and a half in the midst of it."""
+    last = at((month - MONTH).total_seconds() + 9000, cpu_ns=cpu, net_tx_bytes=10**9)
+    services.ingest_final(
+        replace(final(container, last, epoch), started_at=START.timestamp() + (month - MONTH).total_seconds())
+    )
+
+
+def test_a_month_that_was_passed_over_is_billed_in_the_open_one_and_the_chain_does_not_fork(
+    container: Container, tmp_path: Path
+) -> None:
+    """A node was away in December: nobody knew that it was used, and January was closed meanwhile."""
+    published(CPU, MEMORY, OUT)
+    in_month(container, MONTH, 1, 10**12)
+    periods.close(period(MONTH).pk, NEXT)
+    in_month(container, LATER, 2, 10**12)
+    periods.close(period(LATER).pk, FEBRUARY)
+    in_month(container, NEXT, 3, 5 * 10**12)
+    in_month(container, OCTOBER, 4, 10**12)
+    assert [one.starts_at for one in Period.objects.order_by("starts_at")] == [MONTH, LATER, FEBRUARY]
+    invoice = periods.close(period(FEBRUARY).pk, MARCH)
+    chained = list(Invoice.objects.order_by("period__starts_at"))
+    assert [one.previous_sha256 for one in chained] == ["", *(one.sha256 for one in chained[:-1])]
+    lines = period(FEBRUARY).run.lines.all()  # type: ignore[union-attr]
+    assert {(line.correction, line.window.month) for line in lines} == {(True, 12)}, (
+        "October was before there were prices"
+    )
+    assert invoice.charges == sum(line.cost for line in lines) > 0
+    november, january, february = (written(month, tmp_path) for month in (MONTH, LATER, FEBRUARY))
+    assert differences(february, november, january) == []
+    assert any("--with" in one for one in differences(february, november))
+    assert any("--with" in one for one in differences(february, january))
+    for version in ("1.2", "1.3"):
+        assert list(faults((february / f"focus-{version}.csv").open(newline=""), version)) == []
+    changed(february, "lines.jsonl", lambda one: one["correction"] is True, cost="7")
+    consistent(february)
+    assert any(one.startswith("corrections") for one in differences(february, november, january))

@@ -16,10 +16,11 @@ from django.db import connection, models, transaction
 from django.test.utils import CaptureQueriesContext
 
 from console.accounts.models import Tenant, User
-from console.core.errors import Invalid
+from console.core.errors import Invalid, NotAllowed
 from console.metering import services
 from console.metering.models import Allocation, Meter, MeterEpoch, Period, Reading, StaleDay, UsageRecord
 from console.metering.services import allocations, epochs, periods, prices, resources
+from console.metering.services.months import Months
 from console.metering.services.prices import BookDraft
 from console.metering.splitting import hour_of
 from console.workloads import services as workloads
@@ -35,6 +36,7 @@ Result = TypeVar("Result")
 WITHIN_S = 30
 HOUR = dt.timedelta(hours=1)
 LATER = START + 24 * HOUR
+JANUARY = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 pytestmark = pytest.mark.django_db(transaction=True)
 beside = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one writer at a time")
 
@@ -271,6 +273,35 @@ def held() -> dict[str, dt.timedelta]:
     for one in UsageRecord.objects.all():
         found[one.meter] = found.get(one.meter, dt.timedelta()) + (one.ends_at - one.starts_at)
     return found
+
+
+def billed_in(tenant: Tenant, at: dt.datetime) -> dt.datetime:
+    with transaction.atomic():
+        return Period.objects.get(pk=Months().period_id(tenant.pk, at)).starts_at
+
+
+@beside
+def test_no_month_is_opened_behind_one_that_somebody_begins_to_close_meanwhile(tenant: Tenant) -> None:
+    month = Period.objects.create(tenant=tenant, starts_at=NEXT, ends_at=JANUARY)
+    with another() as begin:
+        with transaction.atomic():
+            assert periods._claim(month.pk, JANUARY) is None
+            late = begin(lambda: billed_in(tenant, MONTH))
+            until_one_waits()
+        assert late.result(WITHIN_S) == JANUARY
+    assert not Period.objects.filter(starts_at=MONTH).exists()
+
+
+@beside
+def test_a_month_is_not_closed_before_one_that_somebody_opens_behind_it_meanwhile(tenant: Tenant) -> None:
+    month = Period.objects.create(tenant=tenant, starts_at=NEXT, ends_at=JANUARY)
+    with another() as begin:
+        with transaction.atomic():
+            assert billed_in(tenant, MONTH) == MONTH
+            closing = begin(lambda: periods._claim(month.pk, JANUARY))
+            until_one_waits()
+        with pytest.raises(NotAllowed, match="earlier"):
+            closing.result(WITHIN_S)
 
 
 @beside

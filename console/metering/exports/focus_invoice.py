@@ -131,7 +131,7 @@ def _usage(row: Mapping[str, Any]) -> Row:
 
 
 def _corrections(period: Period) -> Iterator[Row]:
-    """By the month that is corrected, so that each names the one invoice that it changes."""
+    """By the month that is corrected, so that each names the one invoice that it changes, or this one where that month had none."""
     lines = RatedLine.objects.filter(run__current_of=period, correction=True).order_by("number")
     sums: dict[tuple[dt.datetime, str, str, str], tuple[Decimal, Decimal, Decimal]] = {}
     for line in lines.iterator(chunk_size=2000):
@@ -148,7 +148,7 @@ def _corrections(period: Period) -> Iterator[Row]:
             "InvoiceDetailGrain": _json(
                 {**_sku(meter, sku), "x_CorrectedPeriodStart": moment(month), "x_PricingUnit": unit}
             ),
-            "ReferenceInvoiceId": numbers[month],
+            **({"ReferenceInvoiceId": numbers[month]} if month in numbers else {}),
             "x_ListCost": listed,
             "x_PricingQuantity": quantity,
             "x_PricingUnit": unit,

@@ -11,8 +11,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
+from typing import NamedTuple
+
+from django.db.models import Min, QuerySet
 
 from console.metering.models import Period, Quality, RatedLine, RatingRun, UsageRecord
+from console.metering.months import month_of
 from console.metering.rating import Line, rate
 from console.metering.selectors.hours import by_hour
 from console.metering.selectors.prices import Prices
@@ -23,6 +27,13 @@ Key = tuple[str, str]
 """Resource and SKU, of one hour."""
 
 
+class Month(NamedTuple):
+    """One before the period: closed, or one in which nothing was used as far as anybody knew then."""
+
+    starts_at: dt.datetime
+    ends_at: dt.datetime
+
+
 @dataclass(slots=True)
 class Sums:
     quantity: int = 0
@@ -31,18 +42,23 @@ class Sums:
 
 
 def corrections(period: Period, prices: Prices) -> Iterator[Line]:
-    """What is billed in ``period`` and lies before it: each earlier period rated anew, less what it was billed by now."""
+    """What is billed in ``period`` and lies before it: each earlier month rated anew, less what it was billed by now."""
     late = UsageRecord.objects.filter(billed_in=period, window__lt=period.starts_at)
-    months = Period.objects.filter(tenant=period.tenant_id, starts_at__lt=period.starts_at).order_by("starts_at")
-    for earlier in months:
-        meters = set(
-            late.filter(window__gte=earlier.starts_at, window__lt=earlier.ends_at).values_list("meter", flat=True)
-        )
-        if meters:
-            yield from _differences(earlier, period, meters, prices)
+    for earlier in _months(late):
+        within = late.filter(window__gte=earlier.starts_at, window__lt=earlier.ends_at)
+        yield from _differences(earlier, period, set(within.values_list("meter", flat=True).distinct()), prices)
 
 
-def _differences(earlier: Period, period: Period, meters: Collection[str], prices: Prices) -> Iterator[Line]:
+def _months(late: QuerySet[UsageRecord]) -> Iterator[Month]:
+    """In which there are records, in order."""
+    first = late.aggregate(first=Min("window"))["first"]
+    while first is not None:
+        month = Month(*month_of(first))
+        yield month
+        first = late.filter(window__gte=month.ends_at).aggregate(first=Min("window"))["first"]
+
+
+def _differences(earlier: Month, period: Period, meters: Collection[str], prices: Prices) -> Iterator[Line]:
     known = UsageRecord.objects.filter(
         tenant=period.tenant_id, meter__in=meters, window__gte=earlier.starts_at, window__lt=earlier.ends_at,
         billed_in__starts_at__lte=period.starts_at,
@@ -61,9 +77,9 @@ def _differences(earlier: Period, period: Period, meters: Collection[str], price
 
 
 class _Billed:
-    """What an earlier period was billed by now, in itself and in the corrections of those since."""
+    """What an earlier month was billed by now, in its own period and in the corrections of those since."""
 
-    def __init__(self, earlier: Period, period: Period, meters: Collection[str]) -> None:
+    def __init__(self, earlier: Month, period: Period, meters: Collection[str]) -> None:
         runs = RatingRun.objects.filter(
             current_of__tenant=period.tenant_id,
             current_of__starts_at__gte=earlier.starts_at,
@@ -84,8 +100,8 @@ class _Billed:
         return _summed(self._next[1])
 
 
-def _lines(run: RatingRun, earlier: Period, meters: Collection[str]) -> Iterator[RatedLine]:
-    """Of the earlier period, in order of time, which is that of their numbers; no query stays open, so whoever asks may write."""
+def _lines(run: RatingRun, earlier: Month, meters: Collection[str]) -> Iterator[RatedLine]:
+    """Of the earlier month, in order of time, which is that of their numbers; no query stays open, so whoever asks may write."""
     own = run.period.starts_at == earlier.starts_at
     number = 0 if own else max((last for _first, last in run.numbers.values()), default=0)
     found = run.lines.filter(window__gte=earlier.starts_at, window__lt=earlier.ends_at, meter__in=meters)

@@ -1,4 +1,7 @@
-"""The period that a record is billed in: its month's, or the open one when that was closed before the record came."""
+"""The period that a record is billed in: its month's or, when that was closed before the record came, the one open then.
+
+Closing goes in order, so it closes the months before it as well, also those that a tenant has no period of: nothing was used in them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from django.db import connection, transaction
 
 from console.metering.models import Period
 from console.metering.months import month_of
+
+LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class Months:
@@ -50,17 +55,30 @@ def _open_period(tenant_id: str, start: dt.datetime) -> Period:
     assert transaction.get_connection().in_atomic_block
     while True:
         start, end = month_of(start)
-        Period.objects.get_or_create(tenant_id=tenant_id, starts_at=start, defaults={"ends_at": end})
-        period = _shared(tenant_id, start)
-        if period.state == Period.State.OPEN:
-            return period
+        for period in _shared(tenant_id, start, end) or _made(tenant_id, start, end):
+            if period.state == Period.State.OPEN:
+                return period
         start = end
 
 
-def _shared(tenant_id: str, start: dt.datetime) -> Period:
-    """As it is once whoever was changing it has committed; nobody changes it until we have."""
+def _made(tenant_id: str, start: dt.datetime, end: dt.datetime) -> list[Period]:
+    """Nothing: a later month was closed already, or is being closed."""
+    if any(later.state != Period.State.OPEN for later in _shared(tenant_id, end, LAST)):
+        return []
+    Period.objects.get_or_create(tenant_id=tenant_id, starts_at=start, defaults={"ends_at": end})
+    return _shared(tenant_id, start, end)
+
+
+def _shared(tenant_id: str, first: dt.datetime, end: dt.datetime) -> list[Period]:
+    """Those that start from ``first`` to before ``end``, in order, as they are once whoever was changing them has committed; nobody changes
+    them until we have.
+    """
     if connection.vendor == "sqlite":  # one writer at a time
-        return Period.objects.get(tenant_id=tenant_id, starts_at=start)
+        found = Period.objects.filter(tenant_id=tenant_id, starts_at__gte=first, starts_at__lt=end)
+        return list(found.order_by("starts_at"))
     table = connection.ops.quote_name(Period._meta.db_table)  # noqa: SLF001 -- Django's documented API
-    statement = f"SELECT * FROM {table} WHERE tenant_id = %s AND starts_at = %s FOR SHARE"  # noqa: S608 -- our own name
-    return Period.objects.raw(statement, [tenant_id, start])[0]
+    statement = (
+        f"SELECT * FROM {table} WHERE tenant_id = %s AND starts_at >= %s AND starts_at < %s "  # noqa: S608 -- our own name
+        "ORDER BY starts_at FOR SHARE"
+    )
+    return list(Period.objects.raw(statement, [tenant_id, first, end]))
