@@ -216,10 +216,10 @@ class Measure:
             end = here if piece.end_us is None else Mark(
                 0, min(max(piece.end_us, mark.at_us), here.at_us), piece.end_ns, here.sequence
             )  # fmt: skip
-            if piece.quantity > LARGEST:
+            if (quantity := piece.quantity) > LARGEST:
                 self._charge_large(meter, piece, mark, end)
             else:
-                self._charge(meter, piece.quantity, mark, end, Quality.EXACT)
+                self._charge(meter, quantity, mark, end, Quality.EXACT)
             mark = Mark(0, end.at_us, end.ns, mark.sequence)
 
     def _charge_large(self, meter: Meter, piece: Piece, mark: Mark, end: Mark) -> None:
