@@ -10,6 +10,8 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from console.accounts.models import User
+from console.accounts.services import audit
 from console.core.errors import NotAllowed
 from console.metering.currencies import rounded
 from console.metering.evidence import manifest
@@ -24,8 +26,8 @@ from console.metering.units import difference, total
 log = logging.getLogger(__name__)
 
 
-def close(period_id: int, as_of: dt.datetime) -> Invoice:
-    """Closed already: its invoice.  Raises NotAllowed, with the reason, where it cannot be closed yet.
+def close(period_id: int, as_of: dt.datetime, *, actor: User | None = None) -> Invoice:
+    """Closed already: its invoice.  ``actor``: who closes it by hand, for the audit log.  Raises NotAllowed, with the reason, where it cannot be closed yet.
 
     A crash in between leaves it ``closing``, and the next call finishes it; the sum is the same, for nothing is added to it.
     """
@@ -38,7 +40,7 @@ def close(period_id: int, as_of: dt.datetime) -> Invoice:
     except NotAllowed:
         return Invoice.objects.get(period=period_id)  # somebody else closed it in this moment
     failpoint("close.rated")
-    invoice = _freeze(_invoice(period_id, as_of))
+    invoice = _freeze(_invoice(period_id, as_of), actor)
     failpoint("close.frozen")
     return invoice
 
@@ -128,11 +130,13 @@ def _invoice(period_id: int, as_of: dt.datetime) -> Invoice:
 
 
 @transaction.atomic
-def _freeze(invoice: Invoice) -> Invoice:
+def _freeze(invoice: Invoice, actor: User | None) -> Invoice:
     period = Period.objects.select_for_update().get(pk=invoice.period_id)
     if period.state == Period.State.CLOSED:
         return period.invoice
     invoice.save(force_insert=True)
     period.state, period.closed_at = Period.State.CLOSED, invoice.issued_at
     period.save(update_fields=["state", "closed_at"])
+    if actor is not None:
+        audit("period.close", actor=actor, tenant=invoice.tenant, target=invoice.number, sha256=invoice.sha256)
     return invoice

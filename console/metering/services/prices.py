@@ -16,7 +16,8 @@ from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from console.accounts.models import Tenant
+from console.accounts.models import Tenant, User
+from console.accounts.services import audit
 from console.core.errors import Invalid, NotAllowed
 from console.metering.currencies import DIGITS
 from console.metering.models import Meter, Period, Price, PriceBook
@@ -95,8 +96,8 @@ def told(number: int, sku: str, work: Callable[[T], R], one: T) -> R:
 
 
 @transaction.atomic
-def publish(book_id: int) -> PriceBook:
-    """From now on it counts and cannot be changed.  Published already: as it is."""
+def publish(book_id: int, *, actor: User | None = None) -> PriceBook:
+    """From now on it counts and cannot be changed.  Published already: as it is.  ``actor``: by hand, for the audit log."""
     book = PriceBook.objects.select_for_update().get(pk=book_id)
     if book.published_at is not None:
         return book
@@ -105,6 +106,8 @@ def publish(book_id: int) -> PriceBook:
     book.published_at = timezone.now()
     book.sha256 = hashlib.sha256(canonical(book).encode()).hexdigest()
     book.save(update_fields=["published_at", "sha256"])
+    if actor is not None:
+        audit("prices.publish", actor=actor, tenant=book.tenant, target=str(book))
     return book
 
 

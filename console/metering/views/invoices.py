@@ -89,11 +89,10 @@ def close(request: HttpRequest, id: int) -> HttpResponse:
     require_admin(actor)
     period = get_object_or_404(Period.objects.select_related("tenant"), pk=id)
     try:
-        invoice = periods.close(period.pk, timezone.now())
+        invoice = periods.close(period.pk, timezone.now(), actor=actor)
     except NotAllowed as refused:
         messages.error(request, f"{period.tenant.name} {period.starts_at:%Y-%m}: {refused.message}")
     else:
-        audit("period.close", actor=actor, tenant=period.tenant, target=invoice.number, sha256=invoice.sha256)
         messages.success(request, _("Closed: invoice %(number)s.") % {"number": invoice.number})
     return redirect(_of(period))
 

@@ -103,15 +103,15 @@ def deed(request: HttpRequest, id: int, verb: str) -> HttpResponse:
     found = selectors.book(id)
     try:
         if verb == "publish":
-            prices.publish(found.pk)
+            prices.publish(found.pk, actor=actor)
         elif verb == "discard":
             prices.discard(found.pk)
+            audit("prices.discard", actor=actor, tenant=found.tenant, target=str(found))
         else:
             return HttpResponse(status=404)
     except (Invalid, NotAllowed) as refused:
         messages.error(request, refused.message)
         return redirect("metering:price-book", id=id)
-    audit(f"prices.{verb}", actor=actor, tenant=found.tenant, target=str(found))
     if verb == "discard":
         return redirect("metering:prices")
     messages.success(
