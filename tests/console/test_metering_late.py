@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 
 from console.accounts.models import Tenant
 from console.metering import services
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
-from console.metering.models import Invoice, Period, UsageRecord
+from console.metering.models import Invoice, Period, RatedLine, UsageRecord
 from console.metering.rating import Line, Used
-from console.metering.services import corrections, periods
+from console.metering.services import corrections, credits, periods
 from console.metering.services.rating import rate_period
 from console.metering.units import total
 from console.workloads.models import Container
@@ -118,3 +121,26 @@ def test_a_month_that_was_passed_over_is_billed_in_the_open_one_and_the_chain_do
     changed(february, "lines.jsonl", lambda one: one["correction"] is True, cost="7")
     consistent(february)
     assert any(one.startswith("corrections") for one in differences(february, november, january))
+
+
+def test_a_month_that_was_opened_behind_closed_ones_goes_on_into_the_open_one(container: Container) -> None:
+    """As homes from before may have one."""
+    published(CPU, MEMORY, OUT)
+    for epoch, (month, end) in enumerate(((MONTH, NEXT), (LATER, FEBRUARY)), 1):
+        in_month(container, month, epoch, 10**12)
+        periods.close(period(month).pk, end)
+    in_month(container, NEXT, 3, 5 * 10**12)
+    expected = rate_period(period(FEBRUARY).pk).total
+    behind = Period.objects.create(tenant=container.tenant, starts_at=NEXT, ends_at=LATER)
+    UsageRecord.objects.filter(billed_in=period(FEBRUARY)).update(billed_in=behind)
+    for one in (period(FEBRUARY), behind):
+        rate_period(one.pk)
+    credits.give(behind.pk, Decimal("0.05"), "an outage", key="k1")
+    Period.objects.filter(starts_at=FEBRUARY).update(state=Period.State.CLOSING)
+    migration = import_module("console.metering.migrations.0021_no_open_month_behind_closed_ones")
+    migration.move(apps, None)
+    migration.move(apps, None)
+    assert [one.starts_at for one in Period.objects.order_by("starts_at")] == [MONTH, LATER, FEBRUARY, MARCH]
+    assert rate_period(period(MARCH).pk).total == expected > 0
+    assert period(MARCH).credits.get().key == "k1"
+    assert RatedLine.objects.exclude(run__current_of__isnull=False).count() == 0
