@@ -140,6 +140,12 @@ def _check_ports(spec: ContainerSpec) -> None:
                 raise InvalidSpec(
                     f"{number} is not a port.", hint="Ports go from 1 to 65535.", field=f"ports[{index}].{field}"
                 )
+        if not 1 <= port.host_from <= port.host_to <= 65535:
+            raise InvalidSpec(
+                f"{port.host_from} to {port.host_to} is not a range of ports.",
+                hint="Ports go from 1 to 65535.",
+                field=f"ports[{index}].host_from",
+            )
         if port.protocol not in {"tcp", "udp"}:
             raise InvalidSpec("The protocol is neither tcp nor udp.", hint="Use one.", field=f"ports[{index}].protocol")
         check_host_address(port, index)

@@ -52,13 +52,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A container's port published on the node.  ``host_port`` None asks the engine to choose a free one (30000-32767)."""
+    """A container's port published on the node.  ``host_port`` None asks the engine to choose a free one at each start."""
 
     container_port: int
     protocol: Protocol_ = "tcp"
     host_port: int | None = None
     host_address: str = ANY_ADDRESS
     """As a person who publishes a port expects: reachable at every IPv4 address of the node; ``::`` is every IPv6 address."""
+    host_from: int = 30_000
+    host_to: int = 32_767
+    """Which ones may be chosen, both within."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import Literal
 
 from runtime.api import ANY_ADDRESS, Attachment, Port
 from runtime.errors import InvalidSpec
@@ -18,7 +19,10 @@ FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def ports(text: str) -> tuple[Port, ...]:
-    """``[ADDRESS:][[HOST[-HOST]]:]CONTAINER[-CONTAINER][/udp]``, an IPv6 address in brackets.  Raises InvalidSpec."""
+    """``[ADDRESS:][[HOST[-HOST]]:]CONTAINER[-CONTAINER][/udp]``, an IPv6 address in brackets.
+
+    One container port with a range of host ports gets a free one of these.  Raises InvalidSpec.
+    """
     written = PORT.fullmatch(text)
     if written is None:
         raise InvalidSpec(
@@ -26,16 +30,17 @@ def ports(text: str) -> tuple[Port, ...]:
             hint="Write 8080:80, 80 for a free one, 53:53/udp, 8000-8010:8000-8010, or 127.0.0.1:8080:80.",
         )
     inner, outer = _range(written["inner"]), _range(written["outer"]) if written["outer"] else None
+    protocol: Literal["tcp", "udp"] = "udp" if written["protocol"] == "udp" else "tcp"
+    address = written["six"] or written["four"] or ANY_ADDRESS
+    if outer is not None and len(inner) == 1 < len(outer):
+        return (Port(inner[0], protocol, None, address, outer[0], outer[-1]),)
     if outer is not None and len(outer) != len(inner):
         raise InvalidSpec(
-            f"{text!r} has ranges of different lengths.", hint="Give as many host ports as container ports."
+            f"{text!r} has ranges of different lengths.",
+            hint="Give as many host ports as container ports, or one container port.",
         )
     numbers = outer if outer is not None else [None] * len(inner)
-    address = written["six"] or written["four"] or ANY_ADDRESS
-    return tuple(
-        Port(inside, "udp" if written["protocol"] == "udp" else "tcp", outside, address)
-        for inside, outside in zip(inner, numbers, strict=True)
-    )
+    return tuple(Port(inside, protocol, outside, address) for inside, outside in zip(inner, numbers, strict=True))
 
 
 def _range(text: str) -> range:
@@ -71,7 +76,7 @@ def rate(text: str | None) -> int | None:
 def add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "-p", "--publish", action="append", default=[], metavar="[ADDRESS:][HOST:]CONTAINER[/udp]",
-        help="a port or a range such as 8000-8010:8000-8010",
+        help="a port or a range such as 8000-8010:8000-8010; of 8000-8010:80 a free one",
     )  # fmt: skip
     run.add_argument(
         "--network", action="append", default=[], metavar="NAME[,ip=ADDRESS][,ip6=ADDRESS][,alias=NAME]",

@@ -18,7 +18,6 @@ from runtime.network.endpoint import Place
 from runtime.network.segments import Segment, Segments
 from runtime.network.tenants import TenantSlots
 
-AUTOMATIC_PORTS = range(30000, 32768)
 STEPS6 = 256
 """How many places a container's IPv6 address may have, should somebody fixed one that is another's number."""
 
@@ -164,8 +163,8 @@ def _claimed(name: str) -> Port | None:
     return Port(0, cast("Protocol_", protocol), host_port, address)
 
 
-def _overlapping(claims: Claims, port: Port, number: int, owner: str) -> bool:
-    """Another container's claim on the same port of an address that includes, or is included in, ours."""
+def _overlapping(claims: Claims, port: Port, number: int, owner: str | None) -> bool:
+    """Another container's claim (None: anybody's) on the same port of an address that includes, or is included in, ours."""
     for name in claims.names():
         other = _claimed(name)
         if other is None or (other.protocol, other.host_port) != (port.protocol, number):
@@ -216,16 +215,17 @@ def _check_address(port: Port, index: int) -> None:
 def take_ports(home: Home, ports: tuple[Port, ...], container: str) -> tuple[Port, ...]:
     """Each with its host port set.  Raises Conflict or InvalidSpec naming the port; then none is taken."""
     claims = port_claims(home)
-    taken: list[Port] = []
+    taken: dict[int, Port] = {}
     with home.lock("node-ports"):
         try:
-            for index, port in enumerate(ports):
+            # what is chosen is chosen last, as it could be what another asks for
+            for index, port in sorted(enumerate(ports), key=lambda one: one[1].host_port is None):
                 _check_address(port, index)
-                taken.append(_take_port(claims, port, index, container))
+                taken[index] = _take_port(claims, port, index, container)
         except Exception:
-            free_ports(home, tuple(taken), container)
+            free_ports(home, tuple(taken.values()), container)
             raise
-    return tuple(taken)
+    return tuple(taken[index] for index in range(len(ports)))
 
 
 def _take_port(claims: Claims, port: Port, index: int, container: str) -> Port:
@@ -239,13 +239,16 @@ def _take_port(claims: Claims, port: Port, index: int, container: str) -> Port:
                 port=port.host_port,
             )
         return port
-    start = random.randrange(len(AUTOMATIC_PORTS))  # noqa: S311 -- spreads, guards nothing
-    for number in (*AUTOMATIC_PORTS[start:], *AUTOMATIC_PORTS[:start]):
-        free = not _overlapping(claims, port, number, container) and _bindable(port, number)
+    among = range(port.host_from, port.host_to + 1)
+    start = random.randrange(len(among))  # noqa: S311 -- spreads, guards nothing
+    for number in (*among[start:], *among[:start]):
+        free = not _overlapping(claims, port, number, None) and _bindable(port, number)  # nor one of its own others
         if free and claims.take(_claim_name(port, number), container):
             return replace(port, host_port=number)
     raise Conflict(
-        "No automatic port is free.", hint="Remove a container that publishes ports.", field=f"ports[{index}]"
+        f"No port of the node from {port.host_from} to {port.host_to} is free.",
+        hint="Remove a container that publishes ports.",
+        field=f"ports[{index}]",
     )
 
 

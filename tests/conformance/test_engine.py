@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import time
@@ -139,6 +140,9 @@ def test_removing_what_runs_wants_force(engine: Engine, make: Make) -> None:
         ({"ports": (Port(0),)}, InvalidSpec, "ports[0].container_port"),
         ({"ports": (Port(80, host_port=0),)}, InvalidSpec, "ports[0].host_port"),
         ({"ports": (Port(80, host_port=9), Port(81, host_port=9))}, InvalidSpec, "ports[1].host_port"),
+        ({"ports": (Port(80, host_from=9, host_to=8),)}, InvalidSpec, "ports[0].host_from"),
+        ({"ports": (Port(80, host_from=0, host_to=8),)}, InvalidSpec, "ports[0].host_from"),
+        ({"ports": (Port(80, host_from=8, host_to=65536),)}, InvalidSpec, "ports[0].host_from"),
         ({"image": "sha256:" + "0" * 64}, NotFound, "image"),
     ],
 )
@@ -175,6 +179,32 @@ def test_a_port_belongs_to_one(engine: Engine, make: Make) -> None:
     assert caught.value.field == "ports[0].host_port"
     engine.remove(first, force=True)
     assert engine.start(second.id).ports[0].host_port == free
+
+
+def consecutive_free() -> tuple[int, int]:
+    """Two ports in a row, at least at this moment."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", one.getsockname()[1] + 1))
+                return one.getsockname()[1], other.getsockname()[1]
+
+
+@no_cgroup
+def test_a_port_is_chosen_from_those_that_are_asked_for(engine: Engine, make: Make) -> None:
+    low, high = consecutive_free()
+    among = Port(80, host_from=low, host_to=high)
+    for fixed, chosen in ((low, high), (high, low)):
+        id = run(engine, make(ports=(among, Port(81, host_port=fixed))))
+        assert [port.host_port for port in engine.inspect(id).ports] == [chosen, fixed]
+        spec = engine.create(make(ports=(among,)))
+        with pytest.raises(Conflict) as caught:
+            engine.start(spec.id)
+        assert caught.value.field == "ports[0]"
+        engine.remove(id, force=True)
+        assert engine.start(spec.id).ports[0].host_port in {low, high}
+        engine.remove(spec.id, force=True)
 
 
 @no_cgroup

@@ -20,6 +20,7 @@ from runtime.errors import InvalidSpec
         ("[::]:8080:80", (Port(80, "tcp", 8080, "::"),)),
         ("[fd00::1]:80", (Port(80, "tcp", None, "fd00::1"),)),
         ("8000-8001:9000-9001", (Port(9000, "tcp", 8000), Port(9001, "tcp", 8001))),
+        ("127.0.0.1:9100-9200:80", (Port(80, "tcp", None, "127.0.0.1", 9100, 9200),)),
         ("9000-9001/udp", (Port(9000, "udp"), Port(9001, "udp"))),
     ],
 )
@@ -28,7 +29,8 @@ def test_ports(text: str, expected: tuple[Port, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "80/sctp", "8000-8001:9000", "9001-9000", "1.2.3:80:80", "::80", "80:", "[::1:80"]
+    "text",
+    ["", "x", "80/sctp", "8000-8002:9000-9001", "8000:9000-9001", "9001-9000", "1.2.3:80:80", "::80", "80:", "[::1:80"],
 )
 def test_what_is_no_port(text: str) -> None:
     with pytest.raises(InvalidSpec):
