@@ -95,6 +95,22 @@ async def test_a_reader_far_behind_in_time_skips_to_what_is_new(agent: FakeEngin
         assert bool(dropped) is at.startswith("2026")
 
 
+async def test_a_reader_is_told_of_what_was_replaced_before_it_was_read(agent: FakeEngine) -> None:
+    log = agent.log_file("cfirst")
+    size = log.stat().st_size
+    async with client.opened("logs", "cfirst", 1, {"tail": 0, "follow": True}) as connection:
+        await asyncio.sleep(0.2)
+        for text in ("lost", "seen"):
+            (log.parent / text).write_text(f"no-time stdout F {text}\n")
+        os.rename(log.parent / "lost", log)
+        os.rename(log.parent / "seen", log)  # sooner than the agent looks again
+        async with asyncio.timeout(20):
+            told = [await frames.read_frame(connection.reader) for _ in range(2)]
+    assert [kind for kind, _ in told] == [frames.CONTROL, frames.DATA]
+    assert frames.parse_line(told[0][1])["dropped"] == size
+    assert json.loads(told[1][1])[0][2] == "seen"
+
+
 @pytest.mark.parametrize("verb", ["logs", "exec"])
 async def test_a_stream_that_nobody_reads_is_held_by_its_source(tmp_path: Path, settings: object, verb: str) -> None:
     """Megabytes held on the way would be shown long after they were written, and a terminal's Ctrl-C come after them."""
