@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,12 @@ def test_who_writes_kernel_settings_stays_who_it_was(engine: NativeEngine) -> No
 
 def test_no_kernel_setting_of_the_node_is_written_for_a_number_that_is_anothers_by_now() -> None:
     before = Path("/proc/sys/kernel/shmmni").read_text()
-    with pytest.raises(ProcessLookupError):
-        ipc.write_settings(os.getppid(), 0, {"kernel.shmmni": "77"})
+    with subprocess.Popen(["sleep", "100"]) as another:  # in the node's own namespaces
+        try:
+            with pytest.raises(ProcessLookupError):
+                ipc.write_settings(another.pid, 0, {"kernel.shmmni": "77"})
+        finally:
+            another.kill()
     assert Path("/proc/sys/kernel/shmmni").read_text() == before
 
 
