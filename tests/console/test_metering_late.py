@@ -18,8 +18,10 @@ from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
 from console.metering.models import Invoice, Period, RatedLine, UsageRecord
 from console.metering.rating import Line, Used
+from console.metering.selectors.breakdown import COST, Asked, breakdown
 from console.metering.services import corrections, credits, periods
 from console.metering.services.rating import rate_period
+from console.metering.spans import DAY, Span, day_of
 from console.metering.units import total
 from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
@@ -61,6 +63,21 @@ def test_a_month_that_is_corrected_twice_nets_to_the_recomputed_total(container:
     UsageRecord.objects.update(billed_in=period())
     Period.objects.filter(pk=period().pk).update(state=Period.State.OPEN)
     assert total(*(invoice.charges for invoice in made)) == rate_period(period().pk).total
+
+
+def test_a_correction_is_in_the_hours_that_it_corrects(container: Container) -> None:
+    published(CPU, MEMORY, OUT)
+    use(container, cpu=4 * 10**12)
+    periods.close(period().pk, NEXT)
+    use(container, epoch=2, cpu=7 * 10**12)
+    rate_period(period(NEXT).pk)
+    assert RatedLine.objects.filter(correction=True).exists()
+    days, hours = (
+        breakdown(Asked(container.tenant, Span(day_of(START), day_of(START) + 2 * DAY), step, "meter", COST))
+        for step in ("day", "hour")
+    )
+    assert days.total
+    assert abs(hours.total - days.total) <= len(hours.buckets), "an hour's nanos are rounded"
 
 
 def test_an_hour_is_held_at_a_time_however_long_the_month(

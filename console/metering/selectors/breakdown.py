@@ -24,6 +24,7 @@ from console.metering.models import (
     Period,
     Quality,
     RatedLine,
+    RatingRun,
     Resource,
     StaleDay,
     UsageDay,
@@ -230,15 +231,16 @@ def _costs(asked: Asked, span: Span, *, series: bool) -> Sums:
 
 
 def _cost_hours(asked: Asked, span: Span, *, series: bool) -> Sums:
-    """Lines are found by their numbers, which the rating knows by the day."""
-    periods = Period.objects.filter(run__isnull=False, starts_at__lt=span.end, ends_at__gt=span.start)
+    """Lines are found by their numbers, which the rating knows by the day; corrections, of whichever hours, come after all days."""
+    days = [f"{span.start + DAY * number:%Y-%m-%d}" for number in range((span.end - span.start) // DAY + 2)]
     wanted = Q(pk__in=())
-    for period in _of(asked, periods).select_related("run"):
-        assert period.run is not None
-        days = (f"{span.start + DAY * number:%Y-%m-%d}" for number in range((span.end - span.start) // DAY + 2))
-        numbers = [period.run.numbers[day] for day in days if day in period.run.numbers]
-        if numbers:
-            wanted |= Q(run=period.run, number__gte=numbers[0][0], number__lte=numbers[-1][1])
+    for run in RatingRun.objects.filter(pk__in=_runs(asked, span)):
+        within = [run.numbers[day] for day in days if day in run.numbers]
+        if within:
+            wanted |= Q(run=run, number__gte=within[0][0], number__lte=within[-1][1])
+        last = max((end for _, end in run.numbers.values()), default=0)
+        if run.lines_count > last:
+            wanted |= Q(run=run, number__gt=last)
     lines = RatedLine.objects.filter(wanted, window__gte=span.start, window__lt=span.end)
     for row in _grouped(lines, asked, "window", series=series, sum=Sum(Cast("cost", Float()))):
         yield row[1] if series else span.start, row[0], round(row[-1] * NANO)
