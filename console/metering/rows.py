@@ -68,7 +68,7 @@ def told(at: dt.datetime) -> str:
     return str(connection.ops.adapt_datetimefield_value(at))
 
 
-def moment(text: str) -> dt.datetime:
+def moment_of(text: str) -> dt.datetime:
     """What :func:`told` was asked for."""
     found = dt.datetime.fromisoformat(text)
     return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)  # SQLite's have none

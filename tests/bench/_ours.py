@@ -7,7 +7,6 @@ import os
 import random
 import secrets
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from runtime.api import ContainerSpec, Engine, Image, Limits
 from runtime.engines import open_engine
 from runtime.home import Home
+from runtime.kernel.mount import mount, unmount
 from tests.blocks import free_block
 
 EACH = 200
@@ -52,11 +52,11 @@ def _in_memory(run: Path) -> Iterator[None]:
         yield
         return
     run.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "slipway-bench", str(run)], check=True)
+    mount("tmpfs", run, "tmpfs", data="mode=755")
     try:
         yield
     finally:
-        subprocess.run(["umount", str(run)], check=True)
+        unmount(run)
         run.rmdir()
 
 

@@ -28,6 +28,7 @@ from runtime.network.addresses import port_claims, take_ports
 from runtime.network.claims import Claims
 from runtime.network.endpoint import Endpoint, Place
 from runtime.network.tenants import TenantSlots
+from tests.unit.homes import OwnRun
 
 SPEC = ContainerSpec(
     id="c1x", tenant="t1x", name="web", image="sha256:x", env={"A": "b"}, limits=Limits(64 << 20, 1500, 10)
@@ -341,7 +342,7 @@ def test_a_container_asks_its_networks_before_the_node(tmp_path: Path, places: l
 
 
 def test_an_endpoint_survives_the_disk_also_one_of_a_container_that_an_older_version_started(tmp_path: Path) -> None:
-    home = _Home(tmp_path)
+    home = OwnRun(tmp_path)
     place = place_of("back", aliases=("db",), interface=home.veth("cnew"))
     made = Endpoint("cnew", "tenant1", "web", (place,), (Port(80, host_port=9),), 8000, None)
     endpoint.save(home, made)
@@ -385,7 +386,7 @@ def test_a_program_whose_first_thread_has_ended_is_alive() -> None:
 
 
 def test_a_tenant_that_no_subnet_is_left_for_is_not_written_down(tmp_path: Path) -> None:
-    home = _Home(tmp_path, subnets="10.9.0.0/24")
+    home = OwnRun(tmp_path, subnets="10.9.0.0/24")
     slots = TenantSlots(home)
     assert slots.get("tenant1").subnet == "10.9.0.0/24"
     with pytest.raises(LimitExceeded):
@@ -395,14 +396,6 @@ def test_a_tenant_that_no_subnet_is_left_for_is_not_written_down(tmp_path: Path)
 
 def test_a_port_at_an_address_of_another_node_names_its_field(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="not an address of this node") as told:
-        take_ports(_Home(tmp_path), (Port(80), Port(81, host_address="192.0.2.7")), "cone")
+        take_ports(OwnRun(tmp_path), (Port(80), Port(81, host_address="192.0.2.7")), "cone")
     assert told.value.field == "ports[1].host_address"
-    assert list(port_claims(_Home(tmp_path)).holdings()) == []
-
-
-class _Home(Home):
-    __slots__ = ()
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
+    assert list(port_claims(OwnRun(tmp_path)).holdings()) == []

@@ -25,19 +25,12 @@ from runtime.network.endpoint import Endpoint, Place
 from runtime.network.segments import Segment, Segments
 from runtime.network.tenants import TenantSlots
 from tests.unit.fuzzing import broken, fuzzed
-
-
-class _Home(Home):
-    __slots__ = ()
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
+from tests.unit.homes import OwnRun
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return _Home(tmp_path / "home", "tfuzz", "10.1.0.0/16", 0x50000000)
+    return OwnRun(tmp_path / "home", "tfuzz", "10.1.0.0/16", 0x50000000)
 
 
 SEGMENT = Segment("tenant1", "back", "swb1", "10.1.1.0/24", "10.1.1.1", "fd00::/64", "fd00::1")

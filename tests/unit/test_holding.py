@@ -15,20 +15,13 @@ from runtime.network import addresses, holding
 from runtime.network.claims import Claims
 from runtime.network.segments import Segment, Segments
 from runtime.network.tenants import TenantSlots
+from tests.unit.homes import OwnRun
 
 ROUNDS = 200
 
 
-class _HereHome(Home):
-    __slots__ = ()
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-
 def test_an_address_is_never_ones_own_and_anothers(tmp_path: Path) -> None:
-    home = _HereHome(tmp_path)
+    home = OwnRun(tmp_path)
     segment = Segment("tenant1", "back", "b", "10.0.0.0/24", "10.0.0.1", "fd00::/64", "fd00::1")
     fixed = Attachment("back", "10.0.0.2", "fd00::2")
     spec = ContainerSpec("cfixed", "tenant1", "fixed", "sha256:" + "0" * 64, networks=(fixed,))
@@ -63,7 +56,7 @@ def test_an_address_is_never_ones_own_and_anothers(tmp_path: Path) -> None:
 
 
 def test_an_address_is_the_same_however_it_is_written(tmp_path: Path) -> None:
-    home = _HereHome(tmp_path)
+    home = OwnRun(tmp_path)
     spec = ContainerSpec(
         "cfirst", "tenant1", "first", "sha256:" + "0" * 64, networks=(Attachment("back", None, "FD00:0:0::00A"),)
     )
@@ -78,7 +71,7 @@ def test_an_address_is_the_same_however_it_is_written(tmp_path: Path) -> None:
 @pytest.fixture
 def flat(tmp_path: Path) -> tuple[Home, Segment, Segment]:
     """Two bridges of the node's with the same addresses."""
-    home = _HereHome(tmp_path)
+    home = OwnRun(tmp_path)
     segments = Segments(home, TenantSlots(home))
     left, right = (
         segments.create(

@@ -11,21 +11,14 @@ from runtime.errors import EngineFault
 from runtime.home import Home
 from runtime.telemetry import interfaces
 from runtime.telemetry.interfaces import Wiring
+from tests.unit.homes import OwnRun
 
 ID = "cone"
 
 
-class _Home(Home):
-    __slots__ = ()
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = _Home(tmp_path)
+    made = OwnRun(tmp_path)
     made.container(ID).mkdir(parents=True)
     return made
 

@@ -15,16 +15,9 @@ from runtime.home import Home
 from runtime.telemetry import interfaces, sampler
 from runtime.telemetry.interfaces import Wiring
 from runtime.telemetry.sampler import LOOKS, Sampler
+from tests.unit.homes import OwnRun
 
 QUIET, BUSY = "cquiet", "cbusy"
-
-
-class _Home(Home):
-    __slots__ = ()
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
 
 
 class Node:
@@ -48,7 +41,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    made = Node(_Home(tmp_path))
+    made = Node(OwnRun(tmp_path))
     for id in (QUIET, BUSY):
         made.home.container(id).mkdir(parents=True)
 

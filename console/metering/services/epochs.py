@@ -9,7 +9,6 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -294,6 +293,5 @@ def _readings(epoch: MeterEpoch, measure: Measure, sources: Mapping[str, str]) -
         )  # fmt: skip
 
 
-@lru_cache(4096)
 def _told(us: int) -> str:
     return rows.told(moment(us))

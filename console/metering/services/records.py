@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from console.metering.measuring import COUNTERS, GONE, Charge, Mark, moment
 from console.metering.models import Allocation, Meter, MeterEpoch, Quality, Resource, UsageRecord
-from console.metering.rows import moment as moment_of
-from console.metering.rows import put, told
+from console.metering.rows import moment_of, put, told
 from console.metering.services import sums
 from console.metering.services.months import Months
 from console.metering.services.resources import Description
