@@ -1,10 +1,11 @@
-"""Named people: an owner, a member, a viewer, an outsider of another tenant, and the admin of the system."""
+"""Named people: an owner, a member, a viewer, an outsider of another tenant, and the admin of the system; and a container of the tenant's."""
 
 from __future__ import annotations
 
 import pytest
 
 from console.accounts.models import Membership, Quota, Role, Tenant, User
+from console.workloads.models import Container
 
 
 @pytest.fixture
@@ -43,3 +44,11 @@ def outsider(db: None) -> User:
 @pytest.fixture
 def admin(db: None) -> User:
     return User.objects.create_superuser(username="ada", password="ada")
+
+
+@pytest.fixture
+def container(tenant: Tenant) -> Container:
+    """As its row says: nothing runs."""
+    return Container.objects.create(
+        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
+    )

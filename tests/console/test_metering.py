@@ -37,13 +37,6 @@ def test_parts_sum_to_the_whole_and_lie_in_their_hours(quantity: int, start: dt.
         assert before.ends_at == after.starts_at == after.window
 
 
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
 def at(seconds: float, **values: int | None) -> Counters:
     plain = Counters(
         at=START.timestamp() + seconds, boottime_ns=10**12 + round(seconds * 1e9), cpu_ns=0, memory_bytes=100, block_read_bytes=0,

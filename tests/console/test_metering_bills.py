@@ -38,13 +38,6 @@ MEMORY = PriceDraft("MEM", "memory_limit", "GiB-Seconds", (("0", "0.0000017"),))
 OUT = PriceDraft("OUT", "net_tx", "GB", (("0", "0.09"), ("1", "0.05")), included="0.5")
 
 
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
 def published(*found: PriceDraft, tenant: Tenant | None = None, valid_from: dt.datetime = MONTH) -> PriceBook:
     return prices.publish(prices.draft(BookDraft("EUR", valid_from, found), tenant).pk)
 

@@ -30,13 +30,6 @@ BOOK = {
 }
 
 
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_book_is_published_and_a_month_exported(
     container: Container, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -35,13 +35,6 @@ S = 10**9
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
 def total(tenant: Tenant, seconds: float, ns: int, *, before: int | None = None, inode: int = 7) -> TotalLook:
     at = START.timestamp() + seconds
     return TotalLook(

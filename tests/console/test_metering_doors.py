@@ -13,7 +13,7 @@ from django.db.models import Sum
 from django.test import Client
 from django.utils import timezone
 
-from console.accounts.models import Tenant, User
+from console.accounts.models import User
 from console.metering import services
 from console.metering.models import Meter, UsageRecord
 from console.metering.splitting import hour_of
@@ -21,13 +21,6 @@ from console.workloads.models import Container
 from tests.console.test_metering_ingest import observed
 
 NS = Decimal(10**9)
-
-
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
 
 
 def streamed(client: Client, path: str) -> str:

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 from django.db.models import Sum
 
-from console.accounts.models import Tenant
 from console.core.errors import Invalid
 from console.metering import services
 from console.metering.exports import bundle
@@ -36,13 +35,6 @@ from launcher.__main__ import main as slipway
 from tests.console.test_metering import START, at, final
 from tests.console.test_metering_bills import CPU, LATER, MEMORY, NEXT, OUT, period, published, use
 from tests.console.test_metering_ingest import observed
-
-
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from console.accounts.models import Tenant
 from console.metering.exports import bundle
 from console.metering.exports.focus_check_invoice import faults, unreconciled
 from console.metering.exports.focus_invoice import COLUMNS, Dataset, csv_chunks
@@ -24,13 +23,6 @@ from tests.console.test_metering_bills import CPU, LATER, MEMORY, MONTH, NEXT, O
 
 pytestmark = pytest.mark.django_db
 DETAIL, PERIOD = "focus-1.4-invoice-detail", "focus-1.4-billing-period"
-
-
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
 
 
 @pytest.fixture

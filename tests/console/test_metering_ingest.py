@@ -15,7 +15,6 @@ import pytest
 from django.db import IntegrityError, OperationalError, connections
 from django.db.models import Sum
 
-from console.accounts.models import Tenant
 from console.metering import selectors, services
 from console.metering.collector import AFTER_THE_HOUR_S, BEFORE_THE_HOUR_S, Collector, seconds_to_next
 from console.metering.models import Meter, MeterEpoch, Quality, Reading, Resource, UsageRecord
@@ -28,13 +27,6 @@ from runtime.home import Home
 from tests.console.test_metering import START, at, final
 
 US = 1_000_000
-
-
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
 
 
 def observed(container: Container | str, seconds: float, **values: int | None) -> Observation:

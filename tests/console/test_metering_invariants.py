@@ -34,13 +34,6 @@ pytestmark = pytest.mark.django_db
 US = 10**6
 
 
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
 def total(meter: Meter) -> int:
     return UsageRecord.objects.filter(meter=meter).aggregate(sum=Sum("quantity"))["sum"] or 0
 

@@ -36,13 +36,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
-@pytest.fixture
 def invoice(container: Container) -> Invoice:
     use(container)
     published(CPU, MEMORY, OUT)

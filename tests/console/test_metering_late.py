@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
-from console.accounts.models import Tenant
 from console.metering import services
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
@@ -31,13 +30,6 @@ from tests.console.test_metering_exports import changed, consistent, differences
 pytestmark = pytest.mark.django_db
 OCTOBER = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 FEBRUARY, MARCH = dt.datetime(2027, 2, 1, tzinfo=dt.UTC), dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
 
 
 def written(starts_at: dt.datetime, folder: Path) -> Path:

@@ -36,13 +36,6 @@ S = 10**9
 
 
 @pytest.fixture
-def container(tenant: Tenant) -> Container:
-    return Container.objects.create(
-        tenant=tenant, node="n", name="web", image_reference="x", memory_bytes=1 << 30, cpu_millis=1500
-    )
-
-
-@pytest.fixture
 def billed(tmp_path: Path) -> Callable[[], tuple[Invoice, list[dict[str, str]]]]:
     """Closes the month; nothing is wrong with any of its files, and the sum of what is billed is payable."""
 
