@@ -42,11 +42,12 @@ def _image(engine: Engine, text: str) -> Image:
 def _spec(engine: Engine, options: argparse.Namespace) -> ContainerSpec:
     """Gets the image."""
     id = "c" + os.urandom(6).hex()
+    image = _image(engine, options.image)
     return ContainerSpec(
         id=id,
         tenant=TENANT,
         name=options.name or id,
-        image=_image(engine, options.image).id,
+        image=image.id,
         entrypoint=None if options.entrypoint is None else tuple(filter(None, [options.entrypoint])),
         command=tuple(options.command) or None,
         env=environment(options),
@@ -69,7 +70,7 @@ def _spec(engine: Engine, options: argparse.Namespace) -> ContainerSpec:
         capabilities_drop=tuple(options.cap_drop),
         sysctls=written.pairs(options.sysctl, "--sysctl"),
         tmpfs=tuple(map(written.tmpfs, options.tmpfs)),
-        health=health.wanted(options),
+        health=health.wanted(options, image),
         volumes=storing.mounts(options.volume),
     )
 

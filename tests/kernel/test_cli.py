@@ -310,9 +310,7 @@ def test_who_reads_a_terminal_slowly_has_the_end_of_it() -> None:
     assert cli("run", "-d", "--name", "box", "busybox", "sleep", "100").returncode == 0
     ours, terminal = pty.openpty()
     words = [sys.executable, "-m", "runtime", "exec", "-t", "box", "sh", "-c", "seq 1 1450; sleep 0.2; seq 1 300"]
-    with subprocess.Popen(
-        words, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, bufsize=0, pipesize=4096
-    ) as process:
+    with subprocess.Popen(words, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, bufsize=0, pipesize=4096) as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"
         deadline = time.monotonic() + patience(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import HealthCheck, Outcome, Watched
+from runtime.api import HealthCheck, Image, Outcome, Watched
+from runtime.cli.health import options, wanted
+from runtime.errors import InvalidSpec
 from runtime.image.healthcheck import of_image
 from runtime.keeper import Course
 from runtime.network import probing
@@ -155,3 +158,33 @@ def test_a_port_that_nobody_has(here: Path) -> None:
     refused = probing.tcp(here, "127.0.0.1", number, Patience(10, lambda: False))
     assert refused == Outcome(False, "Connection refused")
     port.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "check"),
+    [
+        ([], None),
+        (["--no-health"], HealthCheck("none")),
+        (["--health-tcp", "80", "--health-retries", "7"], HealthCheck("tcp", port=80, retries=7)),
+        (["--health-timeout", "2.5"], HealthCheck("command", ("own",), interval_s=5.0, timeout_s=2.5)),
+    ],
+)
+def test_figures_of_the_command_line_are_of_its_check_or_the_images_own(words: list[str], check: HealthCheck) -> None:
+    assert wanted(_given(words), _image({"Healthcheck": {"Test": ["CMD", "own"], "Interval": 5 * 10**9}})) == check
+
+
+@pytest.mark.parametrize("words", [["--health-interval", "5"], ["--no-health", "--health-start-period", "0"]])
+def test_figures_of_no_check_are_refused(words: list[str]) -> None:
+    with pytest.raises(InvalidSpec, match="no health check") as refused:
+        wanted(_given(words), _image({}))
+    assert "--health-cmd" in refused.value.hint
+
+
+def _given(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    options(parser)
+    return parser.parse_args(words)
+
+
+def _image(config: dict[str, object]) -> Image:
+    return Image("sha256:0", (), "amd64", "linux", 0, (), "", config)
