@@ -16,6 +16,15 @@ from runtime.engines.native.choice import CANDIDATES
 from tests.blocks import free_block
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """How long an example of hypothesis takes tells of the machine's load, not of the code.  The virtual machine has no hypothesis."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("untimed")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``root`` need it; without, they are skipped and say so."""
     if os.geteuid() == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from console.metering.measuring import COUNTERS, Measure, Seen
@@ -18,8 +18,6 @@ START_NS = 10**15
 FIRST = (1 << 30, 1500)
 GAPS = st.lists(st.integers(1, 3 * 3_600_000_000_000), min_size=1, max_size=8)
 """Nanoseconds between one event and the next."""
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""On a busy machine drawing takes seconds."""
 SIZES = st.tuples(st.integers(8 << 20, 1 << 40), st.integers(10, 64_000))
 
 
@@ -41,7 +39,6 @@ def by_hand(meter: Meter, sizes: list[Size], end_ns: int) -> int:
     return total
 
 
-@patient
 @given(GAPS, st.data())
 def test_what_is_charged_is_the_sum_of_the_parts(gaps: list[int], data: st.DataObject) -> None:
     """Changes and looks in any order; each look tells of the changes before it, and any look but the last may be lost."""
@@ -67,7 +64,6 @@ def test_what_is_charged_is_the_sum_of_the_parts(gaps: list[int], data: st.DataO
         assert all(one.start.at_us <= one.end.at_us and one.start.sequence <= one.end.sequence for one in mine)
 
 
-@patient
 @given(GAPS, st.data())
 def test_replays_and_lost_looks_change_no_sum(gaps: list[int], data: st.DataObject) -> None:
     instants = list(itertools.accumulate(gaps, initial=START_NS + 1))
