@@ -169,7 +169,7 @@ def test_launches_and_removals_all_at_once(engine: NativeEngine, tmp_path: Path)
     temporary.mkdir()
     children = [begin(f"p{number}", SOAK_S, temporary) for number in range(PROCESSES)]
     allowed = {os.getpid(): READ_FROM_EACH * PROCESSES * THREADS}
-    watched = Watched([*(child.pid for child in children), os.getpid()], allowed)
+    watched = Watched([[child.pid for child in children], [os.getpid()]], allowed)
     reconciled = 0
     try:
         with watched.watching():

@@ -17,7 +17,7 @@ SECONDS = 600
 def watched(memory: list[float], descriptors: list[int] | None = None) -> Watched:
     found = descriptors or [20] * len(memory)
     looks = [Look(float(at), int(one), fds) for at, (one, fds) in enumerate(zip(memory, found, strict=True))]
-    return Watched([1], looks={1: looks})
+    return Watched([[1]], looks={1: looks})
 
 
 @pytest.mark.parametrize("a_minute", [0.75, 2])
@@ -39,6 +39,16 @@ def test_what_is_taken_for_a_moment_more_and_more_often_is_no_growth() -> None:
     assert not watched(memory).growing_memory()
 
 
+def test_those_that_do_the_same_are_judged_together() -> None:
+    def three(slopes: tuple[float, float, float]) -> list[str]:
+        each = {pid: watched([(20 + at * slope / SECONDS) * MIB for at in range(SECONDS)]).looks[1] for pid, slope in enumerate(slopes)}  # fmt: skip
+        return Watched([[0, 1, 2]], looks=each).growing_memory()
+
+    assert not three((-5, 6, 1)), "one for another is no growth"
+    (said,) = three((6, 8, 7))
+    assert "the memory of 0, 1, 2 grows" in said
+
+
 def test_what_a_process_takes_at_its_start_is_no_growth() -> None:
     assert not watched([(30 + min(at, 60) / 2) * MIB for at in range(SECONDS)]).growing_memory()
 
@@ -54,7 +64,7 @@ def test_what_malloc_only_keeps_is_not_the_processs() -> None:
     libc.free.argtypes = [ctypes.c_void_p]
 
     def looked_at() -> int:
-        one = Watched([os.getpid()])
+        one = Watched([[os.getpid()]])
         one.look()
         return one.looks[os.getpid()][0].memory
 
@@ -76,7 +86,7 @@ def test_what_malloc_only_keeps_is_not_the_processs() -> None:
 
 
 def test_a_real_process_is_looked_at() -> None:
-    found = Watched([os.getpid(), 2**22 + 1])
+    found = Watched([[os.getpid(), 2**22 + 1]])
     found.look()
     found.look()  # within the second: nothing
     ((pid, looks),) = found.looks.items()
