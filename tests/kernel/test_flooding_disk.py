@@ -40,8 +40,11 @@ has a part of the time that is left to count them, and begins a program for it, 
 """
 UNLINKED = "exec 3>{where}/x; rm {where}/x; while dd if=/dev/zero bs=256k count=4 >&3 2>/dev/null; do sleep 0.3; done; exec sleep 1000"
 ALLOCATED = "i=0; while fallocate -l 1048576 {where}/f$i; do i=$((i+1)); sleep 0.3; done; exec sleep 1000"
-FAST = "until [ -e /tmp/go ]; do sleep 0.1; done; i=0; while dd if=/dev/zero of=/tmp/f$i bs=2M count=1 2>/dev/null; do i=$((i+1)); sleep 0.04; done; exec sleep 1000"
-"""About 35 MiB a second: what is left at the mark is gone in less than one."""
+FAST = (
+    "until [ -e /tmp/go ]; do sleep 0.1; done; i=0; while dd if=/dev/zero of=/tmp/f$i bs=2M count=1 2>/dev/null; "
+    f"do i=$((i+1)); sleep {patience(0.04)}; done; exec sleep 1000"
+)
+"""About 35 MiB a second: what is left at the mark is gone in less than one.  Less where the processor is emulated, as of names."""
 MESSAGES = """
 import os, socket, sys, time
 near, far = socket.socketpair()
