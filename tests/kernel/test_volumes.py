@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from runtime.api import Limits, State, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded, OutOfSpace, RuntimeFault
 from runtime.kernel import loop
+from runtime.kernel.process import start_time
 from runtime.validation_storage import MOST_DISK
 from tests import archives
 from tests.conftest import patience
@@ -75,6 +77,24 @@ def test_two_containers_share_one_with_a_limit_that_holds(engine: NativeEngine) 
     engine.remove(first, force=True)
     assert inside(engine, second, "cat /v/file") == "shared"
     engine.remove(second, force=True)
+
+
+def test_what_ended_and_nobody_settled_is_copied_from(engine: NativeEngine) -> None:
+    """Where RUN is on the volume's own disk, it was mounted once more, and the copy failed at its end: busy."""
+    engine.volumes.create(VolumeSpec("tenant1", "data"))
+    id = run(engine, spec(engine, volumes=(VolumeMount("data", "/v"),)))
+    inside(engine, id, "echo kept > /v/file")
+    pid = engine.inspect(id).pid
+    engine.kill(id)
+    deadline = time.monotonic() + patience(10)
+    while start_time(pid or 0) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    copied = io.BytesIO()
+    engine.files.copy_out(id, "/v/file", copied)
+    assert b"kept" in copied.getvalue()
+    assert not engine.home.volume_mounts(id).exists()
+    assert engine.settle(id).state is State.EXITED
 
 
 def test_what_is_deleted_in_it_goes_back_to_the_node(engine: NativeEngine) -> None:

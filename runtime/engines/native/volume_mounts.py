@@ -134,7 +134,8 @@ class VolumeMounts:
         if not folder.is_dir():
             return
         for target in sorted(folder.iterdir()):
-            mount.unmount(target, lazy=True)
+            while mount.unmount(target, lazy=True):  # twice where the volume and RUN are on one disk, which ismount cannot tell
+                continue
             target.rmdir()
         folder.rmdir()
 
