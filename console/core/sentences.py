@@ -195,6 +195,7 @@ SENTENCES = (
     _("The command cannot be executed: permission denied."),
     _("The command did not end within %(seconds)s seconds."),
     _("The command did not start within 15 seconds."),
+    _("The command was killed before it began."),
     _("The command's terminal was lost on its way."),
     _("The command is not a program of this node's architecture, or a script without '#!'."),
     _("The container could not be started: %(why)s"),

@@ -118,3 +118,27 @@ def test_a_start_that_cannot_be_followed_leaves_nothing(tmp_path: Path, monkeypa
     scene = Scene(tmp_path, sends=True)
     monkeypatch.setattr(execs.NativeExec, "begun", begun)
     scene.fails(OSError, "too many open files")
+
+
+WAITING = f"""#!{sys.executable}
+import os, time
+if not os.fork():
+    os._exit(0)
+time.sleep({LIVES_S})
+"""
+"""What runc 1.1 does whose command was killed before it had sent its terminal."""
+
+
+def test_a_runtime_that_waits_for_a_killed_command_is_ended(tmp_path: Path) -> None:
+    """While it did not bury its command, the container's own first process did not end, and a stop failed."""
+    scene = Scene(tmp_path, sends=False)
+    (tmp_path / "told").write_text("1")
+    runc = tmp_path / "runc"
+    runc.write_text(WAITING)
+    runc.chmod(0o755)
+    before, began = descriptors(), time.monotonic()
+    with pytest.raises(EngineFault, match="killed before it began"):
+        execs.run(Runtime(str(runc), tmp_path), scene.scratch, "c1", {}, ExecSpec(("sh",), terminal=True), scene.group)
+    assert time.monotonic() - began < patience(6)
+    assert descriptors() == before
+    assert list(scene.scratch.iterdir()) == []

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 from runtime.api import ExecSpec
 from runtime.engines.native import oci
 from runtime.engines.native.passwd import Identity
-from runtime.errors import DeadlineExceeded
+from runtime.errors import DeadlineExceeded, EngineFault
 from runtime.kernel import cgroup, keyring
 from runtime.kernel.lease import Lease
 from runtime.kernel.process import Process, children_of, levels_of, session_id, shows_children, start_time
@@ -28,6 +28,9 @@ START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
 KILL_S = 2.0
 POLL_S = 0.002
+DEAD_FOR_S = 1.0
+"""runc 1.1 waits for good for a terminal whose command was killed before it had sent it, as by the container's end; and until it has waited
+for that command, the container's first process does not end either."""
 LONGEST_POLL_S = 3600.0
 """The kernel takes milliseconds in an int; a person's terminal may stay for longer than that has."""
 
@@ -314,6 +317,7 @@ def late() -> DeadlineExceeded:
 def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Path) -> None:
     """The caller ends one that does not."""
     deadline = time.monotonic() + START_DEADLINE_S
+    looks, dead = time.monotonic() + DEAD_FOR_S, set[int]()
     while not session.begun():
         if child.poll() is not None:
             words = _words(folder / "log")
@@ -323,7 +327,18 @@ def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Pa
             return
         if time.monotonic() > deadline:
             raise late()
+        if time.monotonic() > looks:
+            before, dead = dead, _dead_children(child.pid)
+            if dead & before:
+                child.kill()
+                raise EngineFault("The command was killed before it began.", hint="Try again.")
+            looks = time.monotonic() + DEAD_FOR_S
         time.sleep(POLL_S)
+
+
+def _dead_children(pid: int) -> set[int]:
+    """That it has not waited for."""
+    return {child for child in children_of(pid) if start_time(child) is None}
 
 
 def _words(log: Path) -> str:

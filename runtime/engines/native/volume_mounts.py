@@ -134,7 +134,8 @@ class VolumeMounts:
         if not folder.is_dir():
             return
         for target in sorted(folder.iterdir()):
-            while mount.unmount(target, lazy=True):  # twice where the volume and RUN are on one disk, which ismount cannot tell
+            # mounted twice where the volume and RUN are on one disk, which ismount cannot tell
+            while mount.unmount(target, lazy=True):
                 continue
             target.rmdir()
         folder.rmdir()
