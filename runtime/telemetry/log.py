@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -22,6 +22,9 @@ GENERATIONS = 3
 """At most on disk at once: the one written, the one that conmon has just replaced, and the one before."""
 TRIES = 100
 """A name can move on between two looks at it; so often in a row only where something replaces files all the time."""
+
+MOST_PIECES = 4096
+"""To look back for where a line began that was written in pieces: conmon's are of 8 KiB, so 32 MiB of one that is long."""
 
 
 def generation_bytes(limit: int) -> int:
@@ -240,7 +243,10 @@ def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which lines: the ``last`` of those from ``since`` to ``until`` (seconds since the epoch, both within) of ``stream``."""
+    """Which lines: the ``last`` of those from ``since`` to ``until`` (seconds since the epoch, both within) of ``stream``.
+
+    A line that was written in pieces counts once.
+    """
 
     last: int | None = None
     since: float | None = None
@@ -287,13 +293,30 @@ def read(log: Path, *, wanted: Wanted, follow: bool, ended: Callable[[], bool]) 
 
 
 def _past(told: _Told) -> Iterable[LogLine]:
-    """What is there already.  Whole lines are counted from the end without a look at them, where all are wanted."""
+    """What is there already.  Where all are wanted, no more is read than the last of them take."""
     reader, wanted = told.reader, told.wanted
     if wanted.last is None:
         return told.of(reader.whole())
-    if wanted.all:
-        return told.of(reader.last(wanted.last))
-    return deque(told.of(reader.whole()), maxlen=max(0, wanted.last))
+    if not wanted.all:
+        return _last_of(told.of(reader.whole()), wanted.last)
+    pieces = wanted.last + 1
+    while True:
+        raw = reader.last(pieces)
+        found = _last_of(told.of(raw), wanted.last)
+        if len(found) < len(raw) or len(raw) < pieces or pieces > wanted.last + MOST_PIECES:
+            return found
+        pieces *= 2
+
+
+def _last_of(lines: Iterable[LogLine], last: int) -> Sequence[LogLine]:
+    """As a person counts: what is written in pieces, because it is long or comes slowly, is one line."""
+    held, begun = deque[LogLine](maxlen=None if last > 0 else 0), 0
+    for line in lines:
+        begun += not held or not held[-1].partial
+        held.append(line)
+        while begun > last > 0 and held:
+            begun -= not held.popleft().partial
+    return held
 
 
 class _Told:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -302,3 +303,37 @@ for start in range(50, 20_000, 50):
     assert flood.returncode == 0
     assert last == 19_999
     assert lost == missing * len(line("000000")) > 0
+
+
+def pieces(*texts: str) -> str:
+    """One line, as conmon writes what is long."""
+    tags = ["P"] * (len(texts) - 1) + ["F"]
+    return "".join(f"{AT} stdout {tag} {text}\n" for tag, text in zip(tags, texts, strict=True))
+
+
+@pytest.mark.parametrize("stream", [None, "stdout"])
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (0, []),
+        (1, ["b1", "b2"]),
+        (2, ["short", "b1", "b2"]),
+        (3, ["a1", "a2", "a3", "short", "b1", "b2"]),
+        (4, ["first", "a1", "a2", "a3", "short", "b1", "b2"]),
+        (9, ["first", "a1", "a2", "a3", "short", "b1", "b2"]),
+    ],
+)
+def test_the_last_lines_are_whole_ones(
+    tmp_path: Path, last: int, expected: list[str], stream: Literal["stdout"] | None
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("first") + pieces("a1", "a2", "a3") + line("short") + pieces("b1", "b2"))
+    found = read(log, wanted=Wanted(last, stream=stream), follow=False, ended=lambda: True)
+    assert [one.text for one in found] == expected
+
+
+def test_the_last_line_may_be_unfinished(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(line("first") + f"{AT} stdout P half\n{AT} stdout P way\n")
+    found = read(log, wanted=Wanted(1), follow=False, ended=lambda: True)
+    assert [one.text for one in found] == ["half", "way"]
