@@ -8,14 +8,17 @@ import threading
 import time
 from pathlib import Path
 
+from runtime import logs
 from runtime.api import ContainerStatus, Engine, State
 from runtime.cli.parsing import Declared
 from runtime.engines.native.flooding import FLOODED
-from runtime.errors import NotFound
+from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.keeper import Keeper
 
 LOOK_EVERY_S = 0.5
+
+logger = logs.of(__name__)
 
 
 def watch(engine: Engine, _options: argparse.Namespace) -> int:
@@ -41,6 +44,8 @@ def settle_ended(engine: Engine, keeper: Keeper) -> None:
                 keeper.note(engine.settle(status.id))
             except NotFound:
                 continue
+            except RuntimeFault:
+                logger.exception("%s has ended and could not be settled; the next look tries again", status.id)
 
 
 def _say(status: ContainerStatus) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from runtime.api import ContainerStatus, State
+from runtime.api import ContainerStatus, Engine, State
 from runtime.cli import watching
 from runtime.engines.native.flooding import FLOODED
+from runtime.errors import DeadlineExceeded
+from runtime.keeper import Keeper
 
 
 @pytest.mark.parametrize(
@@ -24,3 +29,19 @@ def test_a_line_for_each(
 ) -> None:
     watching._say(ContainerStatus("c1", "tenant1", "web", "image", state, **changes))  # type: ignore[arg-type]
     assert capsys.readouterr().out.split(" ", 1)[1].strip() == expected
+
+
+def test_one_that_cannot_be_settled_ends_no_watch() -> None:
+    """As while somebody holds its lock for long; the others would not be started again any more."""
+    ended = [ContainerStatus(id, "tenant1", id, "image", State.RUNNING, pid=2**22 + 1) for id in ("stuck", "fine")]
+    settled = []
+
+    def settle(id: str) -> ContainerStatus:
+        if id == "stuck":
+            raise DeadlineExceeded("Something else is being done with it.")
+        settled.append(id)
+        return ended[1]
+
+    engine = cast("Engine", SimpleNamespace(list=lambda: tuple(ended), settle=settle))
+    watching.settle_ended(engine, Keeper(engine))
+    assert settled == ["fine"]
