@@ -19,7 +19,7 @@ from runtime.cli.containers import show
 from runtime.cli.finding import TENANT
 from runtime.cli.parsing import Declared, Take, command, env, environment
 from runtime.cli.progress import tell
-from runtime.errors import NotFound, RuntimeFault
+from runtime.errors import InvalidSpec, NotFound, RuntimeFault
 from runtime.image import slugs
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ def create(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def run(engine: Engine, options: argparse.Namespace) -> int:
+    if options.rm and (options.detach or options.restart != "no"):
+        raise InvalidSpec(
+            "--rm removes what is waited for here, once it has ended.",
+            hint="Leave out --rm, or -d and --restart.",
+            field="--rm",
+        )
     talks = options.interactive and not options.detach
     spec = replace(_spec(engine, options), stdin_once=talks and not options.terminal)
     id = spec.id

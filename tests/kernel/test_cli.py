@@ -125,6 +125,8 @@ def test_refusals_are_sentences() -> None:
         (("stop", "nobody"), "no container"),
         (("run", "busybox", "nonesuch"), "nonesuch"),
         (("run", "-p", "x", "busybox"), "port"),
+        (("run", "-d", "--rm", "busybox"), "--rm"),
+        (("run", "--rm", "--restart", "always", "busybox"), "--rm"),
     ):
         done = cli(*words)
         assert done.returncode == 1
@@ -646,7 +648,7 @@ def test_what_happened_and_what_was_said() -> None:
 
 
 def test_watch_starts_again_and_asks_for_health() -> None:
-    script = "touch /tmp/well; sleep 1; exit 1"
+    script = "touch /tmp/well; sleep 3; exit 1"  # so long that the keeper is there, which tells of its starts
     words = ("--restart", "on-failure:1", "--health-cmd", "test -e /tmp/well", "--health-interval", "1")
     assert cli("run", "-d", "--name", "frail", *words, "busybox", "sh", "-c", script).returncode == 0
     watch = subprocess.Popen(
