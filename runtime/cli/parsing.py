@@ -33,13 +33,14 @@ def container(parser: argparse.ArgumentParser) -> None:
 
 def env(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="without: as it is here"
+        "-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="without: as it is here, if it is"
     )
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
     """Of :func:`env`."""
-    return dict(row.split("=", 1) if "=" in row else (row, os.environ.get(row, "")) for row in options.env)
+    rows = (row if "=" in row else f"{row}={os.environ[row]}" for row in options.env if "=" in row or row in os.environ)
+    return dict(row.split("=", 1) for row in rows)
 
 
 def natural(text: str) -> int:
