@@ -17,6 +17,8 @@ from runtime.validation_options import check_options
 from runtime.validation_words import check_environment, check_texts
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+LONGEST_HOSTNAME = 63
+"""The kernel takes 64 bytes."""
 LEAST_MEMORY = 6 * 2**20
 LEAST_CPU_MILLIS = 10
 LEAST_LOG = 64 * 2**10
@@ -65,8 +67,9 @@ def check(spec: ContainerSpec) -> None:
     check_texts(spec)
     for value, field in ((spec.id, "id"), (spec.tenant, "tenant")):
         check_id(value, field)
-    for value, field in ((spec.name, "name"), (spec.hostname or "a", "hostname")):
-        check_name(value, field)
+    check_name(spec.name, "name")
+    if spec.hostname:
+        check_hostname(spec.hostname)
     check_environment(spec)
     if spec.stop_signal is not None:
         signal_number(spec.stop_signal, "stop_signal")
@@ -95,6 +98,16 @@ def check_name(value: str, field: str) -> None:
             f"{value!r} is not a valid name.",
             hint="Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last.",
             field=field,
+        )
+
+
+def check_hostname(value: str) -> None:
+    """A name, or several with dots between them.  Raises InvalidSpec."""
+    if len(value) > LONGEST_HOSTNAME or not all(map(NAME.fullmatch, value.split("."))):
+        raise InvalidSpec(
+            f"{value!r} is not a valid name.",
+            hint="Use up to 63 lower-case letters, digits and hyphens; a host name may have dots, such as mail.example.com.",
+            field="hostname",
         )
 
 

@@ -374,6 +374,7 @@ SENTENCES = (
     _("Use native or fake."),
     _("Use one."),
     _("Use up to 63 lower-case letters, digits and hyphens, a letter or digit first and last."),
+    _("Use up to 63 lower-case letters, digits and hyphens; a host name may have dots, such as mail.example.com."),
     _("User and group ids go up to 65535."),
     _("Write it as [registry/]name[:tag]."),
     _("busybox is missing."),

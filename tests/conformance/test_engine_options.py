@@ -44,6 +44,8 @@ def spec(engine: Engine, **changes: Any) -> ContainerSpec:
         ({"capabilities_add": ("SYS_ADMIN",)}, InvalidSpec, "capabilities_add.SYS_ADMIN"),
         ({"capabilities_add": ("ALL",)}, InvalidSpec, "capabilities_add.ALL"),
         ({"capabilities_drop": ("no such",)}, InvalidSpec, "capabilities_drop.no such"),
+        ({"hostname": "mail..example"}, InvalidSpec, "hostname"), ({"hostname": "a.b-"}, InvalidSpec, "hostname"),
+        ({"hostname": "a" * 32 + "." + "b" * 32}, InvalidSpec, "hostname"),
         ({"capabilities_drop": ("NET_RWA",)}, InvalidSpec, "capabilities_drop.NET_RWA"),
         ({"sysctls": {"kernel.panic": "1"}}, InvalidSpec, "sysctls.kernel.panic"),
         ({"sysctls": {"net/../kernel": "1"}}, InvalidSpec, "sysctls.net/../kernel"),

@@ -248,6 +248,12 @@ def test_shared_memory_has_the_size_that_was_asked_for(engine: NativeEngine) -> 
 
 
 @no_cgroup
+def test_a_host_name_may_have_dots(engine: NativeEngine) -> None:
+    asked = "hostname; hostname -s; grep -c 'mail.example.com mail$' /etc/hosts"
+    assert said(engine, asked, hostname="mail.example.com") == ["mail.example.com", "mail", "1"]
+
+
+@no_cgroup
 def test_a_read_only_root_keeps_what_programs_need(engine: NativeEngine) -> None:
     made = spec(
         engine, "sh", "-c",

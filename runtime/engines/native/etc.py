@@ -38,7 +38,8 @@ def _of_networks(hostname: str, endpoint: Endpoint) -> dict[str, str]:
 
 
 def _own_names(endpoint: Endpoint, name: str) -> str:
-    """As hosts(5): a container knows itself on all of its networks, the main one first."""
+    """As hosts(5): a container knows itself on all of its networks, the main one first; of a name with dots by its first part, too."""
+    names = name if "." not in name else f"{name} {name.partition('.')[0]}"
     places = sorted(endpoint.places, key=lambda place: place != endpoint.main)
     addresses = [address for place in places for address in (place.address, place.address6) if address]
-    return "".join(f"{address}\t{name}\n" for address in addresses)
+    return "".join(f"{address}\t{names}\n" for address in addresses)
