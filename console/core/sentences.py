@@ -308,6 +308,8 @@ SENTENCES = (
     _("The node's disk is not shared by weight."),
     _("The node's processors are %(online)s; the list %(list)s has others, or none."),
     _("The swap is not a number of bytes."),
+    _("The tenant's containers have nearly as many processes as they may have together."),
+    _("The tenant's containers use nearly as much memory as they may use together."),
     _("The tenant's containers use more memory than that."),
     _("This limit can be changed only while the container is stopped."),
     _("This limit is set when the container is made."),

@@ -16,7 +16,7 @@ import pytest
 
 from runtime.api import ContainerSpec, Limits, State, TenantLimits
 from runtime.engines.native.engine import NativeEngine
-from runtime.errors import Conflict, HostUnfit
+from runtime.errors import Conflict, HostUnfit, LimitExceeded
 from runtime.home import Home
 from runtime.kernel import cgroup, disk, limits
 from tests.conftest import Place, patience
@@ -345,6 +345,16 @@ def test_a_tenants_processes_are_bounded(engine: NativeEngine) -> None:
     engine.controls.limit_tenant("tenant1", TenantLimits(pids=8))
     text = ended(engine, started(engine, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1 & done; wait"))
     assert any("fork" in line for line in text)
+
+
+def test_a_start_that_a_tenants_ceiling_leaves_no_room_for_says_so(engine: NativeEngine) -> None:
+    """The OCI runtime says only that its child has ended."""
+    started(engine, "sleep", "100")
+    engine.controls.limit_tenant("tenant1", TenantLimits(pids=3))
+    with pytest.raises(LimitExceeded, match="as many processes as they may have together"):
+        started(engine, "sleep", "100")
+    engine.controls.limit_tenant("tenant1", TenantLimits())
+    started(engine, "sleep", "100")
 
 
 def test_a_tenants_ceilings_come_back_with_its_cgroup(engine: NativeEngine) -> None:

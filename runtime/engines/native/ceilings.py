@@ -13,11 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime import logs
-from runtime.api import ContainerSpec, Limits, State, TenantLimits
+from runtime.api import ContainerSpec, Counters, Limits, State, TenantLimits
 from runtime.encoding import check
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
-from runtime.errors import Conflict, EngineFault, HostUnfit, RuntimeFault
+from runtime.errors import Conflict, EngineFault, HostUnfit, LimitExceeded, RuntimeFault
 from runtime.home import Home, atomic_write, decoding
 from runtime.kernel import cgroup, disk, limits
 from runtime.kernel.hierarchy import ROOT, version
@@ -26,6 +26,8 @@ logger = logs.of(__name__)
 
 OF_DISK = ("io_weight", "read_bps", "write_bps", "read_iops", "write_iops")
 NO_CEILING = TenantLimits()
+STARTS_WITH_PIDS, STARTS_WITH_BYTES = 8, 8 << 20
+"""What the OCI runtime takes of a container's cgroup before its program begins, threads counted, or a little more."""
 
 
 def disk_limited(wanted: Limits) -> bool:
@@ -112,6 +114,29 @@ class Ceilings:
         if found != NO_CEILING:
             limits.change(self._group(tenant), _settings(found))
 
+    def explain(self, tenant: str) -> None:
+        """Of a start that the OCI runtime failed at: raises LimitExceeded where the ceilings leave too little for one."""
+        found = self.of(tenant)
+        if found == NO_CEILING or not cgroup.Cgroup(self._group(tenant)).exists():
+            return
+        used = self._use(tenant)
+        if found.pids is not None and (used.pids or 0) + STARTS_WITH_PIDS > found.pids:
+            raise LimitExceeded(
+                "The tenant's containers have nearly as many processes as they may have together.",
+                hint="Stop some first.",
+            )
+        if found.memory_bytes is not None and (used.working_set_bytes or 0) + STARTS_WITH_BYTES > found.memory_bytes:
+            raise LimitExceeded(
+                "The tenant's containers use nearly as much memory as they may use together.", hint="Stop some first."
+            )
+
+    def _use(self, tenant: str) -> Counters:
+        reader = cgroup.Reader(self._group(tenant))
+        try:
+            return reader.read()
+        finally:
+            reader.close()
+
     def restore(self, records: Records) -> None:
         """What the files say, wherever containers are; without a file the kernel's own."""
         root = (ROOT if version() == 2 else ROOT / "memory") / self._home.instance
@@ -186,12 +211,7 @@ class Ceilings:
         """A ceiling below what is in use would have the kernel kill, on version 2."""
         if wanted.memory_bytes is None or (before.memory_bytes or 2**62) <= wanted.memory_bytes:
             return
-        reader = cgroup.Reader(self._group(tenant))
-        try:
-            used = reader.read().working_set_bytes or 0
-        finally:
-            reader.close()
-        if used > wanted.memory_bytes:
+        if (self._use(tenant).working_set_bytes or 0) > wanted.memory_bytes:
             self._pending(tenant).unlink()
             raise _in_use()
 

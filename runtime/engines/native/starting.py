@@ -34,7 +34,7 @@ from runtime.engines.native import (
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record
 from runtime.engines.native.turns import Turns
-from runtime.errors import RuntimeFault
+from runtime.errors import EngineFault, LimitExceeded, RuntimeFault
 from runtime.home import Home
 from runtime.kernel import cgroup, idmap, ipc
 from runtime.kernel.process import boot_id, start_time
@@ -62,7 +62,11 @@ class Starting:
     def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         """The caller holds the container's lock and knows that it does not run."""
         with self._turns.turn():
-            return self._start(spec, record, progress)
+            try:
+                return self._start(spec, record, progress)
+            except (EngineFault, LimitExceeded):
+                self._lifecycle.ceilings.explain(spec.tenant)
+                raise
 
     def _start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         id = spec.id
