@@ -123,15 +123,16 @@ class TenantNetworks:
         A restarted nftables service flushes everybody's rules, and with ours the isolation; a bridge can be deleted by hand, a
         name server killed.
         """
-        segments = self.up()
-        if not segments or (firewall.present(self._home) and all(map(self._whole, segments))):
+        if self._all_whole():
             return
-        logger.warning("rules, bridges or name servers of %s are gone: they are put back", self._home.instance)
         with self._home.lock(LOCK):
+            if self._all_whole():  # one was being taken down
+                return
+            logger.warning("rules, bridges or name servers of %s are gone: they are put back", self._home.instance)
             if not firewall.present(self._home):
                 self.install_rules()
-            for segment in segments:
-                if self._mark(segment).exists() and not self._whole(segment):
+            for segment in self.up():
+                if not self._whole(segment):
                     self._ensure_bridge(segment)
             for one in self._endpoints():
                 for place in one.places:
@@ -141,6 +142,10 @@ class TenantNetworks:
                         and not link.on_bridge(place.interface)
                     ):
                         link.join_bridge(place.interface, place.bridge)
+
+    def _all_whole(self) -> bool:
+        segments = self.up()
+        return not segments or (firewall.present(self._home) and all(map(self._whole, segments)))
 
     def write_mark(self, segment: Segment) -> None:
         """Its bridge is made, and its rules are in."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -18,6 +19,7 @@ from runtime.errors import Conflict, NotFound
 from runtime.home import Home
 from runtime.kernel import link
 from runtime.kernel.process import start_time
+from runtime.network import attach
 from runtime.network.attach import TenantNetworks
 from tests.conftest import patience
 from tests.kernel.world import Host, World, outer_address, world
@@ -50,6 +52,7 @@ def test_a_container_on_two_networks_is_reached_on_both_and_joins_them_for_nobod
     world.network("tenant1", "back")
     both = world.host("cboth", "tenant1", networks=on("front", "back"))
     front = world.host("cfront", "tenant1", networks=on("front"))
+    world.network("tenant1", "back")
     back = world.host("cback", "tenant1", networks=on("back"))
     own = world.host("cown", "tenant1")
     world.serve(both, "0.0.0.0", 8080)
@@ -108,6 +111,25 @@ def test_a_name_server_that_was_killed_comes_back_with_all_names(world: World) -
         until(lambda: world.ask(asker, "web") is None)
         put_back()
         until(lambda: world.ask(asker, "web") == {web.endpoint.address})
+
+
+def test_a_network_that_is_being_taken_down_is_not_missed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Who looked in the midst of a removal warned of rules and bridges that somebody had taken away."""
+    world.host("cown", "tenant1")
+    world.network("tenant1", "back")
+    back = world.host("cback", "tenant1", networks=on("back"))
+    home, bridge = Home.from_environment(), back.endpoint.bridge
+    with home.lock(attach.LOCK):
+        world.networks.names.silence(bridge)
+        looks = Thread(target=world.networks.restore)
+        looks.start()
+        looks.join(0.3)
+        assert looks.is_alive(), "it waits for the removal"
+        link.remove(bridge)
+        (home.run / "bridges" / bridge).unlink()
+    looks.join(patience(10))
+    assert "put back" not in caplog.text
+    assert not link.exists(bridge)
 
 
 def server(bridge: str) -> int:
