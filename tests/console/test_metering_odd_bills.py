@@ -99,7 +99,10 @@ def test_credits_above_the_charges_are_owed_to_the_tenant(container: Container, 
     client.force_login(member)
     page = client.get("/usage/invoices/2026-11/").content.decode()
     assert "Owed to the tenant" in page
+    assert f"{-invoice.payable:,.2f} EUR" in page
+    assert f"-{-invoice.payable:,.2f}" not in page, "owed and below zero at once is the contrary"
     assert "To pay" not in page
+    assert f"−{-invoice.payable:,.2f} EUR" in client.get("/usage/invoices/").content.decode()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ def money(value: Decimal | None, currency: str) -> str:
 
 
 @register.filter
+def in_full(value: Decimal, currency: str) -> str:
+    """As it is, with its thousands apart: what an invoice is of."""
+    return f"{value:,f} {currency}".strip()
+
+
+@register.filter
 def signed(percent: int) -> str:
     return f"{percent:+d}%"
 

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 
 from console.accounts.models import Tenant
 from console.core.errors import Missing
+from console.metering.currencies import rounded
 from console.metering.models import CostMonth, Credit, Invoice, Period, RatedLine
 from console.metering.units import difference, in_units, total
 
@@ -32,6 +33,12 @@ class Statement:
     adjustment: Decimal
     payable: Decimal
     """Of an open month: what it would be now, not rounded."""
+
+    @property
+    def due(self) -> Decimal:
+        """What one owes the other, never below zero; an invoice's has all the digits of its currency."""
+        amount = abs(self.payable)
+        return rounded(amount, self.currency) if self.invoice and self.currency else amount
 
     @property
     def month(self) -> str:
