@@ -137,7 +137,7 @@ class LaunchForm:
             ports=tuple(self._ports()),
             memory_bytes=round(self._number("memory", self.memory, _("Write a number of MiB.")) * KIB) * KIB,
             cpu_millis=round(self._number("cpu", self.cpu, _("Write a number of vCPU, such as 0.5.")) * 1000),
-            pids=round(self._number("pids", self.pids, _("Write a whole number."))),
+            pids=self._whole("pids", self.pids, _("Write a whole number.")),
             terminal=self.terminal,
             restart=self.restart,
             restart_retries=self._retries(),
@@ -176,10 +176,16 @@ class LaunchForm:
             return 1
         return value
 
+    def _whole(self, name: str, text: str, problem: str) -> int:
+        value = self._number(name, text, problem)
+        if value % 1:
+            self.errors[name] = problem
+        return int(value)
+
     def _retries(self) -> int | None:
         if not self.retries or self.restart != "on-failure":
             return None
-        return round(self._number("restart", self.retries, _("Write a whole number of retries, or leave it empty.")))
+        return self._whole("restart", self.retries, _("Write a whole number of retries, or leave it empty."))
 
     def _ports(self) -> list[PortRequest]:
         found = []

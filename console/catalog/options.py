@@ -186,11 +186,11 @@ class Options:
         return HealthCheck(
             kind,
             command=tuple(words(typed.command, "health")) if kind == "command" else (),
-            port=round(_number("health", typed.port, _("Write the port that the check asks."))) if asks else None,
+            port=_whole("health", typed.port, _("Write the port that the check asks.")) if asks else None,
             path=typed.path or "/",
             interval_s=_number("health", typed.interval, _("Write the interval in seconds.")),
             timeout_s=_number("health", typed.timeout, _("Write the timeout in seconds.")),
-            retries=round(_number("health", typed.retries, _("Write a whole number of failures."))),
+            retries=_whole("health", typed.retries, _("Write a whole number of failures.")),
             start_period_s=_number("health", typed.start_period, _("Write the start period in seconds.")),
         )
 
@@ -245,6 +245,13 @@ def _number(field: str, text: str, problem: str) -> float:
     if not 0 <= value < MOST:
         raise Invalid(field, problem)
     return value
+
+
+def _whole(field: str, text: str, problem: str) -> int:
+    value = _number(field, text, problem)
+    if value % 1:
+        raise Invalid(field, problem)
+    return int(value)
 
 
 def _mebibytes(field: str, text: str) -> int | None:

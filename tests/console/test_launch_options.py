@@ -179,3 +179,21 @@ def test_what_is_gone_is_offered_as_a_new_one(tenant: Tenant, member: User, clie
     assert (typed["mount_new"], typed["mount_size"]) == (["", "fresh"], ["", "32"])
     assert typed["network"] == ["default"]
     assert launched(client, typed).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "sentence"),
+    [
+        ({"entrypoint": "'open", "command": "'open"}, "entrypoint", "A quotation mark is not closed."),
+        ({"pids": "64.5"}, "pids", "Write a whole number."),
+        ({"health_retries": "1.5"}, "health", "Write a whole number of failures."),
+        ({"health_port": "80.5"}, "health", "Write the port that the check asks."),
+        ({"restart": "on-failure", "retries": "1.5"}, "restart", "Write a whole number of retries, or leave it empty."),
+    ],
+)
+def test_each_mistake_is_told_at_its_field_and_nothing_is_rounded(
+    client: Client, changed: dict[str, object], field: str, sentence: str
+) -> None:
+    """Also where another field is as wrong."""
+    said = client.post(f"/catalog/launch/check/{field}/", {**EVERYTHING, **changed}).content.decode()
+    assert sentence in html.unescape(said)

@@ -31,6 +31,7 @@ def check(tenant: Tenant, request: LaunchRequest) -> dict[str, Invalid]:
         _check_name,
         _check_image,
         _check_command,
+        _check_entrypoint,
         _check_environment,
         check_ports,
         *_LIMITS,
@@ -86,6 +87,9 @@ def words(command: str, field: str = "command") -> list[str]:
 
 def _check_command(_tenant: Tenant, request: LaunchRequest) -> None:
     words(request.command)
+
+
+def _check_entrypoint(_tenant: Tenant, request: LaunchRequest) -> None:
     words(request.entrypoint, "entrypoint")
 
 
