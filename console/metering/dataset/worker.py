@@ -29,6 +29,8 @@ def main() -> int:
     request = json.loads(sys.stdin.buffer.read())
     try:
         answer(opened(), str(request["query"]), int(request["most"]))
+    except duckdb.OutOfMemoryException:  # its own words advise what nobody can do here
+        say({"error": "The question needs more memory or time than one may have: ask for less."})
     except (duckdb.Error, Refused) as problem:
         say({"error": str(problem)[:CELL]})
     return 0
