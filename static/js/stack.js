@@ -4,6 +4,8 @@ import uPlot from 'uplot'
 const language = document.documentElement.lang
 const exact = new Intl.NumberFormat(language, { maximumFractionDigits: 6 })
 const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3, notation: 'compact' })
+// Small costs have long figures: the axis is as wide as its longest.
+const width = (_plot, texts) => Math.max(76, 18 + 7.5 * Math.max(0, ...(texts ?? []).map(text => text.length)))
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 
 class Stack {
@@ -46,7 +48,7 @@ class Stack {
           space: 52,
           values: (_plot, ticks) => ticks.map(at => this.labels[at] ?? '')
         },
-        { ...axis, size: 76, space: 34, values: (_plot, ticks) => ticks.map(value => short.format(value)) }
+        { ...axis, size: width, space: 34, values: (_plot, ticks) => ticks.map(value => short.format(value)) }
       ],
       series: [{}, ...this.series.map((_one, number) => ({
         fill: colour(`--chart-${this.series.length - number}`),

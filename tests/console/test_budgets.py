@@ -268,9 +268,11 @@ def test_alerts_are_shown_where_people_look(
     container: Container, owner: User, member: User, admin: User, tenant: Tenant
 ) -> None:
     budgets.save(tenant=tenant, actor=owner, wish=wish())
+    client = Client()
+    client.force_login(admin)
+    assert "Not rated yet" in client.get("/admin/budget/").content.decode(), "and not that nothing is spent"
     spend(container, 5, 85)
     budgets.check(NOW)
-    client = Client()
     client.force_login(member)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.utils.timezone.now", lambda: NOW)

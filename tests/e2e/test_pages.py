@@ -26,6 +26,8 @@ PAGES = {
     "budget": "/usage/budget/",
     "metering-error": "/usage/metering-error/",
     "exports": "/usage/exports/",
+    "sql": "/usage/sql/",
+    "tokens": "/tokens/",
     "members": "/members/",
     "settings": "/settings/",
     "registries": "/catalog/registries/",
@@ -86,6 +88,49 @@ def test_pages(visit: Visit, pictures: Path, *, who: str, pages: dict[str, str],
         if wrong:
             found[name] = wrong
     assert found == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_wrong_can_be_read(visit: Visit, *, width: int, scheme: str) -> None:
+    """Also of a question in SQL, which is told in a box of its own, and of a word that no line holds."""
+    person = visit("demo", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme)
+    page = person.go("/usage/sql/")
+    page.locator("#query").fill("SELEC 1")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#query-problem")).to_contain_text("syntax error")
+    source = axe()
+    page.evaluate(source)
+    result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    assert [one["nodes"][0]["html"][:120] for one in result["violations"]] == []
+    page = person.go("/catalog/launch/?item=recipe:busybox")
+    page.locator("details.more-options summary").click()
+    page.locator("[name='aliases:default']").fill("x" * 90)
+    page.locator("[name='aliases:default']").blur()
+    expect(page.locator("#networks-problem")).to_contain_text("not a valid name")
+    assert not page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth")
+
+
+def test_filters_stand_beside_each_other_and_program_fields_in_a_row(visit: Visit) -> None:
+    """What is wrong with one field moves none of its neighbours."""
+    person = visit("demo", viewport={"width": 1440, "height": 900})
+    page = person.go("/usage/records/")
+    first, second = page.locator("#from").bounding_box(), page.locator("#to").bounding_box()
+    assert first
+    assert second
+    assert (first["y"], first["x"]) == (second["y"], min(first["x"], second["x"]))
+    page = person.go("/catalog/launch/?item=recipe:busybox")
+    expect(page.locator("#retries")).to_be_hidden()  # it counts with one policy alone
+    page.locator("#restart").select_option("on-failure")
+    page.locator("#retries").fill("many")
+    page.locator("#retries").blur()
+    expect(page.locator("#restart-problem")).to_contain_text("whole number of retries")
+    page.locator("details.more-options summary").click()
+    page.locator("#working_dir").fill("relative")
+    page.locator("#working_dir").blur()
+    expect(page.locator("#working_dir-problem")).to_contain_text("not absolute")
+    rows = {page.locator(f"#{name}").bounding_box()["y"] for name in ("entrypoint", "user", "working_dir", "hostname")}  # type: ignore[index]
+    assert len(rows) == 1
 
 
 def test_sign_in_without_a_session(visit: Visit, running: Stack) -> None:

@@ -147,7 +147,9 @@ def _amount(tenant: Tenant, text: str) -> Decimal:
         raise Invalid("amount", _("Write an amount such as 12.50.")) from None
     if not found.is_finite() or not 0 < found < 10**12 or found != rounded(found, currency):
         raise Invalid(
-            "amount", _("A budget is more than 0 and in whole smallest units of %(currency)s.") % {"currency": currency}
+            "amount",
+            _("Write an amount of %(currency)s above 0 and below a trillion, with %(digits)d decimals at most.")
+            % {"currency": currency, "digits": DIGITS[currency]},
         )
     return found
 

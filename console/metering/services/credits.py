@@ -33,7 +33,9 @@ def give(period_id: int, amount: Decimal, reason: str, *, key: str, actor: User 
         raise Invalid("amount", _("Publish a price book first: without one there is no currency."))
     if not amount.is_finite() or not 0 < amount < MOST or amount != rounded(amount, currency):
         raise Invalid(
-            "amount", _("A credit is more than 0 and in whole smallest units of %(currency)s.") % {"currency": currency}
+            "amount",
+            _("Write an amount of %(currency)s above 0 and below a trillion, with %(digits)d decimals at most.")
+            % {"currency": currency, "digits": DIGITS[currency]},
         )
     if not reason or not reason.isprintable():
         raise Invalid("reason", _("Say what the credit is for: it is on the invoice."))
