@@ -1,11 +1,12 @@
-"""Of every request and answer: scripts only from our own files, and no text that cannot be stored."""
+"""Of every request and answer: scripts only from our own files, no text that cannot be stored, and a page wherever a browser asks for one."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
+from django.urls import Resolver404, resolve
 from django.utils.translation import gettext as _
 
 POLICY = "; ".join(
@@ -52,3 +53,27 @@ def no_null_characters(get_response: Callable[[HttpRequest], HttpResponse]) -> C
         return get_response(request)
 
     return middleware
+
+
+def page_of_a_form(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A mistake is told at the address that the form was sent to.  Whoever asks for that address as a page, by a reload, another language or
+    a sign-in in between, gets the page above it: browsers have only an error of their own for 405.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        asked = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+        return HttpResponseRedirect(_above(request.path)) if asked and response.status_code == 405 else response
+
+    return middleware
+
+
+def _above(path: str) -> str:
+    while path != "/":
+        path = path.rstrip("/").rpartition("/")[0] + "/"
+        try:
+            resolve(path)
+        except Resolver404:
+            continue
+        break
+    return path

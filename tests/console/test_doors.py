@@ -310,6 +310,9 @@ def test_nothing_is_done_by_a_link(admin: User, names: dict[str, str], door: str
     client.force_login(admin)
     before = AuditEvent.objects.count()
     assert client.get(filled(door, names)).status_code == 405
+    page = client.get(filled(door, names), headers={"accept": "text/html"}, follow=True)
+    assert page.status_code == 200, "where a mistake was told, a reload or another language is a page"
+    assert page.redirect_chain
     assert AuditEvent.objects.count() == before
 
 
