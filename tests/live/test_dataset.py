@@ -346,7 +346,11 @@ def test_a_download_has_all_rows(tenant: Tenant, viewer: User) -> None:
     ]
     refused = page.post("/usage/sql/answer.csv", {"query": "DROP VIEW usage"})
     assert refused.status_code == 422
-    assert b"one SELECT" in refused.content
+    assert refused.content.startswith(b"Ask with one SELECT")
+    refused = page.post("/usage/sql/answer.csv", {"query": "DROP VIEW usage"}, headers={"accept": "text/html"})
+    assert refused.status_code == 422
+    assert b">DROP VIEW usage</textarea>" in refused.content, "a browser has the page with the question as it was typed"
+    assert b"Ask with one SELECT" in refused.content
     assert told.count() == 2, "nothing left the house"
     assert not list(files.folder(tenant.id).glob("q-*"))
 

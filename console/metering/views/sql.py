@@ -60,31 +60,37 @@ def examples() -> list[Example]:
 @require_http_methods(["GET", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """Asks on POST alone: ``?query=`` fills the field, so that a link asks nothing by itself."""
-    tenant = tenant_of(request)
-    found = examples()
-    query = (request.POST if request.method == "POST" else request.GET).get("query", found[0].query)
-    context: dict[str, Any] = {
-        "scope": Scope(tenant, everybody=False),
-        "query": query,
-        "examples": found,
-        "tables": TABLES,
-        "most": SHOWN,
-    }
     if request.method == "GET":
-        return render(request, "metering/sql.html", context)
+        return _page(request)
+    query, tenant = request.POST.get("query", ""), tenant_of(request)
     try:
         with asked(user=person(request).user, tenant=tenant, query=query, most=SHOWN, most_bytes=SHOWN_BYTES) as answer:
             rows = list(answer.rows)
-            context |= {"columns": answer.columns, "rows": rows, "more": answer.more}
-            context["chart"] = chart(answer.columns, rows)
+            found: dict[str, Any] = {
+                "columns": answer.columns,
+                "rows": rows,
+                "more": answer.more,
+                "chart": chart(answer.columns, rows),
+            }
     except PROBLEMS as problem:
-        return render(request, "metering/sql.html", context | {"problem": str(problem)}, status=422)
-    return render(request, "metering/sql.html", context)
+        return _page(request, status=422, problem=str(problem))
+    return _page(request, **found)
+
+
+def _page(request: HttpRequest, *, status: int = 200, **more: Any) -> HttpResponse:
+    found = examples()
+    query = (request.POST if request.method == "POST" else request.GET).get("query", found[0].query)
+    plain = {
+        "scope": Scope(tenant_of(request), everybody=False), "query": query, "examples": found, "tables": TABLES, "most": SHOWN,
+    }  # fmt: skip
+    return render(request, "metering/sql.html", plain | more, status=status)
 
 
 @require_POST
 def download(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
-    """All rows, to a million, as they arrive.  A failure before the first is a 422 with the sentence; a later one breaks it off."""
+    """All rows, to a million, as they arrive.  A failure before the first is a 422 with the sentence, for a browser on the page with the
+    question as it was typed; a later one breaks it off.
+    """
     with contextlib.ExitStack() as held:
         try:
             answer = held.enter_context(
@@ -97,6 +103,8 @@ def download(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRes
             )
             first = list(islice(answer.rows, 1))
         except PROBLEMS as problem:
+            if "text/html" in request.headers.get("Accept", ""):
+                return _page(request, status=422, problem=str(problem))
             return HttpResponse(str(problem), status=422, content_type="text/plain; charset=utf-8")
         audit(
             "usage.sql",
