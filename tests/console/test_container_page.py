@@ -83,6 +83,7 @@ def test_other_limits_by_the_form(client: Client, container: Container, engine: 
         ({"memory": "much", "cpu": "0.5", "pids": "40"}, "Write a number of MiB."),
         ({"memory": "64", "cpu": "9999", "pids": "40"}, "the node has no more"),
         ({"memory": "64", "cpu": "0.5", "pids": "1"}, "choose 2 or more"),
+        ({"memory": "64", "cpu": "0.5", "pids": "2.5"}, "Write a whole number."),
         ({"memory": "64", "cpu": "0.5", "pids": "256"}, "change one"),
         ({"memory": "99999999", "cpu": "0.5", "pids": "256"}, "The node has only"),
     ],

@@ -27,7 +27,7 @@ def limits(request: HttpRequest, id: str) -> HttpResponse:
         asked = LimitsRequest(
             memory_bytes=round(_number(request, "memory", _("Write a number of MiB.")) * KIB) * KIB,
             cpu_millis=round(_number(request, "cpu", _("Write a number of vCPU, such as 0.5.")) * 1000),
-            pids=round(_number(request, "pids", _("Write a whole number."))),
+            pids=_whole(request, "pids", _("Write a whole number.")),
         )
         services.update_limits(container=container, actor=actor, limits=asked, request_key=form_key(request, "limits"))
     except (Invalid, Full) as refused:
@@ -81,6 +81,13 @@ def _number(request: HttpRequest, field: str, problem: str) -> float:
     if not 0 <= value < 2**40:
         raise Invalid(field, problem)
     return value
+
+
+def _whole(request: HttpRequest, field: str, problem: str) -> int:
+    value = _number(request, field, problem)
+    if value % 1:
+        raise Invalid(field, problem)
+    return int(value)
 
 
 def _again(request: HttpRequest, id: str, refused: Invalid | Full, form: str) -> HttpResponse:
