@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import hashlib
 import json
 import shutil
@@ -21,19 +22,20 @@ from django.db.models import Sum
 
 from console.core.errors import Invalid
 from console.metering import services
-from console.metering.exports import bundle
-from console.metering.exports.focus import csv_chunks
+from console.metering.exports import bundle, parquet
+from console.metering.exports.focus import NUMBERS, csv_chunks
 from console.metering.exports.focus_check import faults
 from console.metering.models import Meter, RatedLine, UsageRecord
-from console.metering.services import credits, periods, records
+from console.metering.services import credits, periods, records, resources
+from console.metering.services.prices import PriceDraft
 from console.metering.services.rating import rate_period
 from console.metering.splitting import HOUR
-from console.metering.units import total
+from console.metering.units import UNITS, total
 from console.workloads.models import Container
 from launcher import verify_bill
 from launcher.__main__ import main as slipway
 from tests.console.test_metering import START, at, final
-from tests.console.test_metering_bills import CPU, LATER, MEMORY, NEXT, OUT, period, published, use
+from tests.console.test_metering_bills import CPU, LATER, MEMORY, MONTH, NEXT, OUT, period, published, use
 from tests.console.test_metering_ingest import observed
 
 
@@ -323,6 +325,25 @@ def test_the_checker_names_what_is_wrong(lived: Container, column: str, value: s
     assert found
     assert any(told in one for one in found), found
     assert all(one.startswith("row 5:") for one in found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("meter", list(Meter))
+def test_a_base_unit_at_the_smallest_price_has_all_its_digits_in_parquet(
+    container: Container, tmp_path: Path, meter: Meter
+) -> None:
+    """Of each unit that a price may have: a byte is 30 digits of a GiB."""
+    services.hold(resources.of_container(container), meter, 1, START)
+    services.release(container.pk, meter, START + dt.timedelta(microseconds=1))
+    for number, unit in enumerate(UNITS[meter]):
+        published(PriceDraft("S", meter, unit, (("0", "0.000000000001"),)), valid_from=MONTH + number * HOUR)
+        rate_period(period().pk)
+        (row,) = csv.DictReader("".join(csv_chunks(period(), "1.3")).splitlines(keepends=True))
+        parquet.write(period(), "1.3", tmp_path / "focus.parquet")
+        (stored,) = pq.read_table(tmp_path / "focus.parquet").to_pylist()
+        for name in NUMBERS:
+            assert stored[name] == Decimal(row[name]), (unit, name)
+        assert Decimal(row["ListCost"]) == Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"]) > 0
 
 
 @pytest.mark.django_db

@@ -16,10 +16,11 @@ from console.metering.models import Period
 
 AT_ONCE = 5000
 QUANTITIES = frozenset({"PricingQuantity", "ConsumedQuantity"})
-QUANTITY = pa.decimal128(38, 26)
-"""A GiB-second is 2 to the 20th KiB times 10 to the 6th microseconds: 26 digits hold each part of it."""
-MONEY = pa.decimal256(76, 38)
-"""A quantity times a price of 12 digits.  DuckDB and others read it as a floating-point number; the CSV has the digits too."""
+QUANTITY = pa.decimal256(76, 30)
+"""A GiB is 2 to the 30th bytes: 30 digits hold each part of it, and of every other unit.  DuckDB and others read this, and the next, as a
+floating-point number; the CSV has the digits too."""
+MONEY = pa.decimal256(76, 42)
+"""A quantity times a price of 12 digits."""
 TIMES = frozenset({"BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"})
 
 

@@ -52,7 +52,7 @@ def _metadata(version: str, dataset: str, schema: str, names: Sequence[str]) -> 
 
 def _column(name: str) -> dict[str, str | int]:
     if name in DECIMALS:
-        return {"ColumnName": name, "DataType": "DECIMAL", "NumericPrecision": 76, "NumberScale": 38}
+        return {"ColumnName": name, "DataType": "DECIMAL", "NumericPrecision": 76, "NumberScale": 42}
     if name in TIMES:
         return {"ColumnName": name, "DataType": "DATETIME"}
     if name in OBJECTS:
