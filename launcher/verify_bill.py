@@ -30,6 +30,8 @@ WIDE = Context(prec=400)
 HOUR_US = 3_600_000_000
 LARGEST = 2**63 - 1
 """Quantity of a record."""
+LONGEST_STEP_US = 24 * HOUR_US
+"""By so much a clock may be set between two readings that are still believed both."""
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # noqa: UP017 -- as a person without this project's tools reads it
 COUNTERS = ("cpu", "block_read", "block_write", "net_rx", "net_tx")
 LIMITS = ("cpu_limit", "memory_limit")
@@ -132,6 +134,14 @@ class Point:
     value: int = 0
 
 
+def believed(start: Point, end: Point) -> Point:
+    """``start``, or where the clock was set by more than a day before ``end``, that moment by the clock of the end."""
+    boot_us = max(0, end.ns // 1000 - start.ns // 1000)
+    if abs(end.at_us - start.at_us - boot_us) <= LONGEST_STEP_US:
+        return start
+    return Point(end.at_us - boot_us, start.ns, start.value)
+
+
 @dataclass(frozen=True)
 class Interval:
     meter: str
@@ -160,7 +170,10 @@ def fitting(start: Point, end: Point, limit: int) -> Iterator[tuple[Point, Point
     holds as many as it takes, each as long as a record holds.  Boot time places the instants in between.
     """
     at, begin = start, start.ns // 1000
-    length, wall = max(0, end.ns // 1000 - begin), max(1, end.at_us - start.at_us)
+    length = max(0, end.ns // 1000 - begin)
+    if limit * length > LARGEST:
+        at = start = believed(start, end)
+    wall = max(1, end.at_us - start.at_us)
     if limit * length >= LARGEST and limit * length * min(HOUR_US, wall) >= LARGEST * wall:
         longest = LARGEST // limit
         for passed in range(longest, length, longest):
@@ -226,7 +239,7 @@ class Life:
         """The parts of an interval in which one limit held, with the limit."""
         limit, at = _limit(meter, self.epoch), start
         for size in self.epoch.get("sizes", []):
-            cut = Point(min(max(us(size["at"]), at.at_us), end.at_us), size["boottime_ns"])
+            cut = Point(min(max(us(size["at"]), believed(at, end).at_us), end.at_us), size["boottime_ns"])
             if cut.ns >= end.ns:
                 break
             if cut.ns > at.ns:
@@ -238,6 +251,7 @@ class Life:
     def _divided(self, interval: Interval, start: Point, end: Point, quantity: int, quality: str) -> Iterator[Data]:
         if quality == "exact" and abs((end.at_us - start.at_us) - (end.ns - start.ns) // 1000) > 1_000_000:
             quality = "estimated"
+        start = believed(start, end)
         found = split(quantity, start.at_us, end.at_us)
         if quality == "exact" and interval.meter in COUNTERS and len(found) > 1:
             quality = "estimated"

@@ -98,7 +98,7 @@ def _observation(status: ContainerStatus, counters: Counters, boot: str, version
     seen, (limits, sizes) = look(counters), of_status(status)
     return Observation(
         status.id, status.epoch, round(status.started_at * 1_000_000), boot, version, seen.at_us, seen.ns, seen.values,
-        seen.gauge, limits, tuple(sizes),
+        seen.gauge, limits, tuple(sizes), status.started_boottime_ns,
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 The first look at an epoch is measured against zero at its start, each later one against the mark that the meter is charged up
 to.  So the charges of a meter sum to its last value, whichever looks were lost in between.  Intervals are measured by boot time,
-which no change of the clock bends; wall time places them, and never goes back within an epoch, so no two charges overlap.
+which no change of the clock bends; wall time places them, and never goes back within an epoch, so no two charges overlap.  Only a
+clock that was set by more than a day is believed anew: what was used meanwhile lies just before the reading that has the new time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ KIB = 1024
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
 CLOCK_TOLERANCE_US = 1_000_000
+LONGEST_STEP_US = 24 * 3_600_000_000
+"""By so much a clock may be set between two readings that are still believed both."""
 GONE = -1
 """The boot time of an end that nobody read."""
 UNAVAILABLE, ANOMALY, GAP = "unavailable", "anomaly", "gap"
@@ -51,7 +54,7 @@ class Mark(NamedTuple):
 
     value: int
     at_us: int
-    """Placed: never before an earlier mark's."""
+    """Placed: never before an earlier mark's, but where the clock was set back by more than a day."""
     ns: int
     sequence: int = 0
     """Of the reading; 0 for the epoch's start."""
@@ -105,7 +108,7 @@ class Measure:
     rates: Mapping[Meter, int]
     """The limits that it began with: so much of the meter's unit each microsecond."""
     started_ns: int | None = None
-    """Boot time of the start; known from the first look on."""
+    """Boot time of the start.  Where the engine did not tell it, the first look says, see :meth:`_start_ns`."""
     sequence: int = 0
     marks: dict[str, Mark] = field(default_factory=dict)
     latest: Seen | None = None
@@ -142,12 +145,12 @@ class Measure:
         if self.latest is not None and (crossed or self._odd(self.latest, self._integrated(seen))):
             self._store_latest()
         self._store(self._integrated(seen), final=True)
-        self._declare_missing(max(seen.at_us, self._placed()))
+        self._declare_missing(self._place(seen.at_us))
 
     def lose(self, end_us: int) -> None:
         """No final reading will come: charged up to the last look, missing from there to ``end_us``."""
         self._store_latest()
-        self._declare_missing(max(end_us, self._placed()))
+        self._declare_missing(self._place(end_us))
 
     def _odd(self, before: Seen, seen: Seen) -> bool:
         """A counter that went back, a meter that fell silent or speaks again, or as much memory as a reading holds: both looks are stored."""
@@ -183,7 +186,7 @@ class Measure:
 
     def _store(self, seen: Seen, *, final: bool = False) -> None:
         self.sequence += 1
-        at_us = max(seen.at_us, self._placed())
+        at_us = self._place(seen.at_us)
         here = Mark(0, at_us, seen.ns, self.sequence)
 
         def say(meter: Meter, value: int | None, reason: str = "") -> None:
@@ -214,7 +217,7 @@ class Measure:
         """A charge for each size that held in between; all of them lie between the same two readings."""
         for piece in pieces(meter, self.rates[meter], self.sizes, mark.ns, here.ns):
             end = here if piece.end_us is None else Mark(
-                0, min(max(piece.end_us, mark.at_us), here.at_us), piece.end_ns, here.sequence
+                0, min(max(piece.end_us, believed(mark, here).at_us), here.at_us), piece.end_ns, here.sequence
             )  # fmt: skip
             if (quantity := piece.quantity) > LARGEST:
                 self._charge_large(meter, piece, mark, end)
@@ -225,6 +228,7 @@ class Measure:
     def _charge_large(self, meter: Meter, piece: Piece, mark: Mark, end: Mark) -> None:
         """In stretches of which each fits a record; boot time places the instants in between."""
         begin, length = piece.start_ns // 1000, piece.end_ns // 1000 - piece.start_ns // 1000
+        mark = believed(mark, end)
         at_us = mark.at_us
         for first, last in stretches(piece.rate, length, end.at_us - at_us):
             between = Mark(0, min(at_us + last, end.at_us), (begin + last) * 1000, end.sequence)
@@ -235,7 +239,7 @@ class Measure:
     def _charge(self, meter: Meter, quantity: int, mark: Mark, now: Mark, quality: Quality) -> None:
         wall, boot = now.at_us - mark.at_us, (now.ns - mark.ns) // 1000
         stepped = abs(wall - boot) > CLOCK_TOLERANCE_US
-        self.charges.append(Charge(meter, quantity, mark, now, quality, stepped))
+        self.charges.append(Charge(meter, quantity, believed(mark, now), now, quality, stepped))
         self.marks[meter] = now
 
     def _declare_missing(self, end_us: int) -> None:
@@ -249,13 +253,24 @@ class Measure:
         return self.marks.get(meter) or Mark(0, self.started_us, self._start_ns(seen))
 
     def _start_ns(self, seen: Seen) -> int:
-        """The boot time of the epoch's beginning, from the wall clock's distance, which is all that there is of it."""
+        """The boot time of the epoch's beginning.  Of an old start there is only the wall clock's distance, which may have been set since;
+        no start is from before the boot.
+        """
         if self.started_ns is None:
-            self.started_ns = seen.ns - max(0, seen.at_us - self.started_us) * 1000
+            self.started_ns = max(0, seen.ns - max(0, seen.at_us - self.started_us) * 1000)
         return self.started_ns
 
-    def _placed(self) -> int:
-        return max((mark.at_us for mark in self.marks.values()), default=self.started_us)
+    def _place(self, at_us: int) -> int:
+        """Not before the last reading that was stored."""
+        last = max(self.marks.values(), key=lambda mark: mark.sequence, default=Mark(0, self.started_us, 0))
+        return at_us if last.at_us - at_us > LONGEST_STEP_US else max(at_us, last.at_us)
+
+
+def believed(start: Mark, end: Mark) -> Mark:
+    """``start``, or where the clock was set by more than a day before ``end``, that moment by the clock of the end."""
+    boot_us = max(0, end.ns // 1000 - start.ns // 1000)
+    known = abs(end.at_us - start.at_us - boot_us) <= LONGEST_STEP_US
+    return start if known else start._replace(at_us=end.at_us - boot_us)
 
 
 def _bare(seen: Seen) -> Seen:

@@ -29,6 +29,8 @@ class Observation:
     """Memory in bytes and thousandths of a vCPU that the epoch began with; None: an agent from before this was told."""
     sizes: tuple[Size, ...] = ()
     """How they changed since, all of the epoch's."""
+    started_ns: int | None = None
+    """Boot time of ``started_us``; None: an agent from before this was told."""
 
     @property
     def seen(self) -> Seen:

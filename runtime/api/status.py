@@ -31,6 +31,8 @@ class ContainerStatus:
     created_at: float = 0.0
     """Seconds since the epoch, UTC; likewise the next two."""
     started_at: float | None = None
+    started_boottime_ns: int | None = None
+    """CLOCK_BOOTTIME in that moment; None where nobody has written it down."""
     finished_at: float | None = None
     exit_code: int | None = None
     """None while it never ran or when its supervisor was lost; 128 + N for signal N."""
@@ -116,3 +118,5 @@ class FinalReading:
     counters: Counters
     sizes: tuple[Size, ...] = ()
     """The changes of the limits within the epoch, oldest first."""
+    started_boottime_ns: int | None = None
+    """As :attr:`ContainerStatus.started_boottime_ns`: no clock that is set makes the epoch longer."""

@@ -41,6 +41,11 @@ def age_s(started: int) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
+def boottime_ns(started: int) -> int:
+    """CLOCK_BOOTTIME at a :func:`start_time`, to the tick."""
+    return started * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def session_id(pid: int) -> int | None:
     """Of the session (setsid(2)) it is in, as the host numbers it; None when there is no such process."""
     try:

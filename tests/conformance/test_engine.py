@@ -277,6 +277,21 @@ def test_final_readings_wait_to_be_acknowledged(engine: Engine, make: Make) -> N
     assert [reading.epoch for reading in engine.final_readings()] == [2]
 
 
+def test_each_start_tells_its_boot_time_and_so_does_its_final_reading(engine: Engine, make: Make) -> None:
+    """What an epoch is measured from: the wall clock may be set before anybody reads its counters."""
+    spec = make()
+    engine.create(spec)
+    told = []
+    for _ in range(2):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        status = engine.start(spec.id)
+        assert status.started_boottime_ns is not None
+        assert before <= status.started_boottime_ns <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        told.append(status.started_boottime_ns)
+        engine.stop(spec.id, grace_s=0.2)
+    assert [reading.started_boottime_ns for reading in engine.final_readings(spec.id)] == told
+
+
 def test_counters_only_of_what_runs(engine: Engine, make: Make) -> None:
     first, second = run(engine, make()), run(engine, make())
     engine.stop(second, grace_s=0.2)

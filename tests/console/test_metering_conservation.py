@@ -221,3 +221,14 @@ def test_a_look_writes_the_cgroup_that_it_is_at_and_no_earlier_one(container: Co
         (2, 2 * S),
         (3, 6 * S),
     ]
+
+
+@pytest.mark.parametrize("days", [-4 * 365, 36 * 365])
+def test_a_clock_that_was_wrong_by_years_fills_no_years_with_hours(container: Container, days: int) -> None:
+    wrong = days * 86400 * 10**6
+    looks = [total(container.tenant, 60 * n, n * S) for n in range(1, 9)]
+    looks[:4] = [replace(one, at_us=one.at_us + wrong) for one in looks[:4]]
+    totals.take(looks, "n")
+    found = dict(TenantHour.objects.values_list("window", "quantity"))
+    assert len(found) <= 4
+    assert found[HOUR_2] == 4 * S

@@ -104,6 +104,32 @@ def test_a_clock_that_is_set_by_an_hour_makes_nothing_negative_and_nothing_doubl
         assert before.ends_at == after.starts_at
 
 
+@pytest.mark.parametrize("set_by", [-3600, 3600, 4 * 365 * 86400])
+@pytest.mark.parametrize("looks", [0, 3])
+def test_a_clock_that_is_set_before_the_first_reading_makes_no_limit_longer(
+    container: Container, set_by: int, looks: int
+) -> None:
+    """As the node's is some seconds after its boot, when restart policies have started containers already."""
+    began_ns = 10**12
+    services.take(
+        replace(one, at_us=one.at_us + set_by * US, started_ns=began_ns)
+        for one in (observed(container, 10 + 60 * n, cpu_ns=n * 10**9) for n in range(looks))
+    )
+    counters = at(400, cpu_ns=6 * 10**9, memory_bytes=1 << 20)
+    last = final(container, replace(counters, at=counters.at + set_by))
+    services.ingest_final(replace(last, started_boottime_ns=began_ns))
+    assert total(Meter.CPU_LIMIT) == 1500 * 400 * US
+    assert total(Meter.MEMORY_LIMIT) == (1 << 20) * 400 * US
+    assert total(Meter.MEMORY_USED) <= 1024 * 400 * US
+    assert not UsageRecord.objects.filter(quantity__lt=0).exists()
+
+
+def test_a_start_whose_boot_time_nobody_wrote_down_is_not_from_before_the_boot(container: Container) -> None:
+    counters = at(400, cpu_ns=1)
+    services.ingest_final(final(container, replace(counters, at=counters.at + 30 * 86400)))
+    assert total(Meter.CPU_LIMIT) == 1500 * (counters.boottime_ns // 1000)
+
+
 def test_the_screen_the_api_and_the_csv_say_the_same(container: Container, tenant: Tenant, member: User) -> None:
     """Invariant 11: the explorer, the page of records, ``export.json`` and ``export.csv``, to the last digit that each shows."""
     services.take([observed(container, 10 + 60 * n, cpu_ns=n * 10**9 + 7) for n in range(100)])

@@ -17,6 +17,8 @@ from console.metering.exports.focus_check import faults
 from console.metering.models import Meter, Period, UsageRecord
 from console.metering.observations import Observation
 from console.metering.services import credits, periods
+from console.metering.services.rating import rate_period
+from console.metering.sizes import Size
 from console.metering.splitting import HOUR
 from console.metering.units import total
 from console.workloads.models import Container
@@ -121,3 +123,47 @@ def test_what_is_billed_is_what_is_recomputed(tenant: Tenant, tmp_path: Path, se
     assert sum(counted) == cpu
     lines = [line for one in bundles for line in one.streams["lines"]]
     assert total(*(Decimal(line["cost"]) for line in lines)) == total(first.charges, second.charges)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("days", [-4 * 365, -2, 2, 36 * 365])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_clock_that_was_wrong_by_days_is_believed_once_it_is_set(
+    tenant: Tenant, tmp_path: Path, days: int, large: bool
+) -> None:
+    """As after a boot with an empty battery: what was used meanwhile is in a few records, and what comes then lies where it belongs."""
+    published(CPU, MEMORY, OUT, valid_from=MONTH - dt.timedelta(days=5 * 365))
+    container = Container.objects.create(
+        tenant=tenant, node="n", name="a", image_reference="x", cpu_millis=1500, memory_bytes=1 << (48 if large else 30)
+    )
+    luck = random.Random(days)
+    begin = MONTH + dt.timedelta(days=9, seconds=1234)
+    life = Life(luck, container, 1, begin)
+    wrong = round(dt.timedelta(days=days).total_seconds()) * US
+    started_us, started_ns = life.started_us + wrong, life.ns
+    looks = []
+    for number in range(8):
+        life.passed(60)
+        look = replace(life.look(), values={str(meter): value for meter, value in life.values.items()})
+        at_us = life.at_us + (wrong if number < 4 else 0)
+        sizes = (Size(life.ns, life.ns, at_us, container.memory_bytes // 2, 500),) if number == 5 else ()
+        looks.append(replace(look, at_us=at_us, started_us=started_us, started_ns=started_ns, sizes=sizes))
+        services.take(looks[-1:])
+    life.passed(60)
+    last = replace(life.final(), started_at=started_us / US, started_boottime_ns=started_ns)
+    services.ingest_final(last)
+    assert UsageRecord.objects.count() < 100 + 50 * large
+    for meter, value in life.values.items():
+        assert sum(UsageRecord.objects.filter(meter=meter).values_list("quantity", flat=True)) == value
+    held = UsageRecord.objects.filter(meter=Meter.CPU_LIMIT).values_list("quantity", flat=True)
+    assert sum(held) == 1500 * 360 * US + 500 * 180 * US
+    since = UsageRecord.objects.filter(window__gte=MONTH, window__lt=NEXT)
+    assert since.filter(meter=Meter.CPU).exists()
+    assert (
+        sum(since.filter(meter=Meter.CPU_LIMIT).values_list("quantity", flat=True)) >= 1500 * 120 * US + 500 * 180 * US
+    )
+    for period in Period.objects.order_by("starts_at"):
+        rate_period(period.pk)
+        folder = tmp_path / f"{period.starts_at:%Y-%m}"
+        bundle.write(Period.objects.get(pk=period.pk), folder)
+        assert verify_bill.verify(verify_bill.Bundle.read(folder)) == []

@@ -117,6 +117,10 @@ def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, poin
     assert "cvictim" in {*found.restarted, *found.adopted}
     status = engine.inspect("cvictim")
     assert (status.state, status.epoch, status.restarts, status.restart_at) == (State.RUNNING, 2, 1, None)
+    now, now_ns = time.time(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    assert (now - (status.started_at or 0)) * 1e9 == pytest.approx(
+        now_ns - (status.started_boottime_ns or 0), abs=10**9
+    )
     engine.remove("cvictim", force=True)
     assert life_told(engine, "cvictim") == "csdsdr"
     assert [reading.epoch for reading in engine.final_readings("cvictim")] == [1, 2]

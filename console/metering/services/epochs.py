@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, transaction
 
@@ -56,7 +56,8 @@ def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
     if status.started_at is None:
         raise ValueError(f"{status.id} has no start to meter from")
     limits = (status.limits_at_start.memory_bytes, status.limits_at_start.cpu_millis)
-    _begin([_begun(container, status.epoch, round(status.started_at * 1_000_000), limits)])
+    started = Started(round(status.started_at * 1_000_000), status.started_boottime_ns)
+    _begin([_begun(container, status.epoch, started, limits)])
     return MeterEpoch.objects.get(container=container, number=status.epoch)
 
 
@@ -65,7 +66,14 @@ def epoch_id(container: str, number: int) -> str:
     return "e" + hashlib.sha256(f"{container}#{number}".encode()).hexdigest()[:24]
 
 
-def _begun(container: Container, number: int, started_us: int, limits: tuple[int, int] | None) -> MeterEpoch:
+class Started(NamedTuple):
+    """When an epoch began: by the wall clock and, where it was told, by the boot clock."""
+
+    us: int
+    ns: int | None
+
+
+def _begun(container: Container, number: int, started: Started, limits: tuple[int, int] | None) -> MeterEpoch:
     """``limits``: memory and CPU as the engine told them; None: those that the row has."""
     memory_bytes, cpu_millis = limits or (container.memory_bytes, container.cpu_millis)
     return MeterEpoch(
@@ -74,7 +82,8 @@ def _begun(container: Container, number: int, started_us: int, limits: tuple[int
         container=container,
         number=number,
         node=container.node,
-        started_at=moment(started_us),
+        started_at=moment(started.us),
+        started_boottime_ns=started.ns,
         memory_bytes=memory_bytes,
         cpu_millis=cpu_millis,
     )
@@ -136,7 +145,7 @@ def _take(by_start: Mapping[Start, list[Observation]]) -> list[Observation]:
     containers: dict[str, Container] = Container.objects.only(*CONTAINER_FIELDS).prefetch_related("tenant").in_bulk(ids)
     known = {start: looks for start, looks in by_start.items() if start[0] in containers}
     _begin(
-        _begun(containers[id], number, looks[0].started_us, looks[0].limits)
+        _begun(containers[id], number, Started(looks[0].started_us, looks[0].started_ns), looks[0].limits)
         for (id, number), looks in known.items()
         if (id, number) not in begun
     )
@@ -182,7 +191,8 @@ def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
         log.error("a final reading of %s, which no row knows, cannot be billed and is kept", reading.container)
         return False
     limits = (reading.limits.memory_bytes, reading.limits.cpu_millis)
-    _begin([_begun(container, reading.epoch, round(reading.started_at * 1_000_000), limits)])
+    started = Started(round(reading.started_at * 1_000_000), reading.started_boottime_ns)
+    _begin([_begun(container, reading.epoch, started, limits)])
     epoch = MeterEpoch.objects.select_for_update().get(container=container, number=reading.epoch)
     if epoch.ended_at is not None:
         return True

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from django.db import transaction
 
 from console.accounts.models import Tenant
-from console.metering.measuring import moment
+from console.metering.measuring import LONGEST_STEP_US, MICROSECOND, moment
 from console.metering.models import MeterEpoch, TenantCgroup, TenantHour
 from console.metering.observations import TotalLook
 from console.metering.splitting import hour_of, split
 
 Hours = dict[tuple[int, dt.datetime], TenantHour]
 """By the cgroup's row and the hour."""
+LONGEST_STEP = LONGEST_STEP_US * MICROSECOND
 BORN_WITHIN = dt.timedelta(days=1)
 """Of its first look: a cgroup that is older was not watched from its start, and its counter only begins to be compared."""
 
@@ -73,10 +74,12 @@ def _born(tenant: Tenant, node: str, at: dt.datetime) -> dt.datetime | None:
 
 
 def _next(cgroup: TenantCgroup, look: TotalLook, hours: Hours) -> None:
-    """A clock that was set back places nothing before what is placed already."""
-    at = max(moment(look.at_us), cgroup.read_at)
+    """A clock that was set back places nothing before what is placed already, but where it was set by more than a day, as of records."""
+    at, boot = moment(look.at_us), (look.ns - cgroup.boottime_ns) // 1000 * MICROSECOND
+    at = at if cgroup.read_at - at > LONGEST_STEP else max(at, cgroup.read_at)
+    start = cgroup.read_at if abs(at - cgroup.read_at - boot) <= LONGEST_STEP else at - boot
     skew = look.after - look.before
-    _charge(cgroup, max(0, look.after - cgroup.value), cgroup.read_at, at, cgroup.skew + skew, hours)
+    _charge(cgroup, max(0, look.after - cgroup.value), start, at, cgroup.skew + skew, hours)
     cgroup.read_at, cgroup.boottime_ns, cgroup.value, cgroup.skew = at, look.ns, max(look.after, cgroup.value), skew
 
 

@@ -265,7 +265,8 @@ class FakeEngine:
                 )
             place = self.networks.place(spec)
             running = record.moved(
-                State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(), finished_at=None, exit_code=None, ports=place.ports,
+                State.RUNNING, pid=1, boot_id=boot_id(), started_at=time.time(),
+                started_boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME), finished_at=None, exit_code=None, ports=place.ports,
                 oom_killed=False, oom_kills=0, paused=False, first_limits=None, sizes=(), reason="", address=place.address,
                 networks=place.connections, epoch=record.epoch + 1,
                 stopped=False, restart_at=None, restarts=record.restarts + 1 if by_policy else 0,
@@ -294,7 +295,7 @@ class FakeEngine:
                 FinalReading(
                     container=id, tenant=spec.tenant, epoch=record.epoch, boot_id=record.boot_id, cgroup_inode=1,
                     started_at=record.started_at or 0, finished_at=time.time(), limits=record.first_limits or spec.limits,
-                    counters=counters, sizes=record.sizes,
+                    counters=counters, sizes=record.sizes, started_boottime_ns=record.started_boottime_ns,
                 )
             )  # fmt: skip
             self.totals.add(spec.tenant, counters.cpu_ns or 0)

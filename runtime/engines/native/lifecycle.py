@@ -245,6 +245,7 @@ class Lifecycle:
             limits=record.first_limits or limits,
             counters=counters,
             sizes=record.sizes,
+            started_boottime_ns=record.started_boottime_ns,
         )
 
     # release ---------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Record:
     boot_id: str = ""
     cgroup_inode: int = 0
     started_at: float | None = None
+    started_boottime_ns: int | None = None
     finished_at: float | None = None
     exit_code: int | None = None
     oom_killed: bool = False
@@ -395,6 +396,7 @@ def status(id: str, spec: ContainerSpec, record: Record) -> ContainerStatus:
         pid=record.pid,
         created_at=record.created_at,
         started_at=record.started_at,
+        started_boottime_ns=record.started_boottime_ns,
         finished_at=record.finished_at,
         exit_code=record.exit_code,
         oom_killed=record.oom_killed,

@@ -37,7 +37,7 @@ from runtime.engines.native.turns import Turns
 from runtime.errors import EngineFault, LimitExceeded, RuntimeFault
 from runtime.home import Home
 from runtime.kernel import cgroup, idmap, ipc
-from runtime.kernel.process import boot_id, start_time
+from runtime.kernel.process import boot_id, boottime_ns, start_time
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
 
@@ -117,7 +117,8 @@ class Starting:
             progress(Step("start"))
             runtime.start(id, pid)
             failpoint("start.started")
-            running = self._running(spec, record, pid, start_time(pid), endpoint, time.time())
+            now = (time.time(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            running = self._running(spec, record, pid, start_time(pid), endpoint, *now)
             self._records.save(id, running)
             undo.pop_all()
         failpoint("start.saved")
@@ -146,7 +147,8 @@ class Starting:
         if pid and endpoint and oci.was_started(self._home.runc, id):
             started = start_time(pid) if self._lifecycle.runtime.status(id) == "running" else None
             by_policy = record.restart_at is not None
-            record = self._running(spec, record, pid, started, endpoint, created_at)
+            told_ns = None if started is None else boottime_ns(started)
+            record = self._running(spec, record, pid, started, endpoint, created_at, told_ns)
             self._records.save_end(id, record)
             self._tell_start(spec, record, by_policy=by_policy)
         else:
@@ -162,7 +164,14 @@ class Starting:
         )  # fmt: skip
 
     def _running(
-        self, spec: ContainerSpec, record: Record, pid: int, pid_started: int | None, endpoint: Endpoint, at: float
+        self,
+        spec: ContainerSpec,
+        record: Record,
+        pid: int,
+        pid_started: int | None,
+        endpoint: Endpoint,
+        at: float,
+        at_ns: int | None,
     ) -> Record:
         """The record of a start that succeeded; its policy's if a restart was waited for.
 
@@ -176,6 +185,7 @@ class Starting:
             boot_id=boot_id(),
             cgroup_inode=self._inode(spec),
             started_at=at,
+            started_boottime_ns=at_ns,
             finished_at=None,
             exit_code=None,
             oom_killed=False,
