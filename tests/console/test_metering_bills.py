@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -102,6 +103,16 @@ def test_one_currency_and_contracts_within_the_list(tenant: Tenant) -> None:
     assert caught.value.field == "currency"
     with pytest.raises(Invalid, match="OUT"):
         published(OUT, tenant=tenant)
+
+
+@pytest.mark.django_db
+def test_a_sku_is_of_one_meter_in_all_books(tenant: Tenant) -> None:
+    """Its quantity in a month goes on over a new book: bytes would begin in the tier that nanoseconds had reached."""
+    published(CPU)
+    with pytest.raises(Invalid, match="CPU is the SKU of another meter") as caught:
+        published(replace(OUT, sku="CPU"), valid_from=MONTH + dt.timedelta(days=9))
+    assert caught.value.field == "prices"
+    published(replace(CPU, sku="CORES"), OUT, valid_from=MONTH + dt.timedelta(days=9))
 
 
 @pytest.mark.django_db

@@ -102,6 +102,7 @@ def publish(book_id: int, *, actor: User | None = None) -> PriceBook:
     if book.published_at is not None:
         return book
     _check_time(book)
+    _check_skus(book)
     _check_list(book)
     book.published_at = timezone.now()
     book.sha256 = hashlib.sha256(canonical(book).encode()).hexdigest()
@@ -200,6 +201,20 @@ def _check_time(book: PriceBook) -> None:
             "valid_from",
             _("Bills until %(end)s are closed: choose that or a later time.") % {"end": f"{last:%Y-%m-%dT%H:%MZ}"},
         )
+
+
+def _check_skus(book: PriceBook) -> None:
+    """A month's quantity is counted up by SKU, over all books: of one meter alone."""
+    meters = dict(book.prices.values_list("sku", "meter"))
+    known = (
+        Price.objects.filter(book__published_at__isnull=False, sku__in=meters).values_list("sku", "meter").distinct()
+    )
+    for sku, meter in known.order_by("sku"):
+        if meters[sku] != meter:
+            raise Invalid(
+                "prices",
+                _("%(sku)s is the SKU of another meter in a published book: choose a new one.") % {"sku": sku},
+            )
 
 
 def _check_list(book: PriceBook) -> None:
