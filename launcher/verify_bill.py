@@ -109,6 +109,10 @@ def check_files(bundle: Bundle) -> Iterator[str]:
             yield f"manifest: {name} is listed and missing"
         elif sha256(bundle.folder / name) != said["sha256"]:
             yield f"manifest: {name} was changed: its hash is not the listed one"
+    yield from _check_streams(bundle)
+
+
+def _check_streams(bundle: Bundle) -> Iterator[str]:
     for name in STREAMS:
         path, said = bundle.folder / f"{name}.jsonl", bundle.bill["streams"][name]
         if (sha256(path), len(bundle.streams[name])) != (said["sha256"], said["lines"]):
@@ -471,11 +475,11 @@ def _check_corrections(bundle: Bundle, earlier: Sequence[Bundle], books: Sequenc
         anew = _summed({**line, "window": _text(line["window"])} for line in rate(hours(records, start, end), books))
         billed = _summed(one for some in before for one in some.streams["lines"] if one["meter"] in meters)
         for key in sorted(anew):
-            was = billed.get(key, (0, Decimal(0)))
-            difference = (anew[key][0] - was[0], EXACT.subtract(anew[key][1], was[1]))
-            told = said.pop(key, (0, Decimal(0)))
-            if told != difference:
-                yield f"corrections: {key}: {told[0]} for {plain(told[1])}, and should be {difference[0]} for {plain(difference[1])}"
+            was = billed.get(key, NOTHING)
+            wanted = (anew[key][0] - was[0], EXACT.subtract(anew[key][1], was[1]), EXACT.subtract(anew[key][2], was[2]))
+            told = said.pop(key, NOTHING)
+            if told != wanted:
+                yield f"corrections: {key}: {_amounts(told)}, and should be {_amounts(wanted)}"
     if late:
         yield f"corrections: they are of a period that starts by {hour(late[0])}: give its export too, by --with"
     elif said:
@@ -502,13 +506,24 @@ def _text(at_us: int) -> str:
     return (EPOCH + dt.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _summed(lines: Iterable[Data]) -> dict[tuple[str, str, str], tuple[int, Decimal]]:
-    found: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
+Sums = tuple[int, Decimal, Decimal]
+"""Quantity, cost, and cost by the list."""
+NOTHING: Sums = (0, Decimal(0), Decimal(0))
+
+
+def _summed(lines: Iterable[Data]) -> dict[tuple[str, str, str], Sums]:
+    found: dict[tuple[str, str, str], Sums] = {}
     for one in lines:
         key = (one["window"], one["resource"], one["sku"])
-        quantity, cost = found.get(key, (0, Decimal(0)))
-        found[key] = quantity + one["quantity"], EXACT.add(cost, Decimal(one["cost"]))
+        quantity, cost, listed = found.get(key, NOTHING)
+        found[key] = (
+            quantity + one["quantity"], EXACT.add(cost, Decimal(one["cost"])), EXACT.add(listed, Decimal(one["list_cost"])),
+        )  # fmt: skip
     return found
+
+
+def _amounts(sums: Sums) -> str:
+    return f"{sums[0]} for {plain(sums[1])} (by the list {plain(sums[2])})"
 
 
 # ------------------------------------------------------------------------------------------------ sums
@@ -533,25 +548,66 @@ def check_sums(bundle: Bundle) -> Iterator[str]:
 
 
 def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str]:
+    """A row for each line, then for each credit, then for the rounding."""
     name = f"focus-{version}.csv"
-    total, lines = Decimal(0), iter(bundle.streams["lines"])
-    labels = {one["id"]: one.get("labels", {}) for one in bundle.streams["resources"]}
+    total, expected = Decimal(0), _focus_rows(bundle)
     with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
         for number, row in enumerate(csv.DictReader(handle), 2):
             total = EXACT.add(total, Decimal(row["BilledCost"]))
-            if row["ChargeCategory"] != "Usage":
+            wanted = next(expected, None)
+            if wanted is None:
+                yield f"{name}: row {number}: it follows from no line and no credit, and is no rounding"
                 continue
-            line = next(lines, None)
-            pairs = {"BilledCost": "cost", "ListCost": "list_cost", "PricingQuantity": "pricing_quantity"}
-            for column, of_line in pairs.items():
-                if line is None or Decimal(row[column]) != Decimal(line[of_line]):
-                    yield f"{name}: row {number}: {column} is {row[column]}, and by lines.jsonl {line and line[of_line]}"
-            if line is not None and json.loads(row["Tags"] or "{}") != labels.get(line["resource"]):
-                yield f"{name}: row {number}: Tags are {row['Tags']}, and by resources.jsonl {labels.get(line['resource'])}"
-    if left := sum(1 for _ in lines):
-        yield f"{name}: {left} lines have no row"
+            for column, value in wanted.items():
+                if _of_cell(row[column], value) != value:
+                    yield f"{name}: row {number}: {column} is {row[column]}, and by the evidence {_told(value)}"
+    if left := sum(1 for _ in expected):
+        yield f"{name}: {left} lines, credits or roundings have no row"
     if total != payable:
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
+
+
+def _focus_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:
+    """What the other files say of each row, by column: text, a Decimal, a moment in microseconds, or None for null."""
+    resources = {one["id"]: one for one in bundle.streams["resources"]}
+    said = bundle.bill["invoice"]
+    common = {
+        "BillingAccountId": bundle.bill["tenant"]["id"], "BillingCurrency": said["currency"], "InvoiceId": said["number"] or None,
+        "BillingPeriodStart": bundle.start, "BillingPeriodEnd": bundle.end,
+    }  # fmt: skip
+    for line in bundle.streams["lines"]:
+        yield common | _focus_usage(line, resources.get(line["resource"], {}))
+    others = [("Credit", -Decimal(one["amount"]), one["reason"]) for one in bundle.streams["credits"]]
+    if adjustment := Decimal(said["adjustment"]):
+        others.append(("Adjustment", adjustment, "Rounding of the invoice to the currency's smallest unit"))
+    for category, amount, description in others:
+        costs = dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), amount)
+        yield common | costs | {"ChargeCategory": category, "ChargeClass": None, "ChargeDescription": description}
+
+
+def _focus_usage(line: Data, resource: Data) -> dict[str, Any]:
+    cost, quantity = Decimal(line["cost"]), Decimal(line["pricing_quantity"])
+    prices = [None if line[name] is None else Decimal(line[name]) for name in ("list_unit_price", "unit_price")]
+    window = us(line["window"])
+    return {
+        "ChargeCategory": "Usage", "ChargeClass": "Correction" if line["correction"] else None,
+        "BilledCost": cost, "EffectiveCost": cost, "ContractedCost": cost, "ListCost": Decimal(line["list_cost"]),
+        "ListUnitPrice": prices[0], "ContractedUnitPrice": prices[1],
+        "PricingQuantity": quantity, "PricingUnit": line["unit"], "ConsumedQuantity": quantity, "ConsumedUnit": line["unit"],
+        "ChargePeriodStart": window, "ChargePeriodEnd": window + HOUR_US, "SkuId": line["sku"],
+        "ResourceId": resource.get("identity"), "ResourceName": resource.get("name"), "SubAccountId": resource.get("tenant"),
+        "Tags": json.dumps(resource.get("labels", {}), sort_keys=True),
+    }  # fmt: skip
+
+
+def _of_cell(cell: str, like: Any) -> Any:
+    if not cell:
+        return None
+    return Decimal(cell) if isinstance(like, Decimal) else us(cell) if isinstance(like, int) else cell
+
+
+def _told(value: Any) -> str:
+    return plain(value) if isinstance(value, Decimal) else hour(value) if isinstance(value, int) else str(value)
 
 
 def _check_invoice_detail(bundle: Bundle, payable: Decimal) -> Iterator[str]:
@@ -576,9 +632,12 @@ def _total(amounts: Iterable[str]) -> Decimal:
 def check_chain(bundle: Bundle, earlier: Sequence[Bundle], given: str) -> Iterator[str]:
     if given and bundle.sha256 != given:
         yield f"bill: its hash is {bundle.sha256}, and not the given one"
-    last = max((one for one in earlier if one.start < bundle.start), key=lambda one: one.start, default=None)
-    if last is not None and last.end == bundle.start and bundle.bill["previous"] != last.sha256:
-        yield f"bill: it follows another bill than the one in {last.folder}"
+    chain = sorted((*(one for one in earlier if one.start < bundle.start), bundle), key=lambda one: one.start)
+    for before, after in pairwise(chain):
+        yield from (f"{before.folder}: {one}" for one in _check_streams(before))
+        if before.end == after.start and after.bill["previous"] != before.sha256:
+            what = "bill: it" if after is bundle else f"{after.folder}: bill: it"
+            yield f"{what} follows another bill than the one in {before.folder}"
 
 
 def verify(bundle: Bundle, earlier: Sequence[Bundle] = (), given: str = "") -> list[str]:
@@ -614,7 +673,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invoice = bundle.bill["invoice"]
     counted = ", ".join(f"{len(bundle.streams[name])} {name}" for name in ("readings", "records", "lines"))
     print(f"{counted}; {invoice['payable']} {invoice['currency']}; sha256 {bundle.sha256}")
-    print(f"{len(differences)} differences" if differences else "Everything follows from the readings and the prices.")
+    right = "All else" if old else "Everything"
+    print(f"{len(differences)} differences" if differences else f"{right} follows from the readings and the prices.")
     return 1 if differences else 0
 
 

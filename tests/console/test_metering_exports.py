@@ -212,6 +212,51 @@ def test_a_change_is_named_even_where_all_hashes_were_made_to_fit(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("EffectiveCost", "4.0"), ("ContractedCost", "4.0"), ("ContractedUnitPrice", "4.0"), ("ListUnitPrice", ""),
+        ("ConsumedQuantity", "4.0"), ("PricingUnit", "GB"), ("SkuId", "OTHER"), ("ResourceId", "another"),
+        ("ResourceName", "another"), ("ChargePeriodStart", "2026-11-01T00:00:00Z"), ("ChargePeriodEnd", "2026-11-01T00:00:00Z"),
+        ("BillingCurrency", "USD"), ("InvoiceId", ""), ("ChargeClass", "Correction"), ("Tags", '{"team": "b"}'),
+        ("ChargeCategory", "Purchase"), ("BillingPeriodStart", "2026-10-01T00:00:00Z"), ("SubAccountId", "another"),
+    ],
+)  # fmt: skip
+def test_a_change_of_a_focus_row_is_named_even_where_the_hashes_were_made_to_fit(
+    exported: Path, column: str, value: str
+) -> None:
+    for version in ("1.2", "1.3"):
+        path = exported / f"focus-{version}.csv"
+        rows = list(csv.DictReader(path.open(newline="")))
+        rows[4][column] = value
+        with path.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    consistent(exported)
+    assert [one.split(" is ", 1)[0] for one in differences(exported)] == [
+        f"focus-{version}.csv: row 6: {column}" for version in ("1.2", "1.3")
+    ]
+
+
+@pytest.mark.django_db
+def test_a_credit_that_was_moved_into_the_rounding_is_named(exported: Path) -> None:
+    """The sum stays what is payable."""
+    path = exported / "focus-1.2.csv"
+    rows = list(csv.DictReader(path.open(newline="")))
+    for row in rows:
+        if row["ChargeCategory"] in {"Credit", "Adjustment"}:
+            by = Decimal("-0.5") if row["ChargeCategory"] == "Credit" else Decimal("0.5")
+            row["BilledCost"] = str(Decimal(row["BilledCost"]) + by)
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    consistent(exported)
+    assert len(differences(exported)) == 2
+
+
+@pytest.mark.django_db
 def test_a_record_or_a_reading_that_was_taken_out_is_named(exported: Path) -> None:
     for name, chosen in (("records.jsonl", '"meter":"cpu"'), ("readings.jsonl", '"meter":"cpu"')):
         folder = exported.with_name(name)
@@ -242,9 +287,17 @@ def test_corrections_are_recomputed_with_the_earlier_export(exported: Path, live
     assert period(NEXT).run.lines.filter(correction=True).exists()  # type: ignore[union-attr]
     assert differences(december, exported) == []
     assert any("--with" in one for one in differences(december))
-    changed(december, "lines.jsonl", lambda one: one["correction"] is True, cost="7")
-    consistent(december)
-    assert any(one.startswith("corrections") for one in differences(december, exported))
+    plain = (december / "lines.jsonl").read_bytes()
+    for name in ("cost", "list_cost"):
+        changed(december, "lines.jsonl", lambda one: one["correction"] is True, **{name: "7"})
+        consistent(december)
+        assert any(one.startswith("corrections") for one in differences(december, exported)), name
+        (december / "lines.jsonl").write_bytes(plain)
+        consistent(december)
+    earlier = exported.with_name("forged")
+    shutil.copytree(exported, earlier)
+    changed(earlier, "lines.jsonl", lambda one: True, cost="7")
+    assert f"{earlier}: bill: lines.jsonl is not what the invoice was made from" in differences(december, earlier)
     for version in ("1.2", "1.3"):
         assert list(faults((december / f"focus-{version}.csv").open(newline=""), version)) == []
 

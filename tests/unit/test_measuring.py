@@ -98,3 +98,15 @@ def test_a_look_within_the_hour_is_not_stored_and_one_past_it_stores_both() -> N
     stored = sorted({one.at_us - at for one in measure.said})
     assert stored == [0, 59 * 60_000_000, 61 * 60_000_000]
     assert GONE not in {one.end.ns for one in measure.charges}
+
+
+def test_a_final_reading_of_the_instant_of_the_last_look_counts() -> None:
+    """Or of before it, by a boot clock that somebody read twice: what it says is what is billed."""
+    for earlier in (0, 1):
+        measure = Measure(START_US, LIMITS, started_ns=10**15)
+        values = dict.fromkeys(map(str, COUNTERS), 7)
+        measure.look(Seen(START_US + 60_000_000, 10**15 + 60 * 10**9, values, 1))
+        measure.finish(Seen(START_US + 60_000_000, 10**15 + 60 * 10**9 - earlier, dict.fromkeys(values, 11), 1))
+        for meter in COUNTERS:
+            assert sum(one.quantity for one in measure.charges if one.meter is meter) == 11
+        assert all(one.final for one in measure.said if one.sequence == measure.sequence)
