@@ -19,8 +19,10 @@ from console.metering.models import Invoice, Period, RatedLine, UsageRecord
 from console.metering.rating import Line, Used
 from console.metering.selectors.breakdown import COST, Asked, breakdown
 from console.metering.services import corrections, credits, periods
+from console.metering.services.prices import PriceDraft
 from console.metering.services.rating import rate_period
 from console.metering.spans import DAY, Span, day_of
+from console.metering.splitting import HOUR
 from console.metering.units import total
 from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
@@ -55,6 +57,37 @@ def test_a_month_that_is_corrected_twice_nets_to_the_recomputed_total(container:
     UsageRecord.objects.update(billed_in=period())
     Period.objects.filter(pk=period().pk).update(state=Period.State.OPEN)
     assert total(*(invoice.charges for invoice in made)) == rate_period(period().pk).total
+
+
+def test_what_is_late_on_one_meter_corrects_no_other(container: Container, tmp_path: Path) -> None:
+    """A port that was held in the closed month, beside containers that were billed for all of theirs."""
+    ports = PriceDraft("PORT", "published_port", "Port-Seconds", (("0", "0.001"), ("1000", "0.0003")), included="10")
+    published(CPU, MEMORY, OUT, ports)
+    use(container)
+    periods.close(period().pk, NEXT)
+    services.hold_ports(container, 2, START)
+    services.release_ports(container, START + 2 * HOUR)
+    invoice = periods.close(period(NEXT).pk, LATER)
+    assert {line.sku for line in period(NEXT).run.lines.all()} == {"PORT"}  # type: ignore[union-attr]
+    assert invoice.charges == 1000 * Decimal("0.001") + (2 * 7200 - 1010) * Decimal("0.0003")
+    folders = [written(month, tmp_path) for month in (MONTH, NEXT)]
+    assert differences(folders[1], folders[0]) == []
+
+
+def test_what_comes_while_a_month_is_being_closed_is_the_next_one_s(container: Container, tmp_path: Path) -> None:
+    """A crash left December closing; usage of November that comes then is in no line of its, whoever finishes it."""
+    published(CPU, MEMORY, OUT)
+    use(container)
+    periods.close(period().pk, NEXT)
+    use(container, epoch=2)
+    Period.objects.filter(starts_at=NEXT).update(state=Period.State.CLOSING)
+    use(container, epoch=3, cpu=10**12)
+    periods.close(period(NEXT).pk, LATER)
+    periods.close(period(LATER).pk, FEBRUARY)
+    folders = [written(month, tmp_path) for month in (MONTH, NEXT, LATER)]
+    for number, folder in enumerate(folders):
+        assert differences(folder, *folders[:number]) == []
+    assert Invoice.objects.get(period__starts_at=LATER).charges > 0
 
 
 def test_a_correction_is_in_the_hours_that_it_corrects(container: Container) -> None:

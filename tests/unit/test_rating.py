@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -56,6 +56,24 @@ def test_hours_cost_together_what_they_cost_as_one(quantities: list[int], agreed
     each = total(*(line.cost for line in rate(used(quantities), offer)))
     once = total(*(line.cost for line in rate(used([sum(quantities)]), offer)))
     assert each == once
+
+
+def bought(found: Terms, quantity: int) -> Decimal:
+    """Step by step, and not line by line."""
+    edges = [start for start, _, _ in found.steps] + [max(quantity, found.steps[-1][0])]
+    held = [max(0, min(edges[n + 1], quantity) - min(edges[n], quantity)) for n in range(len(found.steps))]
+    costs = (Decimal(some) * price / SIZE for some, (_, _, price) in zip(held, found.steps, strict=True))
+    with localcontext(EXACT):
+        return sum(costs, Decimal(0))
+
+
+@given(QUANTITIES, some_terms(), some_terms())
+def test_the_contract_and_the_list_are_each_priced_by_their_own_steps(
+    quantities: list[int], agreed: Terms, listed: Terms
+) -> None:
+    lines = list(rate(used(quantities), lambda _meter, _window: (agreed, listed)))
+    assert total(*(line.cost for line in lines)) == bought(agreed, sum(quantities))
+    assert total(*(line.list_cost for line in lines)) == bought(listed, sum(quantities))
 
 
 def test_included_units_cost_nothing_and_tiers_begin_behind_them() -> None:
