@@ -68,6 +68,29 @@ def test_the_cost_so_far_is_what_a_rating_of_now_would_say(
     assert of_one.so_far >= found.so_far
 
 
+@pytest.mark.parametrize("rated", [False, True])
+@pytest.mark.parametrize("before", [(), (FLAT,)], ids=["the first book", "a book before"])
+def test_what_was_used_before_it_had_a_price_costs_nothing(
+    tenant: Tenant, container: Container, before: tuple[PriceDraft, ...], rated: bool
+) -> None:
+    """As a home that begins to charge for memory, or for anything, in the midst of a month."""
+    if before:
+        published(*before)
+    services.take([observed(container, second, cpu_ns=second * S) for second in (5, 100, 3700, 7000, 7300)])
+    services.hold_ports(container, 3, START)
+    services.charge_allocations(after(7300))
+    published(*before, MEMORY, PORTS, valid_from=START.replace(hour=22, minute=0, second=0))
+    if rated:
+        rate_period(period().pk)
+    sums.refresh()
+    found, of_one = spending(tenant, after(7300)), of_container(container, after(7300))
+    assert found is not None
+    assert of_one is not None
+    seconds = Decimal(7300 - 3610)  # since 22:00; of ports to the last full hour
+    cost = seconds * Decimal("0.0000017") + 3 * 3600 * Decimal("0.001") + (73 if before else 0)
+    assert found.so_far == of_one.so_far == cost
+
+
 def test_credits_lower_it(tenant: Tenant, container: Container) -> None:
     published(FLAT)
     services.take([observed(container, 5, cpu_ns=100 * S)])

@@ -7,9 +7,10 @@ has reached; of several containers that cross a tier in that time, each is price
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from django.db.models import Min, Q, QuerySet, Sum
@@ -87,9 +88,10 @@ def spending(tenant: Tenant, now: dt.datetime) -> Spending | None:
         return None
     start, end = month_of(now)
     period = Period.objects.of(tenant).filter(starts_at=start).select_related("run", "tenant").first()
-    used = quantities(tenant, Span(start, end))
+    month = Span(start, end)
+    used = _less(quantities(tenant, month), _unpriced(tenant, prices, month, now))
     reached = _reached(period)
-    since, reached = _priced(prices, now, _less(used, _rated(period, Span(start, end))), reached)
+    since, reached = _priced(prices, now, _less(used, _rated(period, month)), reached)
     so_far = total(bill(period).payable if period else Decimal(0), since)
     recent, lately = _lately(tenant, now)
     left = {meter: quantity * ((end - now) // _US) // (recent // _US) for meter, quantity in lately.items()}
@@ -106,6 +108,7 @@ def of_container(container: Container, now: dt.datetime) -> ContainerCost | None
     period = Period.objects.filter(tenant=container.tenant_id, starts_at=start).select_related("run").first()
     month = Span(start, end)
     used = quantities(container.tenant, month, container=container)
+    used = _less(used, _unpriced(container.tenant, prices, month, now, container))
     since, _ = _priced(prices, now, _less(used, _rated(period, month, container)), _reached(period))
     costs = _costs(container)
     this_month = in_units(int(costs.filter(day__gte=start).aggregate(sum=Sum("nanos"))["sum"] or 0), NANO)
@@ -155,7 +158,7 @@ def reserved(
 
 def quantities(tenant: Tenant, span: Span, *, container: Container | None = None) -> Quantities:
     """Of a time of whole days: sums of days, records where there is none, and what runs has used since."""
-    records = UsageRecord.objects.of(tenant).filter(window__gte=span.start, window__lt=span.end)
+    records = _records(tenant, span, container)
     found: Quantities = {}
     if container is None:
         stale = list(StaleDay.objects.of(tenant).filter(day__gte=span.start).values_list("day", flat=True))
@@ -165,14 +168,42 @@ def quantities(tenant: Tenant, span: Span, *, container: Container | None = None
         for day in stale:
             wanted |= Q(window__gte=day, window__lt=day + DAY)
         records = records.filter(wanted)
-    else:
-        records = records.filter(Q(epoch__container=container) | Q(allocation__identity=container.pk))
     _add(found, _by_meter(records))
+    _add_tails(found, tenant, span, container)
+    return found
+
+
+def _unpriced(
+    tenant: Tenant, prices: Prices, span: Span, now: dt.datetime, container: Container | None = None
+) -> Quantities:
+    """What was used of meters that have a price now, in hours in which they had none: no rating knows it, and it costs nothing."""
+    found: Quantities = {}
+    edges = {span.start, span.end, *(book.valid_from for book in prices.books())}
+    for start, end in pairwise(sorted(edge for edge in edges if span.start <= edge <= span.end)):
+        free = {
+            meter for meter in Meter if prices.offer(meter, hour_of(now)) and prices.offer(meter, start) is None
+        }  # fmt: skip
+        if free and start <= now:
+            within = Span(start, end)
+            _add(found, _by_meter(_records(tenant, within, container).filter(meter__in=free)))
+            _add_tails(found, tenant, within, container, free)
+    return found
+
+
+def _records(tenant: Tenant, span: Span, container: Container | None) -> QuerySet[UsageRecord]:
+    records = UsageRecord.objects.of(tenant).filter(window__gte=span.start, window__lt=span.end)
+    if container is None:
+        return records
+    return records.filter(Q(epoch__container=container) | Q(allocation__identity=container.pk))
+
+
+def _add_tails(
+    found: Quantities, tenant: Tenant, span: Span, container: Container | None, meters: Collection[str] = Meter
+) -> None:
     for tail in tails(tenant, span.start, span.end):
         if container is None or tail.container_id == container.pk:
-            for meter, quantity in tail.quantities.items():
-                found[meter] = found.get(meter, 0) + quantity
-    return found
+            for meter in tail.quantities.keys() & set(meters):
+                found[meter] = found.get(meter, 0) + tail.quantities[meter]
 
 
 def _by_meter(records: QuerySet[UsageRecord]) -> QuerySet[Any, Any]:
