@@ -27,12 +27,13 @@ from console.metering.selectors.exports import due_since
 from console.metering.services import export_deliveries as deliveries
 from console.metering.services import exports, periods
 from console.metering.services.exports import Wish
+from console.metering.services.prices import PriceDraft
 from console.metering.services.rating import rate_period
 from console.metering.spool import Spool
 from console.metering.units import total
 from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
-from tests.console.test_metering_bills import CPU, MEMORY, NEXT, OUT, period, published
+from tests.console.test_metering_bills import CPU, LATER, MEMORY, NEXT, OUT, period, published
 from tests.console.test_metering_ingest import killed, observed
 
 pytestmark = pytest.mark.django_db
@@ -172,6 +173,45 @@ def test_what_is_not_all_known_yet_waits(container: Container, owner: User, tena
     metering.take([observed(container, seconds, cpu_ns=9)])
     deliveries.deliver_due(AFTER + deliveries.LONGEST_PAUSE)
     delivered(schedule)
+
+
+def test_what_is_held_is_charged_to_the_end_of_the_day_before_its_charges_leave(
+    container: Container, owner: User, tenant: Tenant, root: Path
+) -> None:
+    """The schedule's turn comes each ten minutes, and an export may be due just after midnight."""
+    ports = PriceDraft("PORT", "published_port", "Port-Seconds", (("0", "0.001"),))
+    published(CPU, MEMORY, OUT, ports)
+    metering.hold_ports(container, 1, START)
+    metering.charge_allocations(TODAY + DAY - dt.timedelta(minutes=5))
+    schedule = scheduled(tenant, owner, wish(root, contents=("focus",), hour="0"))
+    just_after = TODAY + DAY + dt.timedelta(seconds=30)
+    deliveries.deliver_due(just_after)
+    assert schedule.deliveries.get().error.startswith("Something that is held over time")
+    assert not files(root)
+    metering.charge_allocations(just_after)
+    deliveries.deliver_due(just_after + deliveries.LONGEST_PAUSE)
+    delivered(schedule)
+    rows = csv.DictReader((root / tenant.pk / "a/b" / f"{TODAY:%Y-%m-%d}" / "focus-1.3.csv").open(newline=""))
+    seconds = int((TODAY + DAY - START).total_seconds())
+    assert total(*(Decimal(row["BilledCost"]) for row in rows)) == seconds * Decimal("0.001")
+
+
+def test_a_month_of_all_tenants_has_invoices_without_usage_of_that_month(
+    container: Container, admin: User, tenant: Tenant, root: Path
+) -> None:
+    """Corrections of an earlier month are all that this one has."""
+    used(container)
+    first = period()
+    periods.close(first.pk, NEXT)
+    metering.ingest_final(final(container, at(5600, cpu_ns=10**12), epoch=2))
+    periods.close(period(NEXT).pk, LATER)
+    schedule = scheduled(None, admin, wish(root, contents=("focus",), every="month"), since=NEXT)
+    deliveries.deliver_due(LATER + dt.timedelta(hours=1, minutes=1))
+    delivered(schedule)
+    (found,) = root.rglob("focus-1.3.csv")
+    rows = list(csv.DictReader(found.open(newline="")))
+    assert {row["ChargeClass"] for row in rows} == {"Correction", ""}
+    assert total(*(Decimal(row["BilledCost"]) for row in rows)) == period(NEXT).invoice.payable > 0
 
 
 def test_what_waits_on_the_node_for_the_database_is_waited_for(

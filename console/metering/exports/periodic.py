@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
@@ -18,7 +19,7 @@ from console.metering.exports.focus import csv_chunks
 from console.metering.exports.schema import invoice_metadata, metadata
 from console.metering.models import ExportSchedule, Period, UsageRecord
 from console.metering.months import month_of
-from console.metering.selectors.unread import unread
+from console.metering.selectors.unread import uncharged, unread
 from console.metering.spans import DAY
 
 Content = ExportSchedule.Content
@@ -65,6 +66,8 @@ def refuse_unready(wanted: Wanted) -> None:
         )
     if wanted.day is None:
         refuse_unclosed(wanted)
+    elif wanted.unrated is not None and uncharged(wanted.tenant.pk, wanted.end):
+        raise NotReady(_("Something that is held over time has not been charged up to its end yet."))
 
 
 def refuse_unclosed(wanted: Wanted) -> None:
@@ -92,10 +95,12 @@ def manifest(start: dt.datetime, end: dt.datetime, whose: str, folder: Path) -> 
     return json.dumps(found, indent=1) + "\n"
 
 
-def metered(start: dt.datetime, end: dt.datetime) -> list[Tenant]:
-    """Whoever used something in that time, by id."""
-    used = UsageRecord.objects.filter(window__gte=start, window__lt=end).values("tenant")
-    return list(Tenant.objects.filter(pk__in=used).order_by("pk"))
+def concerned(start: dt.datetime, end: dt.datetime, contents: frozenset[str]) -> list[Tenant]:
+    """Whoever used something in that time, by id; where a month's charges are wanted, also whose charges are all for earlier months."""
+    found = Q(pk__in=UsageRecord.objects.filter(window__gte=start, window__lt=end).values("tenant"))
+    if Content.FOCUS in contents and end - start > DAY:
+        found |= Q(pk__in=Period.objects.filter(starts_at=start).values("tenant"))
+    return list(Tenant.objects.filter(found).order_by("pk"))
 
 
 def _described(path: Path) -> dict[str, object]:

@@ -124,7 +124,11 @@ def _deliver(delivery: ExportDelivery) -> Made:
     schedule = delivery.schedule
     place, pulse = place_of(schedule), _pulse(delivery)
     contents = frozenset(schedule.contents)
-    tenants = periodic.metered(delivery.starts_at, delivery.ends_at) if schedule.tenant is None else [schedule.tenant]
+    tenants = (
+        periodic.concerned(delivery.starts_at, delivery.ends_at, contents)
+        if schedule.tenant is None
+        else [schedule.tenant]
+    )
     wanted = [periodic.Wanted(tenant, delivery.starts_at, delivery.ends_at, contents) for tenant in tenants]
     if delivery.attempts <= PATIENT_ATTEMPTS:
         _refuse_unread_node()

@@ -16,9 +16,9 @@ from console.core.errors import NotAllowed
 from console.metering.currencies import rounded
 from console.metering.evidence import manifest
 from console.metering.failpoints import failpoint
-from console.metering.models import Allocation, Invoice, Period
+from console.metering.models import Invoice, Period
 from console.metering.selectors.bills import Bill
-from console.metering.selectors.unread import unread
+from console.metering.selectors.unread import uncharged, unread
 from console.metering.services import allocations
 from console.metering.services.rating import rate_period
 from console.metering.units import difference, total
@@ -82,9 +82,7 @@ def _refuse_unread(period: Period) -> None:
     if waiting:
         names = ", ".join(waiting[:5])
         raise NotAllowed(_("These containers have not been read since it ended: %(names)s.") % {"names": names})
-    if Allocation.objects.filter(
-        tenant=period.tenant_id, ended_at__isnull=True, charged_to__lt=period.ends_at
-    ).exists():
+    if uncharged(period.tenant_id, period.ends_at):
         raise NotAllowed(_("Something that is held over time has not been charged up to its end yet."))
 
 
