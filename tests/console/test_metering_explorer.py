@@ -94,15 +94,16 @@ def test_sums_of_a_year_do_not_overflow(tenant: Tenant) -> None:
     assert records.totals(Wanted(tenant, NOVEMBER, meter="memory_limit"))[0].quantity == found.total
 
 
-def test_a_record_that_comes_later_is_in_the_sum(tenant: Tenant, used: list[Container]) -> None:
+@pytest.mark.parametrize("step", ["hour", "day", "month"])
+def test_a_record_that_comes_later_is_in_the_sum(tenant: Tenant, used: list[Container], step: str) -> None:
     assert sums.refresh() == 2
     assert (sums.refresh(), StaleDay.objects.count()) == (0, 0)
-    before = breakdown(ask(tenant)).total
+    before = breakdown(ask(tenant, step=step)).total
     services.ingest_final(final(used[0], counters(50, cpu_ns=77), epoch=2))
-    assert breakdown(ask(tenant)).total == before + 77
+    assert breakdown(ask(tenant, step=step)).total == before + 77
     cycle.turn(NOW)
     assert StaleDay.objects.count() == 0
-    assert breakdown(ask(tenant)).total == before + 77
+    assert breakdown(ask(tenant, step=step)).total == before + 77
 
 
 def test_costs_by_the_day_sum_to_the_rating(tenant: Tenant, used: list[Container]) -> None:
