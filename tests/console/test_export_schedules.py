@@ -114,6 +114,31 @@ def test_a_day_is_exported_once_it_has_ended_and_each_time_the_same(
     assert not list((Path(root).parent / "home/exports").glob("*"))
 
 
+def test_a_day_that_is_exported_again_after_a_rename_is_the_same(
+    container: Container, owner: User, tenant: Tenant, root: Path
+) -> None:
+    """It has the name and the image that were metered, the last of them where there were two."""
+    metering.take([observed(container, 60 * n, cpu_ns=n * 10**9) for n in range(1, 70)])
+    Container.objects.filter(pk=container.pk).update(name="shop")
+    container.refresh_from_db()
+    metering.take([observed(container, 60 * n, cpu_ns=n * 10**9) for n in range(70, 130)])
+    metering.ingest_final(final(container, at(8000, cpu_ns=10**12)))
+    schedule = scheduled(tenant, owner, wish(root, contents=ALL_OF_IT))
+    deliveries.deliver_due(AFTER)
+    found = files(root)
+    Container.objects.filter(pk=container.pk).update(name="atelier", image_reference="y")
+    exports.run_now(schedule=schedule, actor=owner, now=AFTER)
+    deliveries.deliver_due(AFTER)
+    assert files(root) == found
+    rows = csv.DictReader((root / tenant.pk / "a/b" / f"{TODAY:%Y-%m-%d}" / "usage.csv").open(newline=""))
+    assert [(row["container_name"], row["image"]) for row in rows] == [
+        ("web", "x"),
+        ("web", "x"),
+        ("shop", "x"),
+        ("shop", "x"),
+    ]
+
+
 def test_what_is_in_the_files_is_what_was_metered(
     container: Container, owner: User, tenant: Tenant, root: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
@@ -13,7 +13,7 @@ from django.db.models import Max, Min, QuerySet
 from django.db.models.functions import TruncDay, TruncMonth
 
 from console.accounts.models import Tenant
-from console.metering.models import Meter, Quality, UsageRecord
+from console.metering.models import Meter, Quality, Resource, UsageRecord
 from console.metering.months import month_of
 from console.metering.selectors.tails import tails
 from console.metering.splitting import HOUR
@@ -70,25 +70,41 @@ def usage(tenant: Tenant | None, start: dt.datetime, end: dt.datetime, *, by: By
         keys.insert(0, "window")
     elif window:
         keys.insert(0, "at")
-    hours = [*keys, "meter", "quality"] if by == "hour" else [*keys, "window", "meter", "quality"]
+    hours = [*keys, *([] if by == "hour" else ["window"]), "meter", "quality", "resource_id"]
     sums = _records(tenant, start, end).annotate(**window).values(*hours)
     halves = {"whole": whole("quantity"), "rest": rest("quantity")}
     rows = sums.annotate(**halves, first=Min("starts_at"), last=Max("ends_at")).order_by(*hours)
     since = _since(tenant, start, end, by)
-    names: dict[str, tuple[str, str]] = {}
+    names = _Names()
 
     def row(key: tuple[Any, ...], group: list[dict[str, Any]]) -> UsageRow:
         at = key[0] if len(key) > 2 else None
-        container = key[-1]
-        if container not in names:
-            names[container] = Container.objects.values_list("name", "image_reference").get(pk=container)
         edges = (start, end) if at is None else (at, _after(at, by))
-        return _row(at, key[-2], container, names[container], group, edges)
+        return _row(at, key[-2], key[-1], names.of(key[-1], group), group, edges)
 
     for key, group in groupby(rows.iterator(chunk_size=2000), key=lambda found: tuple(found[name] for name in keys)):
         yield row(key, [*group, *since.pop(key, ())])
     for key, left in since.items():
         yield row(key, left)
+
+
+class _Names:
+    """Name and image of a row's container: as it was metered last in that time, or as it is where it was used since."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def of(self, container: str, group: Iterable[dict[str, Any]]) -> tuple[str, str]:
+        rows = list(group)
+        if any(row["last"] is None for row in rows):
+            return self._asked(container, Container.objects.values_list("name", "image_reference"))
+        last = max(rows, key=lambda row: (row["last"], row["resource_id"]))["resource_id"]
+        return self._asked(last, Resource.objects.values_list("name", "image"))
+
+    def _asked(self, pk: str, found: QuerySet[Any, tuple[str, str]]) -> tuple[str, str]:
+        if pk not in self._known:
+            self._known[pk] = found.get(pk=pk)
+        return self._known[pk]
 
 
 def _since(
