@@ -15,7 +15,7 @@ from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
 from runtime.kernel import conntrack, link, namespaces
 from runtime.kernel.nft import NftablesFault
-from runtime.network import addresses, endpoint, firewall, placement
+from runtime.network import addresses, endpoint, firewall, neighbours, placement
 from runtime.network.endpoint import Endpoint, Place, mac_of
 from runtime.network.names import Names
 from runtime.network.routes import forward_packets, forward_packets6
@@ -73,12 +73,14 @@ class TenantNetworks:
                 hint="An admin allows it in SLIPWAY_FLAT_BRIDGES.",
                 field="networks",
             )
+        neighbours.make_room()
         if not firewall.present(self._home):
             with self._home.lock(LOCK):
                 self.install_rules()
 
     def _ensure_bridge(self, segment: Segment) -> None:
         """Under the lock.  The mark comes last: what a crash cut short is done anew."""
+        neighbours.make_room()
         forward_packets()
         if segment.subnet6:
             forward_packets6()
@@ -245,6 +247,7 @@ class TenantNetworks:
         namespaces.pin_network(pid, pin)
         for place in made.places:
             link.add_veth(place.interface, place.bridge, pin, place.mac, place.inside)
+        neighbours.bound(pin)
         link.configure_inside(pin, [inside(place, made.main) for place in made.places])
         self.limit(made)
 
