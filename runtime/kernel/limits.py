@@ -42,6 +42,10 @@ class Setting:
 
 
 ANY_PROCESSOR = Setting("cpuset.cpus", "")
+SOCKETS = "memory.kmem.tcp.limit_in_bytes"
+"""What waits in sockets, of UDP as of TCP.  Version 2 counts it as memory, version 1 apart and only where this is set."""
+SOCKETS_SHARE = 4
+"""A quarter of the container's memory: it comes on top."""
 
 
 def cpu_weight(limits: Limits) -> int:
@@ -69,10 +73,16 @@ def _container_1(limits: Limits, ceiling_millis: int | None) -> Iterator[Setting
     yield Setting("memory.limit_in_bytes", str(limits.memory_bytes))
     yield Setting("memory.memsw.limit_in_bytes", str(limits.memory_bytes + limits.swap_bytes))
     yield Setting("memory.swappiness", str(SWAPPINESS if limits.swap_bytes else 0))
+    yield of_sockets(limits)
     yield Setting("cpu.cfs_quota_us", str(quota(min(limits.cpu_millis, ceiling_millis or limits.cpu_millis))))
     yield Setting("cpu.shares", str(shares(cpu_weight(limits))))
     yield Setting("pids.max", str(limits.pids))
     yield Setting("cpuset.cpus", limits.cpuset)
+
+
+def of_sockets(limits: Limits) -> Setting:
+    """For version 1.  Without, one container's sockets take all that the node has for them (tcp_mem, udp_mem)."""
+    return Setting(SOCKETS, str(limits.memory_bytes // SOCKETS_SHARE // PAGE * PAGE))
 
 
 def _container_2(limits: Limits) -> Iterator[Setting]:
@@ -215,6 +225,7 @@ def optional(setting: Setting) -> bool:
         in {
             "memory.memsw.limit_in_bytes",
             "memory.swappiness",
+            SOCKETS,
             "memory.swap.max",
         }
         or setting == ANY_PROCESSOR

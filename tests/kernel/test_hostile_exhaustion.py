@@ -116,6 +116,25 @@ def test_files_without_content_end_with_the_disk_of_a_container_or_a_volume(
     scene.engine.volumes.remove("tenant1", "flooded")
 
 
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+def test_what_nobody_reads_from_sockets_is_memory_too(armed: Scene, others: tuple[str, str], kind: str) -> None:
+    """The node has so much for all sockets of all containers, and for its own (tcp_mem, udp_mem)."""
+    id = armed.run(limits=Limits(32 * MIB, 2000, 32))
+    armed.arm(id, "sockets")
+    before = _in_sockets()
+    session = armed.engine.exec(id, ExecSpec(("sockets", kind, "400")))
+    assert session.stdout.read(4) in {b"full", b""}, "or the kernel ended it"
+    assert _in_sockets() - before < 24 * MIB
+    assert armed.alive(*others)
+    session.close()
+
+
+def _in_sockets() -> int:
+    """Bytes of UDP and TCP on the whole node (proc_net(5), sockstat)."""
+    rows = Path("/proc/net/sockstat").read_text(encoding="ascii").splitlines()
+    return sum(int(row.split()[-1]) for row in rows if row.startswith(("TCP:", "UDP:"))) * os.sysconf("SC_PAGE_SIZE")
+
+
 @no_cgroup
 def test_terminals_are_not_one_containers_to_use_up(armed: Scene, others: tuple[str, str]) -> None:
     id = armed.run()

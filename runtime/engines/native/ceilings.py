@@ -81,9 +81,11 @@ class Ceilings:
         """None when none of them says anything of a disk: most do not, and it takes time."""
         return self.device() if any(map(disk_limited, wanted)) else None
 
-    def limit_disk(self, spec: ContainerSpec) -> None:
-        """Of a container that was created and is not started."""
+    def limit_created(self, spec: ContainerSpec) -> None:
+        """What an OCI runtime does not write, of a container that was created and is not started."""
         settings = limits.of_disk(spec.limits, self.device_for(spec.limits))
+        if version() == 1:
+            settings = (*settings, limits.of_sockets(spec.limits))
         if settings:
             limits.change(self._home.cgroup(spec.tenant, spec.id), settings)
 

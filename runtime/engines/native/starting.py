@@ -106,7 +106,7 @@ class Starting:
                 failpoint("start.creating")
                 pid = creation.pid()
             failpoint("start.created")
-            self._lifecycle.ceilings.limit_disk(spec)
+            self._lifecycle.ceilings.limit_created(spec)
             keep_null_device()
             if not spec.terminal:
                 give_output(pid, owner)
