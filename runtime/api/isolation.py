@@ -12,8 +12,8 @@ class LayerMount:
     role: Literal["lower", "upper", "merged"]
     digest: str
     """diff_id of a lower layer; empty for upper and merged."""
-    size: int
-    """Bytes on disk."""
+    size: int | None
+    """Bytes on disk.  None: it has too many files to count in a moment."""
 
 
 @dataclass(frozen=True, slots=True)

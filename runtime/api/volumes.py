@@ -22,8 +22,8 @@ class Volume:
     tenant: str
     name: str
     size_bytes: int | None
-    used_bytes: int
-    """On the node's disk."""
+    used_bytes: int | None
+    """On the node's disk.  None: it has too many files to count in a moment."""
     created_at: float
     """Seconds since the epoch, UTC."""
     labels: Mapping[str, str]

@@ -24,7 +24,15 @@ def _list(engine: Engine, _options: argparse.Namespace) -> int:
     rows = [("TENANT", "NAME", "MiB", "OF MiB", "CONTAINERS")]
     for one in engine.volumes.list():
         limit = "" if one.size_bytes is None else str(one.size_bytes // MIB)
-        rows.append((one.tenant, one.name, f"{one.used_bytes / MIB:.1f}", limit, " ".join(one.containers)))
+        rows.append(
+            (
+                one.tenant,
+                one.name,
+                "?" if one.used_bytes is None else f"{one.used_bytes / MIB:.1f}",
+                limit,
+                " ".join(one.containers),
+            )
+        )
     table(rows)
     return 0
 

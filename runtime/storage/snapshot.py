@@ -116,19 +116,8 @@ class Snapshots:
             mount.unmount(point, lazy=True)
         remove_tree(folder)
 
-    def upper_size(self, id: str) -> int:
-        """Bytes on disk."""
-        return disk_usage(self.layer(id) / "upper")
+    def upper_size(self, id: str) -> int | None:
+        """Bytes on disk; None: nobody can count them in a moment."""
+        from runtime.storage import usage
 
-
-def disk_usage(folder: Path) -> int:
-    """Bytes on disk below a folder; hard links count once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            stat = os.lstat(os.path.join(parent, name))
-            if (stat.st_dev, stat.st_ino) not in seen:
-                seen.add((stat.st_dev, stat.st_ino))
-                total += stat.st_blocks * 512
-    return total
+        return usage.on_disk(self.layer(id) / "upper")

@@ -17,6 +17,13 @@ AT_ONCE = 500
 SHARE = 4
 """A tree may take this part of the time that is left when it is begun with; the last ones may take more."""
 PIPE = 1 << 16
+PATIENCE_S = 5.0
+"""For a figure that somebody looks at: some millions of names."""
+
+
+def on_disk(folder: Path) -> int | None:
+    """Bytes; hard links count once.  None: there is no such folder, or it has too many names to count in a moment."""
+    return held([folder], "bytes", time.monotonic() + PATIENCE_S).get(folder)
 
 
 def held(folders: Sequence[Path], kind: Kind, by: float) -> Mapping[Path, int]:

@@ -19,7 +19,6 @@ from runtime.errors import EngineFault, NotFound
 from runtime.home import Home, atomic_write, decoding, sweep_temporaries
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
-from runtime.storage.snapshot import disk_usage
 
 NEW, GONE = ".new-", ".gone-"
 DATA, FILLING, RECORD = "data", "filling", "volume.json"
@@ -101,11 +100,15 @@ class VolumeStore:
         os.rename(self.folder(tenant, name), grave)
         return grave
 
-    def used(self, tenant: str, name: str) -> int:
-        """Bytes on the node's disk."""
+    def used(self, tenant: str, name: str) -> int | None:
+        """Bytes on the node's disk; None: nobody can count them in a moment."""
         folder = self.folder(tenant, name)
         image = folder / disk.FILE
-        return disk.room_taken(image) if image.exists() else disk_usage(folder / DATA)
+        if image.exists():
+            return disk.room_taken(image)
+        from runtime.storage import usage
+
+        return usage.on_disk(folder / DATA)
 
     def leftovers(self, tenant: str) -> Iterator[Path]:
         """What a crash left of makings, removals and writes."""

@@ -7,6 +7,8 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import CommitSpec, ExecSpec, State, Tmpfs, VolumeMount, VolumeSpec
+from runtime.api import CommitSpec, ExecSpec, HealthCheck, State, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec, RuntimeFault
 from tests import archives
@@ -274,3 +276,45 @@ def drained(stream: io.RawIOBase) -> bytes:
         while part := stream.read(4096):
             found += part
     return found
+
+
+@no_cgroup
+def test_deep_folders_and_files_that_come_and_go_hide_no_figures(scene: Scene) -> None:
+    """Of a container and of a volume: the list of volumes is everybody's."""
+    scene.engine.volumes.create(VolumeSpec("tenant1", "deep"))
+    busy = "sh -c 'while :; do for i in 1 2 3 4 5 6 7 8 9; do echo x > /v/$i; echo x > /$i; done; rm /v/[1-9] /[1-9]; done' & "
+    dig = "for at in /v /tmp; do cd $at; i=0; while [ $i -lt 1200 ]; do mkdir d; cd d; i=$((i+1)); done; done; echo deep; wait"
+    id = scene.run(command=("sh", "-c", busy + dig), volumes=(VolumeMount("deep", "/v"),))
+    scene.said(id, "deep", 60)
+    for _ in range(20):
+        assert (scene.engine.isolation(id).layers[-2].size or 0) > 4000
+        volume = next(one for one in scene.engine.volumes.list() if one.name == "deep")
+        assert (volume.used_bytes or 0) > 4000
+    scene.engine.remove(id, force=True)
+    scene.engine.volumes.remove("tenant1", "deep")
+
+
+@no_cgroup
+def test_a_terminal_obeys_no_names_and_no_words_of_checks(scene: Scene) -> None:
+    """In what the command line lists, a line is a row; the program's own log is as it wrote it."""
+    evil = "\x1b]0;pwned\x07\x9b2J\nD /etc/passwd"
+    made = r"$(printf '\033]0;pwned\007\302\2332J\nD /etc')"
+    check = HealthCheck("command", ("sh", "-c", f'echo "{made}/passwd"; exit 1'))
+    id = scene.run(
+        command=(
+            "sh",
+            "-c",
+            f'mkdir -p "/{made}"; touch "/{made}/passwd" "/$(printf "no text \\377")"; exec sleep 1000',
+        ),
+        health=check,
+    )
+    scene.inside(id, 'until [ -e "/$(printf "no text \\377")" ]; do sleep 0.1; done')
+    assert any(change.path == f"/{evil}" for change in scene.engine.files.diff(id))
+    for words in (("diff", id), ("health", id), ("cp", f"{id}:/{evil}x", "/tmp"), ("top", id)):
+        command = [sys.executable, "-m", "runtime", *words]
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in any locale but C's
+        done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=patience(60))
+        assert b"Traceback" not in done.stderr
+        for line in (done.stdout + done.stderr).decode().splitlines():
+            assert line.isprintable()
+            assert not line.startswith("D /etc/passwd")

@@ -13,7 +13,8 @@ from runtime.kernel import cgroup, conntrack, namespaces
 from runtime.kernel.mount import table_of
 from runtime.kernel.process import status_of
 from runtime.network import firewall
-from runtime.storage.snapshot import Snapshots, disk_usage
+from runtime.storage import usage
+from runtime.storage.snapshot import Snapshots
 
 CAPABILITY_NAMES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -36,9 +37,14 @@ def capabilities(mask: int) -> tuple[str, ...]:
 
 
 @functools.cache
-def _layer_size(folder: Path) -> int:
+def _layer_size(folder: Path) -> int | None:
     """A layer never changes."""
-    return disk_usage(folder)
+    return usage.on_disk(folder)
+
+
+def _together(*sizes: int | None) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _rows(pid: int, name: str) -> list[str]:
@@ -94,7 +100,7 @@ def report(
     upper = Snapshots(home).upper_size(spec.id)
     sizes = [(layer.diff_id, _layer_size(path)) for layer, path in zip(image.layers, lowers, strict=True)]
     layers = [LayerMount("lower", diff_id, size) for diff_id, size in sizes]
-    layers += [LayerMount("upper", "", upper), LayerMount("merged", "", upper + sum(size for _, size in sizes))]
+    layers += [LayerMount("upper", "", upper), LayerMount("merged", "", _together(upper, *(size for _, size in sizes)))]
     return IsolationReport(
         namespaces=tuple(NamespaceIds(kind, inode, outside[kind]) for kind, inode in sorted(inside.items())),
         uid_map=_uid_map(pid),
