@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from runtime.cli.parsing import Declared
+from runtime.cli.words import plain
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         code: int = chosen.verb(open_engine("native", Home.from_environment()), chosen)
     except RuntimeFault as fault:
-        print(fault, file=sys.stderr)
+        print(*map(plain, str(fault).splitlines()), sep="\n", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
         return 130

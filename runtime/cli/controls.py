@@ -59,7 +59,7 @@ def top(engine: Engine, options: argparse.Namespace) -> int:
     rows = [("PID", "NODE PID", "USER", "CPU s", "RSS MiB", "COMMAND")]
     for one in engine.controls.top(find(engine, options.container).id):
         cpu, rss = f"{one.cpu_ns / 1e9:.2f}", f"{one.rss_bytes / MIB:.1f}"
-        rows.append((str(one.pid), str(one.node_pid), one.user, cpu, rss, ascii(one.command)[1:-1]))
+        rows.append((str(one.pid), str(one.node_pid), one.user, cpu, rss, one.command))
     table(rows)
     return 0
 

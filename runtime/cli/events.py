@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from runtime.api import Engine, Event
 from runtime.cli.moments import moment
 from runtime.cli.parsing import Declared
+from runtime.cli.words import plain
 from runtime.errors import NotFound
 
 
@@ -17,7 +18,7 @@ def show(engine: Engine, options: argparse.Namespace) -> int:
     since, until = moment(options.since, "--since"), moment(options.until, "--until")
     subject = _subject(engine, options.container) if options.container else None
     for event in engine.events.read(since=since, until=until, subject=subject, follow=options.follow):
-        print(json.dumps(asdict(event)) if options.json else _line(event), flush=True)
+        print(json.dumps(asdict(event)) if options.json else plain(_line(event)), flush=True)
     return 0
 
 

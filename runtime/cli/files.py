@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from runtime.api import CommitSpec, Engine
 from runtime.cli.finding import find
 from runtime.cli.parsing import Declared, container
+from runtime.cli.words import plain
 from runtime.errors import InvalidSpec, NotFound
 from runtime.image.copying import TreeWriter
 from runtime.image.pack import Packer, Packing, everything
@@ -150,7 +151,7 @@ def _folder(path: str) -> int:
 
 def _diff(engine: Engine, options: argparse.Namespace) -> int:
     for change in engine.files.diff(find(engine, options.container).id):
-        print(MARKS[change.kind], change.path)
+        print(MARKS[change.kind], plain(change.path))
     return 0
 
 

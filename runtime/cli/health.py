@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runtime.api import HealthCheck
 from runtime.cli.finding import find
 from runtime.cli.parsing import Declared, container
+from runtime.cli.words import plain
 from runtime.errors import InvalidSpec
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _port(text: str, field: str) -> int:
 
 def check(engine: Engine, given: argparse.Namespace) -> int:
     outcome = engine.health.probe(find(engine, given.container).id)
-    print("healthy" if outcome.ok else "unhealthy", outcome.output)
+    print("healthy" if outcome.ok else "unhealthy", plain(outcome.output.strip()))
     return 0 if outcome.ok else 1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime import logs
 from runtime.api import ContainerStatus, Engine, State
 from runtime.cli.parsing import Declared
+from runtime.cli.words import plain
 from runtime.engines.native.flooding import FLOODED
 from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
@@ -50,9 +51,9 @@ def settle_ended(engine: Engine, keeper: Keeper) -> None:
 
 def _say(status: ContainerStatus) -> None:
     if status.state is State.RUNNING and status.health in {"healthy", "unhealthy"}:
-        print(time.strftime("%H:%M:%S"), status.name, status.health, status.health_output, flush=True)
+        print(time.strftime("%H:%M:%S"), status.name, status.health, plain(status.health_output), flush=True)
         return
-    print(time.strftime("%H:%M:%S"), status.name, _outcome(status), flush=True)
+    print(time.strftime("%H:%M:%S"), status.name, plain(_outcome(status)), flush=True)
 
 
 def _outcome(status: ContainerStatus) -> str:
