@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -252,13 +253,20 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(folder)
 
 
+def folders(within: Path, names: re.Pattern[str]) -> list[str]:
+    """Names of folders there that are such; none where there is no folder."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(within) as entries:
+        return [entry.name for entry in entries if names.fullmatch(entry.name) and entry.is_dir()]
+    return []
+
+
 def sweep_temporaries(folder: Path) -> tuple[str, ...]:
     """Remove what an :func:`atomic_write` in ``folder`` left whose process is gone.
 
     One entry at a time: there may be ten thousand final readings that nobody has taken in yet, and few temporary files.
     """
     swept = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             pid = _writer(entry.name)
             if pid is not None and entry.is_file() and not Path("/proc", pid).exists():

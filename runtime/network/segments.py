@@ -117,7 +117,8 @@ class Segments:
         """Without those whose files are damaged: they hold up nothing of the others."""
         for file in sorted(self._home.networks.glob(f"{tenant or '*'}/[!.]*.json")):
             try:
-                yield self.get(file.parent.name, file.stem)
+                if file.is_file():
+                    yield self.get(file.parent.name, file.stem)
             except NotFound:
                 continue  # removed in this moment
             except EngineFault as fault:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runtime.api import VolumeSpec
+from runtime.api import ID_PATTERN, VolumeSpec
 from runtime.encoding import check
 from runtime.errors import EngineFault, NotFound
-from runtime.home import Home, atomic_write, decoding, sweep_temporaries
+from runtime.home import Home, atomic_write, decoding, folders, sweep_temporaries
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
+from runtime.validation_storage import NAME
 
 NEW, GONE = ".new-", ".gone-"
 DATA, FILLING, RECORD = "data", "filling", "volume.json"
+TENANT = re.compile(ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ class VolumeStore:
 
     def names(self, tenant: str | None = None) -> Iterator[tuple[str, str]]:
         """(tenant, name), in order."""
-        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
-            if tenant in {None, folder.name}:
-                yield from ((folder.name, one.name) for one in sorted(folder.iterdir()) if not one.name.startswith("."))
+        for owner in self.tenants():
+            if tenant in {None, owner}:
+                yield from ((owner, name) for name in sorted(folders(self._root / owner, NAME)))
 
     def read(self, tenant: str, name: str) -> Stored:
         """Raises NotFound, or EngineFault: its file is damaged."""
@@ -119,7 +122,7 @@ class VolumeStore:
                 sweep_temporaries(entry)
 
     def tenants(self) -> tuple[str, ...]:
-        return tuple(sorted(entry.name for entry in self._root.iterdir())) if self._root.is_dir() else ()
+        return tuple(sorted(folders(self._root, TENANT)))
 
 
 def _write(folder: Path, stored: Stored) -> None:

@@ -261,3 +261,29 @@ def test_where_it_is_on_its_networks_is_written_down_anew(scene: Scene, content:
     engine.upkeep()
     assert fetched(engine, "csteady", fixed(engine)[0])
     assert fetched(engine, "csteady", "db")
+
+
+@pytest.mark.parametrize("where", ["containers", "volumes", "volumes/tenant1", "networks", "networks/tenant1", "final"])
+def test_what_somebody_put_beside_the_state_is_in_nobodys_way(scene: Scene, where: str) -> None:
+    """A folder of a disk's own, a note, the copy of an editor, a link that leads nowhere."""
+    folder = scene.engine.home.state / where
+    made = [folder / name for name in ("lost+found", "README.txt", ".spec.json.swp", "notes", "folder.json", "away")]
+    made[0].mkdir()
+    made[4].mkdir()
+    made[5].symlink_to("/nowhere")
+    for file in made[1:4]:
+        file.write_text("of somebody")
+    try:
+        engine = NativeEngine(scene.engine.home)
+        found = engine.reconcile()
+        assert (set(found.adopted), found.failed, found.swept) == ({"csteady", "cvictim"}, (), ())
+        assert {status.id for status in engine.list()} == {"csteady", "cvictim"} == set(engine.counters())
+        assert [one.name for one in engine.volumes.list()] == ["data"]
+        assert {one.name for one in engine.networks.list("tenant1")} == {"back", "default"}
+        engine.rotate_logs()
+        engine.image_service.prune()
+        assert engine.final_readings() is not None
+        undisturbed(scene)
+    finally:
+        for one in made:
+            one.rmdir() if one.is_dir() and not one.is_symlink() else one.unlink()

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from runtime import logs
 from runtime.api import (
+    ID_PATTERN,
     Attachment,
     Connection,
     ContainerSpec,
@@ -36,7 +38,7 @@ from runtime.api import (
 )
 from runtime.encoding import encode
 from runtime.errors import Conflict, EngineFault, NotFound
-from runtime.home import Home, atomic_write, decoding
+from runtime.home import Home, atomic_write, decoding, folders
 from runtime.kernel.process import boot_id, start_time
 from runtime.storage.reserve import Reserve
 
@@ -50,6 +52,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 T = TypeVar("T")
+ID = re.compile(ID_PATTERN)
 UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.EIO, errno.EUCLEAN})
 """How the kernel says that a file which must be there is not, or that its disk has lost it."""
 
@@ -144,10 +147,8 @@ class Records:
         self.reserve = Reserve(home.state / "reserve")
 
     def ids(self) -> tuple[str, ...]:
-        folder = self._home.containers
-        if not folder.is_dir():
-            return ()
-        return tuple(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")))
+        """Whatever else somebody has put there, as ``lost+found`` of a disk of its own, is no container."""
+        return tuple(sorted(folders(self._home.containers, ID)))
 
     def exists(self, id: str) -> bool:
         """Also damaged: a container's folder comes and goes with all that is in it."""
@@ -291,7 +292,7 @@ class Records:
         """Raises EngineFault."""
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         with decoding(path):
             reading = _decode_final(content)
