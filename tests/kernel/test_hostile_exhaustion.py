@@ -15,7 +15,7 @@ import pytest
 
 from runtime.api import ExecSpec, Limits, State, VolumeMount, VolumeSpec
 from runtime.engines.native import bundle
-from runtime.kernel import idmap
+from runtime.kernel import idmap, tables
 from tests.conftest import patience
 from tests.kernel.scene import MIB, Scene, armed, engine, programs, scene
 from tests.marks import like_another, no_cgroup
@@ -127,6 +127,24 @@ def test_what_nobody_reads_from_sockets_is_memory_too(armed: Scene, others: tupl
     assert _in_sockets() - before < 24 * MIB
     assert armed.alive(*others)
     session.close()
+
+
+@no_cgroup
+@pytest.mark.parametrize(
+    "call", ["call x500 io_setup 1000 '#8'", "call x900 openat -100 =/dev/null 0 0"], ids=["events", "files"]
+)
+def test_tables_of_the_whole_node_are_not_one_containers_to_use_up(
+    armed: Scene, others: tuple[str, str], call: str
+) -> None:
+    """fs.aio-max-nr and fs.file-max: what is in them is memory of who has it."""
+    id = armed.run(limits=Limits(64 * MIB, 2000, 32))
+    for one in (id, *others):
+        armed.arm(one, "call")
+    with _held(armed, id, call) as words:
+        assert words.split()[0] in {"500", "900"}, "as much as its memory holds"
+        assert [armed.inside(other, "call io_setup 1000 '#8' </dev/null") for other in others] == ["allowed"] * 2
+    for name, wanted in tables.ROOM.items():
+        assert int((tables.SETTINGS / name).read_text()) >= wanted
 
 
 def _in_sockets() -> int:

@@ -36,7 +36,7 @@ from runtime.engines.native.records import Record
 from runtime.engines.native.turns import Turns
 from runtime.errors import EngineFault, LimitExceeded, RuntimeFault
 from runtime.home import Home
-from runtime.kernel import cgroup, idmap, ipc
+from runtime.kernel import cgroup, idmap, ipc, tables
 from runtime.kernel.process import boot_id, boottime_ns, start_time
 from runtime.storage.snapshot import Snapshots
 from runtime.telemetry import log
@@ -58,6 +58,7 @@ class Starting:
         self._networks = lifecycle.networks
         self._snapshots = Snapshots(home)
         self._turns = Turns()
+        tables.make_room()
 
     def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
         """The caller holds the container's lock and knows that it does not run."""

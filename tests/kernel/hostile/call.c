@@ -19,7 +19,7 @@ static const struct {
 	long number;
 } calls[] = {
 	CALL(acct), CALL(add_key), CALL(bpf), CALL(clock_settime), CALL(clone), CALL(clone3), CALL(delete_module), CALL(fanotify_init),
-	CALL(finit_module), CALL(fsopen), CALL(init_module), CALL(inotify_init1), CALL(io_uring_setup), CALL(kcmp), CALL(kexec_load),
+	CALL(finit_module), CALL(fsopen), CALL(init_module), CALL(inotify_init1), CALL(io_setup), CALL(io_uring_setup), CALL(kcmp), CALL(kexec_load),
 	CALL(keyctl), CALL(mknodat), CALL(mount), CALL(mq_open), CALL(open_tree), CALL(openat), CALL(perf_event_open), CALL(pivot_root),
 	CALL(process_vm_writev), CALL(ptrace), CALL(quotactl), CALL(reboot), CALL(request_key), CALL(sethostname), CALL(setns),
 	CALL(settimeofday), CALL(socket), CALL(swapon), CALL(syslog), CALL(timer_create), CALL(umount2), CALL(unshare),
