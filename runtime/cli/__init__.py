@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from runtime.cli.parsing import Declared
-from runtime.cli.words import plain
 from runtime.engines import open_engine
 from runtime.errors import RuntimeFault
 from runtime.home import Home
@@ -75,6 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         code: int = chosen.verb(open_engine("native", Home.from_environment()), chosen)
     except RuntimeFault as fault:
+        from runtime.cli.words import plain
+
         print(*map(plain, str(fault).splitlines()), sep="\n", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
