@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from runtime.api import ContainerStatus, Engine, HealthState, Outcome, Watched
@@ -47,6 +47,8 @@ class Course:
 
     watched: Watched
     failures: int = 0
+    known: float = field(default_factory=time.monotonic)
+    """Since when: the clock may be set back."""
 
     def after(self, outcome: Outcome, now: float) -> HealthState:
         """The verdict after one more check."""
@@ -62,7 +64,9 @@ class Course:
 
     def _spared(self, now: float) -> bool:
         """Whether a failure does not count yet."""
-        return self.watched.state == "starting" and now < self.watched.started_at + self.watched.check.start_period_s
+        period_s = self.watched.check.start_period_s
+        spared = now < self.watched.started_at + period_s and time.monotonic() < self.known + period_s
+        return self.watched.state == "starting" and spared
 
     def pause_s(self, now: float) -> float:
         """Until the next check."""
@@ -84,6 +88,7 @@ class Keeper:
         self._seen = seen
         self._changed = threading.Condition()
         self._due: list[tuple[float, Work]] = []
+        """By the monotonic clock: what is here is due in its time, however the node's clock is set meanwhile."""
         self._queued: set[Work] = set()
         self._courses: dict[str, Course] = {}
         self._stopped = False
@@ -92,7 +97,7 @@ class Keeper:
     def note(self, status: ContainerStatus) -> None:
         """Somebody has seen this status: what it waits for is not overlooked until the next refresh."""
         if status.restart_at is not None:
-            self._queue(("start", status.id), status.restart_at)
+            self._queue_start(status.id, status.restart_at)
 
     def stop(self) -> None:
         self._over.set()
@@ -162,17 +167,21 @@ class Keeper:
             log.exception("what is to be kept could not be read")
             return
         for id, at in waiting.items():
-            self._queue(("start", id), at)
+            self._queue_start(id, at)
         for id in self._courses.keys() - watched.keys():
             self._courses.pop(id, None)
         for id, one in watched.items():
             known = self._courses.get(id)
             if known is None or known.watched.epoch != one.epoch:
                 self._courses[id] = Course(one)
-            self._queue(("check", id), max(time.time(), one.started_at + min(FIRST_CHECK_S, one.check.interval_s)))
+            first_s = min(FIRST_CHECK_S, one.check.interval_s)
+            self._queue(("check", id), min(one.started_at + first_s - time.time(), first_s))
 
-    def _queue(self, work: Work, at: float) -> None:
-        at = min(at, time.time() + LONGEST_S) if work[0] == "start" else at  # also when the clock was set back
+    def _queue_start(self, id: str, at: float) -> None:
+        self._queue(("start", id), min(at - time.time(), LONGEST_S))  # also when the clock was set back
+
+    def _queue(self, work: Work, wait_s: float) -> None:
+        at = time.monotonic() + max(0.0, wait_s)
         with self._changed:
             if work not in self._queued:
                 self._queued.add(work)
@@ -184,11 +193,11 @@ class Keeper:
         with self._changed:
             wait_s = until - time.monotonic()
             if self._due:
-                wait_s = min(wait_s, self._due[0][0] - time.time())
+                wait_s = min(wait_s, self._due[0][0] - time.monotonic())
             if wait_s > 0 and not self._stopped:
                 self._changed.wait(wait_s)
             found = []
-            while self._due and self._due[0][0] <= time.time():
+            while self._due and self._due[0][0] <= time.monotonic():
                 found.append(heapq.heappop(self._due)[1])
             return found
 
@@ -207,7 +216,7 @@ class Keeper:
         with self._changed:
             self._queued.discard(work)
         if next_s:
-            self._queue(work, time.time() + next_s)
+            self._queue(work, next_s)
         if status is not None:
             self.note(status)
             self._tell(status)

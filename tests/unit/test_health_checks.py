@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import keeper
 from runtime.api import HealthCheck, Image, Outcome, Watched
 from runtime.cli.health import options, wanted
 from runtime.errors import InvalidSpec
@@ -42,6 +43,56 @@ def test_failures_of_the_start_period_do_not_count() -> None:
     other = course(start_period_s=60, retries=1)
     assert other.after(GOOD, 110.0) == "healthy"
     assert other.after(BAD, 120.0) == "unhealthy", "once it was healthy, every failure counts"
+
+
+def test_a_clock_that_is_set_back_spares_nobody_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = course(start_period_s=60, retries=1)
+    assert one.after(BAD, -3600.0) == "starting"
+    began = one.known
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: began + 61)
+    assert one.after(BAD, -3540.0) == "unhealthy"
+
+
+class Kept:
+    """An engine with one container, whose health is asked for each tenth of a second, and one that waits to be started."""
+
+    def __init__(self) -> None:
+        self.health = self.restarts = self
+        self.asked = threading.Semaphore(0)
+        self.starts = threading.Semaphore(0)
+        self.waits = True
+
+    def waiting(self) -> dict[str, float]:
+        return {"cended": time.time() + 0.3} if self.waits else {}
+
+    def watched(self) -> dict[str, Watched]:
+        return {"cone": Watched(HealthCheck("tcp", port=1, interval_s=0.1), 1, time.time(), "healthy")}
+
+    def probe(self, id: str, *, given_up: object) -> Outcome:
+        self.asked.release()
+        return GOOD
+
+    def carry_out(self, id: str) -> None:
+        self.waits = False
+        self.starts.release()
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour, as where a node has a wrong clock until it has found the right one."""
+    engine, real = Kept(), time.time
+    monkeypatch.setattr(keeper, "ROOM_EVERY_S", 1000.0)
+    kept = keeper.Keeper(engine)  # type: ignore[arg-type]
+    running = threading.Thread(target=kept.run)
+    running.start()
+    try:
+        assert engine.asked.acquire(timeout=5)
+        monkeypatch.setattr(keeper.time, "time", lambda: real() - 3600)
+        for _ in range(3):
+            assert engine.asked.acquire(timeout=5)
+        assert engine.starts.acquire(timeout=5)
+    finally:
+        kept.stop()
+        running.join()
 
 
 @pytest.mark.parametrize(
