@@ -1,26 +1,39 @@
 """A disk of a size: a sparse file with ext4 in it, where the node's file system cannot limit a folder.
 
 It holds as many bytes and files as fit and no more, whatever is done inside.  Content that is deleted goes back to the node.
+Together disks may promise more than the node has.  What is written when it has no more fails, also what the file system writes of itself: then it
+takes no more until it is mounted again, and is repaired before that.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from runtime import logs
 from runtime.errors import EngineFault, HostUnfit, LimitExceeded
 from runtime.kernel import loop, mount
 
 FILE = "disk.img"
 """Its name among the files of what it belongs to."""
 MKFS = "mkfs.ext4"
+FSCK = "e2fsck"
+MENDED = frozenset({0, 1})
+"""Its exit codes (e2fsck(8)): all was well, all is well now."""
 DEADLINE_S = 120
 BLOCK = 4096
 SMALL = 1 << 30
 JOURNAL_MIB = (4, 16)
 """Of a small one and of a larger one: the journal is all of a fresh disk that takes room on the node."""
+STATE, ERRORS = 1024 + 0x3A, 2
+"""Where a superblock has its state, and the bit of it that says that errors were found (ext4/super.rst)."""
+CLEARED_S = 5.0
+"""For a device whose last mount has just gone."""
+
+logger = logs.of(__name__)
 
 
 def check_fits(folder: Path, size: int, field: str) -> None:
@@ -75,10 +88,51 @@ def _format(image: Path, size: int, template: str) -> None:
 def show(image: Path, target: Path) -> None:
     """Mount the disk at a folder; several mounts of one disk are one file system.
 
-    The caller holds a lock that no two share for the same file.  Raises OSError.
+    The caller holds a lock that no two share for the same file.  Raises OSError, EngineFault.
     """
+    if _has_errors(image) and _free(image):
+        _repair(image)
     with loop.attached(image) as device:
         mount.mount(str(device), target, "ext4", mount.MS_NODEV | mount.MS_NOSUID, "discard,errors=remount-ro")
+
+
+def _has_errors(image: Path) -> bool:
+    with image.open("rb") as file:
+        file.seek(STATE)
+        return bool(int.from_bytes(file.read(2), "little") & ERRORS)
+
+
+def _free(image: Path) -> bool:
+    """Whether no device has it: while another container has it mounted, it stays as it is."""
+    deadline = time.monotonic() + CLEARED_S
+    while image.resolve() in loop.devices_of(image.parent).values():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(loop.POLL_S)
+    return True
+
+
+def _repair(image: Path) -> None:
+    """Raises HostUnfit, EngineFault."""
+    try:
+        done = subprocess.run(
+            [FSCK, "-f", "-y", str(image)],
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        code = done.returncode
+    except FileNotFoundError:
+        raise HostUnfit("e2fsck is missing.", hint="Install the package e2fsprogs.") from None
+    except subprocess.TimeoutExpired:
+        code = -1
+    if code not in MENDED:
+        raise EngineFault(
+            "The file system of the disk is damaged and could not be repaired.",
+            hint="Make room on the node's disk and try again.",
+        )
+    logger.warning("the file system in %s had errors and was repaired", image)
 
 
 def room_taken(image: Path) -> int:
