@@ -327,3 +327,17 @@ def test_a_book_is_not_published_for_a_month_that_somebody_begins_to_close_meanw
         with pytest.raises(Invalid) as refused:
             publishing.result(WITHIN_S)
     assert refused.value.field == "valid_from"
+
+
+@beside
+def test_two_books_of_one_moment_have_one_currency(tenant: Tenant) -> None:
+    """Before there is a month that both would wait for."""
+    euros, dollars = (prices.draft(BookDraft(currency, MONTH, (CPU,))).pk for currency in ("EUR", "USD"))
+    with another() as they:
+        with transaction.atomic():
+            prices.publish(euros)
+            theirs = they(lambda: prices.publish(dollars))
+            until_one_waits()
+        with pytest.raises(Invalid) as refused:
+            theirs.result(WITHIN_S)
+    assert refused.value.field == "currency"

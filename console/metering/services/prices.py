@@ -98,7 +98,8 @@ def told(number: int, sku: str, work: Callable[[T], R], one: T) -> R:
 @transaction.atomic
 def publish(book_id: int, *, actor: User | None = None) -> PriceBook:
     """From now on it counts and cannot be changed.  Published already: as it is.  ``actor``: by hand, for the audit log."""
-    book = PriceBook.objects.select_for_update().get(pk=book_id)
+    _lock_all()
+    book = PriceBook.objects.get(pk=book_id)
     if book.published_at is not None:
         return book
     _check_time(book)
@@ -110,6 +111,11 @@ def publish(book_id: int, *, actor: User | None = None) -> PriceBook:
     if actor is not None:
         audit("prices.publish", actor=actor, tenant=book.tenant, target=str(book))
     return book
+
+
+def _lock_all() -> None:
+    """What is published fits all that was published before: whoever publishes in this moment is waited for."""
+    list(PriceBook.objects.select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 @transaction.atomic
