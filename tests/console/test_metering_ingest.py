@@ -20,8 +20,9 @@ from console.metering.collector import AFTER_THE_HOUR_S, BEFORE_THE_HOUR_S, Coll
 from console.metering.models import Meter, MeterEpoch, Quality, Reading, Resource, UsageRecord
 from console.metering.observations import Observation, encode
 from console.metering.splitting import HOUR, hour_of
-from console.workloads.models import Container
-from runtime.api import ContainerSpec
+from console.workloads import services as workloads
+from console.workloads.models import Container, PublishedPort
+from runtime.api import ContainerSpec, ContainerStatus, Port, State
 from runtime.engines.fake.engine import FakeEngine
 from runtime.home import Home
 from tests.console.test_metering import START, at, final
@@ -236,3 +237,34 @@ def test_held_amounts_are_exact_intervals(container: Container) -> None:
     assert {record.quality for record in held} == {Quality.EXACT}
     assert held[0].starts_at == begin
     assert [before.ends_at for before in held][:-1] == [after.starts_at for after in held][1:]
+
+
+def told(container: Container, epoch: int, begin: float, end: float | None = None) -> None:
+    """What the engine says of a start, with the seconds after START."""
+    begun, finished = START.timestamp() + begin, None if end is None else START.timestamp() + end
+    workloads.observe(
+        ContainerStatus(
+            container.pk, container.tenant_id, "web", "x", State.RUNNING if end is None else State.EXITED, epoch=epoch,
+            started_at=begun, finished_at=finished, exit_code=None if end is None else 0,
+            ports=(Port(80, host_port=8080), Port(81, host_port=9999)),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_ports_of_a_start_that_had_ended_when_it_was_told_of_are_billed(container: Container) -> None:
+    """As of one that a restart policy makes and that falls at once.  Between two starts nothing is held, whoever missed the first's end."""
+    for port, wanted in ((80, 8080), (81, None)):
+        PublishedPort.objects.create(container=container, container_port=port, requested_port=wanted, host_port=wanted)
+    told(container, 1, 0, 7)
+    told(container, 1, 0, 7)
+    told(container, 2, 20)
+    services.ingest_final(dataclasses.replace(final(container, at(50), epoch=2), started_at=START.timestamp() + 20))
+    told(container, 3, 100)
+    told(container, 3, 100, 130)
+    told(container, 4, 200)
+    told(container, 5, 300, 311)
+    held = UsageRecord.objects.filter(meter=Meter.PUBLISHED_PORT).values_list("starts_at", "quantity")
+    times = [(7, 0), (30, 20), (30, 100), (100, 200), (11, 300)]
+    assert sum(quantity for _, quantity in held) == sum(2 * seconds * US for seconds, _ in times)
+    assert {START + HOUR / 3600 * begin for _, begin in times} <= {starts_at for starts_at, _ in held}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console.metering.services.allocations import charge as charge_allocations
 from console.metering.services.allocations import hold, release
-from console.metering.services.epochs import begin, close_lost, ingest_final, read, take
+from console.metering.services.epochs import begin, close_lost, end_of, ingest_final, read, take
 from console.metering.services.holdings import (
     hold_disk,
     hold_ports,
@@ -19,6 +19,7 @@ __all__ = [
     "begin",
     "charge_allocations",
     "close_lost",
+    "end_of",
     "hold",
     "hold_disk",
     "hold_ports",

@@ -61,6 +61,11 @@ def begin(status: ContainerStatus, container: Container) -> MeterEpoch:
     return MeterEpoch.objects.get(container=container, number=status.epoch)
 
 
+def end_of(container: Container, number: int) -> dt.datetime | None:
+    """Of a start; None: nobody knows yet."""
+    return MeterEpoch.objects.filter(container=container, number=number).values_list("ended_at", flat=True).first()
+
+
 def epoch_id(container: str, number: int) -> str:
     """The same start has the same id, in whichever database it is taken in."""
     return "e" + hashlib.sha256(f"{container}#{number}".encode()).hexdigest()[:24]

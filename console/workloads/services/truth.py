@@ -48,6 +48,7 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     ):
         return  # a start that has ended by now; the report of its beginning came late
     new_start = status.epoch > container.epoch
+    unseen_end = container.epoch if new_start and container.state == Container.State.RUNNING else 0
     ended_before = (container.state, container.epoch) == (Container.State.EXITED, status.epoch)
     frozen_before = container.paused and not new_start
     health_before = "" if new_start else container.health
@@ -70,12 +71,12 @@ def observe(status: ContainerStatus, *, actor: User | None = None, why: str = ""
     metering.hold_disk(container, dt.datetime.fromtimestamp(status.created_at, dt.UTC))
     _place(container, status.networks)
     if state == Container.State.RUNNING:
-        _publish(container, status.ports)
+        _publish(container, status.ports, unseen_end)
     if new_start:
         ContainerEvent.objects.create(container=container, kind=_start_kind(status, why), actor=actor)
     if state == Container.State.EXITED:
         if not ended_before:
-            _exited(container, actor)
+            _exited(container, actor, unseen_end, unseen_start=new_start)
         restarts.waits(container, status)
     if state == Container.State.RUNNING and container.paused != frozen_before:
         kind = ContainerEvent.Kind.PAUSED if container.paused else ContainerEvent.Kind.RESUMED
@@ -184,20 +185,32 @@ def _start_kind(status: ContainerStatus, why: str) -> ContainerEvent.Kind:
     return ContainerEvent.Kind.ADOPTED if why == "adopted" else ContainerEvent.Kind.STARTED
 
 
-def _publish(container: Container, ports: Iterable[Port]) -> None:
-    """A stopped container that wanted the same port learns at its next start that it is taken."""
+def _publish(container: Container, ports: Iterable[Port], unseen_end: int) -> None:
+    """A stopped container that wanted the same port learns at its next start that it is taken.  ``unseen_end``: as of :func:`_hold_ports`."""
     for row, port in zip(container.ports.order_by("pk"), ports, strict=False):
         if row.host_port != port.host_port:
             same = {"protocol": row.protocol, "host_address": row.host_address, "host_port": port.host_port}
             PublishedPort.objects.filter(**same, released_at__isnull=True).update(host_port=None)
             PublishedPort.objects.filter(pk=row.pk).update(host_port=port.host_port)
-    if container.started_at is not None:
-        metering.hold_ports(container, container.ports.filter(host_port__isnull=False).count(), container.started_at)
+    _hold_ports(container, container.ports.filter(host_port__isnull=False).count(), unseen_end)
 
 
-def _exited(container: Container, actor: User | None) -> None:
-    """A port that the engine chose is free again; one that the person chose stays the container's."""
+def _hold_ports(container: Container, count: int, unseen_end: int) -> None:
+    """Since its start.  ``unseen_end``: the start before, whose end nobody told of, or 0; nothing was held between the two."""
+    if container.started_at is None:
+        return
+    if unseen_end:
+        metering.release_ports(container, metering.end_of(container, unseen_end) or container.started_at)
+    metering.hold_ports(container, count, container.started_at)
+
+
+def _exited(container: Container, actor: User | None, unseen_end: int, *, unseen_start: bool) -> None:
+    """A port that the engine chose is free again; one that the person chose stays the container's.  ``unseen_start``: nobody told of
+    its beginning, from which it held all its ports.
+    """
     container.ports.filter(requested_port__isnull=True).update(host_port=None)
+    if unseen_start:
+        _hold_ports(container, container.ports.filter(released_at__isnull=True).count(), unseen_end)
     metering.release_ports(container, container.finished_at or timezone.now())
     kind = ContainerEvent.Kind.OOM if container.oom_killed else ContainerEvent.Kind.EXITED
     data = {"exit_code": container.exit_code, "reason": container.reason}
