@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -39,18 +40,32 @@ async def test_metering_begins_while_the_database_is_away(monkeypatch: pytest.Mo
     serving.cancel()
 
 
-async def test_looks_go_on_while_nothing_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_looks_go_on_while_nothing_is_delivered(monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    """A server that was stopped, or a network that swallows its answers, hangs: no look waits for it, and one delivery alone."""
     looks: list[str] = []
+    deliveries: list[str] = []
+    back = threading.Event()
     truth = Truth.__new__(Truth)
 
     def deliver(_truth: Truth) -> None:
+        deliveries.append("delivery")
+        if hangs:
+            assert back.wait(30)
         raise ConnectionError("the database is away")
 
     monkeypatch.setattr("console.live.agent.truth.seconds_to_next", lambda *_: 0)
     monkeypatch.setattr(Truth, "_collect", lambda _truth: looks.append("look"))
     monkeypatch.setattr(Truth, "_deliver", deliver)
     task = asyncio.create_task(truth.meter())
-    async with asyncio.timeout(20):
-        while len(looks) < 3:
-            await asyncio.sleep(0.01)
-    task.cancel()
+    try:
+        async with asyncio.timeout(20):
+            while len(looks) < 3:
+                await asyncio.sleep(0.01)
+            assert not hangs or len(deliveries) == 1
+            back.set()
+            while len(deliveries) < 3:
+                await asyncio.sleep(0.01)
+    finally:
+        back.set()
+        task.cancel()

@@ -114,11 +114,13 @@ class Truth:
         settle_bills(self._engine)
 
     async def meter(self) -> None:
-        """Readings each minute and around each full hour, durable on the node; the database may be away for days."""
+        """Readings each minute and around each full hour, durable on the node; the database may be away for days, or hang."""
+        delivering: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(seconds_to_next(time.time(), METER_EVERY_S))
             await self._guarded(self._collect)
-            await self._guarded(self._deliver)
+            if delivering is None or delivering.done():
+                delivering = asyncio.create_task(self._guarded(self._deliver))
 
     def _collect(self) -> None:
         try:
