@@ -123,3 +123,11 @@ def test_what_is_read_again_may_be_gone(node: Node, monkeypatch: pytest.MonkeyPa
     found = node.read()
     assert BUSY not in found, "a reading from before its end that nobody can vouch for"
     assert QUIET in found
+
+
+def test_of_traffic_on_an_interface_that_cannot_be_read_nothing_is_said(node: Node) -> None:
+    """What the others counted is not all: as a sum it would go back, and then forward again."""
+    interfaces.joined(node.home, BUSY, ["lo", "nosuch0"])
+    found = node.read()
+    assert (found[BUSY].net_rx_bytes, found[BUSY].net_tx_bytes) == (None, None)
+    assert found[QUIET].net_rx_bytes is not None
