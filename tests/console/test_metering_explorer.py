@@ -218,6 +218,36 @@ def test_every_figure_leads_to_records_that_sum_to_it(
         assert f"{Decimal(recorded(meter='cpu')) / 10**9:,.3f}" in page
 
 
+@pytest.mark.parametrize("by", ["container", "image", "label:team"])
+def test_a_figure_of_what_runs_leads_to_its_records_and_what_it_has_used_since(
+    tenant: Tenant, member: User, by: str
+) -> None:
+    one = made(tenant, "web", labels={"team": "a"})
+    other = made(tenant, "other", image_reference="y", labels={"team": "b"})
+    services.take(
+        [
+            observed(of, at, cpu_ns=n * 10**9 * (7 if of == one else 1))
+            for of in (one, other)
+            for at, n in ((20, 1), (60, 5))
+        ]
+    )
+    client = Client()
+    client.force_login(member)
+    page = html.unescape(client.get(f"/usage/?range=day&what=cpu&by={by}&to=2026-11-23T22:00").content.decode())
+    assert "35.000 vCPU·s" in page
+    (link,) = {
+        link
+        for link in re.findall(r'href="(/usage/records/\?[^"]+)">', page)
+        if parse_qs(urlsplit(link).query).get(by.partition(":")[0].replace("label", "with"))
+        in ([one.pk], ["x"], ["team=a"])
+    }
+    text = " ".join(client.get(link).content.decode().split())
+    assert "+ 28 used since the last of them = 35 vCPU·s" in text
+    (found,) = records.totals(Wanted(tenant, NOVEMBER, "cpu"))
+    assert (found.amount, found.together) == (8, 40)
+    assert [one.since for one in records.totals(Wanted(tenant, NOVEMBER, "cpu", quality="estimated"))] == [0]
+
+
 def test_shares_are_to_the_nearest_percent(tenant: Tenant, member: User) -> None:
     for name, cpu in (("most", 2 * 10**12), ("least", 10**12)):
         lived(made(tenant, name), cpu)

@@ -23,6 +23,7 @@ from console.metering.models import (
 from console.metering.months import month_of
 from console.metering.selectors import labels
 from console.metering.selectors.labels import Label
+from console.metering.selectors.tails import Tail, tails
 from console.metering.sizes import METERS
 from console.metering.spans import DAY, Span, day_of
 from console.metering.sums import LIMB, rest, whole
@@ -70,10 +71,20 @@ class Total:
     records: int | None
     """None: it is made from the sums of days, which do not count them."""
     quantity: int
+    since: int = 0
+    """What runs has used behind its last record: figures on other pages have it, too."""
 
     @property
     def amount(self) -> Decimal:
         return in_units(self.quantity, SHOWN[self.meter][1])
+
+    @property
+    def amount_since(self) -> Decimal:
+        return in_units(self.since, SHOWN[self.meter][1])
+
+    @property
+    def together(self) -> Decimal:
+        return in_units(self.quantity + self.since, SHOWN[self.meter][1])
 
     @property
     def unit(self) -> str:
@@ -133,8 +144,33 @@ def totals(wanted: Wanted) -> list[Total]:
     ]:
         quantity, counted = found.get(meter, (0, 0))
         found[meter] = quantity + int(large) * LIMB + int(small), counted + count
-    summed = bool(known.days or known.months)
-    return [Total(Meter(meter), None if summed else found[meter][1], found[meter][0]) for meter in sorted(found)]
+    summed, since = bool(known.days or known.months), _since(wanted)
+    totals = []
+    for meter in sorted({*found, *since}):
+        quantity, counted = found.get(meter, (0, 0))
+        totals.append(Total(Meter(meter), None if summed else counted, quantity, since.get(meter, 0)))
+    return totals
+
+
+def _since(wanted: Wanted) -> dict[str, int]:
+    """By meter.  It has no quality yet."""
+    found: dict[str, int] = {}
+    for tail in tails(wanted.tenant, wanted.span.start, wanted.span.end):
+        if wanted.quality or not _of(tail, wanted):
+            continue
+        for meter, quantity in tail.quantities.items():
+            if quantity and wanted.meter in {"", meter}:
+                found[str(meter)] = found.get(str(meter), 0) + quantity
+    return found
+
+
+def _of(tail: Tail, wanted: Wanted) -> bool:
+    label = wanted.label
+    return (
+        wanted.container in {"", tail.container_id}
+        and wanted.image in {"", tail.image}
+        and (label is None or tail.labels.get(label.name, "") == label.value)
+    )
 
 
 class Known(NamedTuple):
