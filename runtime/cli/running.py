@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from runtime.api import AttachSession, Engine, Image, Step
 
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+
 
 def _image(engine: Engine, text: str) -> Image:
     if slugs.known(text):
@@ -125,7 +127,7 @@ def _attached(engine: Engine, spec: ContainerSpec) -> AttachSession:
     """What reads for it takes no interrupts, see :func:`_interrupts_stop`; what is started from here on still does."""
     from runtime.cli.streams import terminal_size
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         session = engine.attachments.open(spec.id)
     finally:
@@ -154,12 +156,12 @@ def _follow(engine: Engine, id: str) -> None:
 
 @contextmanager
 def _interrupts_stop(engine: Engine, id: str) -> Iterator[None]:
-    """Ctrl-C stops the container, and a second one kills it; what they do is over at the end.
+    """Ctrl-C or SIGTERM stops the container, and a second one kills it; what they do is over at the end.
 
     An interrupt that is raised amid what is done here could leave a lock held, which the stop would wait for.  So none is raised any
     more: a thread takes them, and what the container says while it ends is shown, too.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     deeds: list[threading.Thread] = []
     threading.Thread(target=_at_interrupts, args=(engine, id, deeds), daemon=True).start()
     yield
@@ -169,7 +171,7 @@ def _interrupts_stop(engine: Engine, id: str) -> Iterator[None]:
 
 def _at_interrupts(engine: Engine, id: str, deeds: list[threading.Thread]) -> None:
     for verb in (engine.stop, engine.kill):
-        signal.sigwait({signal.SIGINT})
+        signal.sigwait(INTERRUPTS)
         deeds.append(threading.Thread(target=_attempted, args=(verb, id)))
         deeds[-1].start()
 

@@ -363,8 +363,8 @@ def _until(terminal: int, wanted: bytes) -> bytes:
     return seen
 
 
-@pytest.mark.parametrize("input", [[], ["-i"]])
-def test_ctrl_c_stops_what_was_run_attached(input: list[str]) -> None:
+@pytest.mark.parametrize(("input", "sent"), [([], signal.SIGINT), (["-i"], signal.SIGINT), ([], signal.SIGTERM)])
+def test_ctrl_c_stops_what_was_run_attached(input: list[str], sent: signal.Signals) -> None:
     words = [sys.executable, "-m", "runtime", "run", *input, "--rm", "--name", "box", "busybox", "sh", "-c"]
     process = subprocess.Popen(
         [*words, "grep SigBlk /proc/self/status; trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"],
@@ -376,7 +376,7 @@ def test_ctrl_c_stops_what_was_run_attached(input: list[str]) -> None:
     assert process.stdout is not None
     assert int(process.stdout.readline().split()[1], 16) & 1 << (signal.SIGINT - 1) == 0, "its own signals are its own"
     assert process.stdout.readline() == "up\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     assert process.wait(timeout=patience(30)) == 9
     assert "box" not in cli("ps").stdout
 
