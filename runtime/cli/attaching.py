@@ -14,6 +14,7 @@ import tty
 from collections.abc import Iterator
 
 from runtime.api import AttachSession, Engine
+from runtime.cli.ending import code_of
 from runtime.cli.finding import find
 from runtime.cli.parsing import Declared, container
 from runtime.cli.streams import BLOCK, terminal_size
@@ -80,7 +81,7 @@ def attach(engine: Engine, options: argparse.Namespace) -> int:
     takes_input = not options.no_stdin and (spec.stdin or spec.terminal)
     if held(session, keys, terminal=spec.terminal, takes_input=takes_input):
         return 0
-    code = engine.settle(found.id).exit_code
+    code = code_of(engine, found.id, found.epoch)
     return 0 if code is None else code
 
 

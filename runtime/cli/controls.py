@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from runtime.api import Engine, TenantLimits
 from runtime.cli import options as written
 from runtime.cli.containers import FOREVER_S, MIB, grace
+from runtime.cli.ending import code_of
 from runtime.cli.finding import all_ids, find
 from runtime.cli.parsing import Declared, container, containers, seconds
 from runtime.cli.table import table
+from runtime.errors import NotFound
 
 
 def pause(engine: Engine, options: argparse.Namespace) -> int:
@@ -50,9 +53,19 @@ def rename(engine: Engine, options: argparse.Namespace) -> int:
 def wait(engine: Engine, options: argparse.Namespace) -> int:
     """Prints the exit code of each."""
     for id in all_ids(engine, options.containers):
-        status = engine.controls.wait(id, FOREVER_S if options.time is None else options.time)
-        print("-" if status.exit_code is None else status.exit_code)
+        code = awaited(engine, id, FOREVER_S if options.time is None else options.time)
+        print("-" if code is None else code)
     return 0
+
+
+def awaited(engine: Engine, id: str, timeout_s: float) -> int | None:
+    """The exit code of what runs, also where it is started anew or removed meanwhile.  None: nobody knows."""
+    epoch = engine.inspect(id).epoch
+    with suppress(NotFound):
+        status = engine.controls.wait(id, timeout_s)
+        if status.epoch == epoch:
+            return status.exit_code
+    return code_of(engine, id, epoch)
 
 
 def top(engine: Engine, options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from runtime.api import ContainerSpec, Limits, State
 from runtime.cli import health, placing, restarting, storing
 from runtime.cli import options as written
 from runtime.cli.containers import show
+from runtime.cli.ending import code_of
 from runtime.cli.finding import TENANT
 from runtime.cli.parsing import Declared, Take, command, env, environment
 from runtime.cli.progress import tell
@@ -117,7 +118,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
             return 0  # the person has left it running
         if not sessions:
             _follow(engine, id)
-    code = engine.settle(id).exit_code
+    code = code_of(engine, id, status.epoch)
     if options.rm:
         engine.remove(id)
     return code if code is not None else 1
@@ -150,8 +151,9 @@ def _follow(engine: Engine, id: str) -> None:
     """Until it has ended."""
     for line in engine.logs(id, follow=True):
         show(line)
-        if engine.inspect(id).state is State.RUNNING:
-            engine.settle(id)
+        with suppress(NotFound):
+            if engine.inspect(id).state is State.RUNNING:
+                engine.settle(id)
 
 
 @contextmanager

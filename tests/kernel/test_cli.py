@@ -15,11 +15,13 @@ import tarfile
 import termios
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runtime.api import ContainerSpec
+from runtime.cli.controls import awaited
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
 from tests import archives
@@ -392,6 +394,27 @@ def test_a_second_ctrl_c_kills_what_does_not_stop() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=patience(30)) == 128 + 9
     assert cli("rm", "deaf").returncode == 0
+
+
+@pytest.mark.parametrize("deed", [("rm", "-f"), ("restart", "-t", "0")])
+def test_who_waits_is_told_the_code_of_what_is_removed_or_started_anew(deed: tuple[str, ...]) -> None:
+    script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done"
+    words = [sys.executable, "-m", "runtime"]
+    with subprocess.Popen(
+        [*words, "run", "--name", "box", "--no-init", "busybox", "sh", "-c", script],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    ) as attached:  # fmt: skip
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == "up\n"
+        engine = NativeEngine(Home.from_environment())
+        id = engine.list()[0].id
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(awaited, engine, id, patience(30))
+            time.sleep(0.5)
+            assert cli(*deed, "box").returncode == 0
+            code = waiting.result()
+        assert attached.wait(timeout=patience(30)) == code
+    assert code in {9, 137}, "it may have heard the stop before it was killed"
 
 
 def test_several_at_once_or_none() -> None:
