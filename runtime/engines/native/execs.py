@@ -28,7 +28,7 @@ START_DEADLINE_S = 15.0
 HANG_UP_S = 2.0
 KILL_S = 2.0
 POLL_S = 0.002
-DEAD_FOR_S = 1.0
+DEAD_FOR_S = 2.0
 """runc 1.1 waits for good for a terminal whose command was killed before it had sent it, as by the container's end; and until it has waited
 for that command, the container's first process does not end either."""
 LONGEST_POLL_S = 3600.0
