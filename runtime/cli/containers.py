@@ -10,7 +10,7 @@ from runtime.cli.finding import all_ids, find, here
 from runtime.cli.parsing import Declared, command, container, containers, env, environment, natural, seconds
 
 if TYPE_CHECKING:
-    from runtime.api import ContainerStatus, Engine, LogLine
+    from runtime.api import ContainerStatus, Engine, LogLine, Port
 
 MIB = 2**20
 FOREVER_S = 10.0**9
@@ -33,7 +33,7 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
 
     rows = [("ID", "NAME", "STATE", "CODE", "ADDRESS", "PORTS")]
     for one in here(engine):
-        ports = " ".join(f"{port.host_port}->{port.container_port}" for port in one.ports if port.host_port)
+        ports = " ".join(published(port) for port in one.ports if port.host_port)
         rows.append(
             (
                 one.id,
@@ -46,6 +46,15 @@ def ps(engine: Engine, _options: argparse.Namespace) -> int:
         )
     table(rows)
     return 0
+
+
+def published(port: Port) -> str:
+    """``127.0.0.1:8080->80/tcp``; what is published at all addresses of IPv4 says none."""
+    from runtime.api import ANY_ADDRESS
+
+    address = f"[{port.host_address}]" if ":" in port.host_address else port.host_address
+    where = "" if port.host_address == ANY_ADDRESS else f"{address}:"
+    return f"{where}{port.host_port}->{port.container_port}/{port.protocol}"
 
 
 def _state(status: ContainerStatus) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from runtime.api import ContainerSpec, Limits, State
 from runtime.cli import health, placing, restarting, storing
 from runtime.cli import options as written
-from runtime.cli.containers import show
+from runtime.cli.containers import published, show
 from runtime.cli.ending import code_of
 from runtime.cli.finding import TENANT
 from runtime.cli.parsing import Declared, Take, command, env, environment
@@ -111,7 +111,7 @@ def run(engine: Engine, options: argparse.Namespace) -> int:
             engine.remove(id, force=True)
             raise
     if options.detach:
-        print(id, *(f"{port.host_port}->{port.container_port}/{port.protocol}" for port in status.ports))
+        print(id, *map(published, status.ports))
         return 0
     with _interrupts_stop(engine, id):
         if sessions and _talk(sessions[0], spec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.api import Attachment, Port
+from runtime.cli.containers import published
 from runtime.cli.placing import attachment, ports, rate
 from runtime.errors import InvalidSpec
 
@@ -58,3 +59,15 @@ def test_what_is_no_bandwidth() -> None:
     for wrong in ("", "fast", "-1", "1T"):
         with pytest.raises(InvalidSpec):
             rate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("port", "shown"),
+    [
+        (Port(80, "tcp", 8080), "8080->80/tcp"),
+        (Port(53, "udp", 53, "127.0.0.1"), "127.0.0.1:53->53/udp"),
+        (Port(80, "tcp", 80, "::"), "[::]:80->80/tcp"),
+    ],
+)
+def test_a_published_port_is_shown_with_its_address(port: Port, shown: str) -> None:
+    assert published(port) == shown
