@@ -52,7 +52,6 @@ def test_a_container_on_two_networks_is_reached_on_both_and_joins_them_for_nobod
     world.network("tenant1", "back")
     both = world.host("cboth", "tenant1", networks=on("front", "back"))
     front = world.host("cfront", "tenant1", networks=on("front"))
-    world.network("tenant1", "back")
     back = world.host("cback", "tenant1", networks=on("back"))
     own = world.host("cown", "tenant1")
     world.serve(both, "0.0.0.0", 8080)
