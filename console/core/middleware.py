@@ -9,6 +9,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpR
 from django.urls import Resolver404, resolve
 from django.utils.translation import gettext as _
 
+from console.core.requests import wants_a_page
+
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -62,7 +64,7 @@ def page_of_a_form(get_response: Callable[[HttpRequest], HttpResponse]) -> Calla
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        asked = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+        asked = request.method == "GET" and wants_a_page(request)
         return HttpResponseRedirect(_above(request.path)) if asked and response.status_code == 405 else response
 
     return middleware

@@ -11,6 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from console.accounts.models import Role, Tenant, User
 from console.core.errors import Missing, NotAllowed, Refused
@@ -49,6 +50,18 @@ def form_key(request: HttpRequest, what: str) -> str:
     return hashlib.sha256(f"{what}|{sent}".encode()).hexdigest()
 
 
+def wants_a_page(request: HttpRequest) -> bool:
+    """A browser that goes there, and no program or part of a page."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def _came_from(request: HttpRequest) -> str:
+    """The page of ours with the form; empty where that is not known."""
+    page = request.headers.get("Referer", "")
+    ours = url_has_allowed_host_and_scheme(page, {request.get_host()}) and page != request.build_absolute_uri()
+    return page if ours else ""
+
+
 def refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
     """Middleware: a service's Missing is a 404, NotAllowed a 403; both pages say no more than that.
 
@@ -66,7 +79,7 @@ def refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
             if isinstance(exception, NotAllowed):
                 raise PermissionDenied(exception.message) from exception
             if isinstance(exception, Refused):
-                return render(request, "422.html", {"refused": exception}, status=422)
+                return render(request, "422.html", {"refused": exception, "back": _came_from(request)}, status=422)
             return None
 
     return Refusals()

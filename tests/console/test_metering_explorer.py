@@ -358,6 +358,23 @@ def test_a_time_that_is_none_is_refused_with_a_sentence(member: User, path: str)
     )
 
 
+def test_a_wrong_time_of_records_stands_beside_what_was_typed_and_an_exports_leads_back(member: User) -> None:
+    client = Client()
+    client.force_login(member)
+    page = client.get("/usage/records/?from=soon&meter=cpu&with=team%3Dblue").content.decode()
+    assert 'id="from" name="from" value="soon"' in page
+    assert 'value="team=blue"' in page
+    assert '<option value="cpu" selected>' in page
+    assert "Write a date" in page
+    assert "No record of this kind" not in page
+    browser = {"accept": "text/html", "referer": "http://testserver/usage/?range=month"}
+    page = client.get("/usage/export.csv?start=soon", headers=browser).content.decode()
+    assert "Write a date" in page
+    assert 'href="http://testserver/usage/?range=month"' in page
+    elsewhere = {**browser, "referer": "http://elsewhere.example/usage/"}
+    assert "elsewhere" not in client.get("/usage/export.csv?start=soon", headers=elsewhere).content.decode()
+
+
 def test_records_come_in_pages_that_meet(tenant: Tenant, used: list[Container], member: User) -> None:
     client = Client()
     client.force_login(member)

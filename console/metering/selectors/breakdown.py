@@ -112,14 +112,14 @@ def breakdown(asked: Asked) -> Breakdown:
         part = parts.get(key) or parts.setdefault(key, Part(key, amounts=[0] * len(buckets)))
         part.total += amount
         part.amounts[places[_bucket(at, asked.step)]] += amount
-    for key, amount in amounts(asked, _before(asked)).items():
+    for key, amount in amounts(asked, span_before(asked)).items():
         parts.setdefault(key, Part(key, amounts=[0] * len(buckets))).before = amount
     ranked = sorted(parts.values(), key=lambda part: (-part.total, -part.before, part.key))
     unit, size = ("", NANO) if asked.what == COST else SHOWN[Meter(asked.what)]
     return Breakdown(buckets, ranked, _together(ranked[TOP:], len(buckets)), size, unit)
 
 
-def _before(asked: Asked) -> Span:
+def span_before(asked: Asked) -> Span:
     """As long, and just before it; of months as many."""
     if asked.step != "month":
         return asked.span.before

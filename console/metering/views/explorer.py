@@ -19,7 +19,19 @@ from console.core.templatetags.metering import money
 from console.metering.models import Meter
 from console.metering.months import month_of
 from console.metering.selectors import labels
-from console.metering.selectors.breakdown import COST, KEYS, TOP, Asked, Breakdown, By, Part, Step, after, breakdown
+from console.metering.selectors.breakdown import (
+    COST,
+    KEYS,
+    TOP,
+    Asked,
+    Breakdown,
+    By,
+    Part,
+    Step,
+    after,
+    breakdown,
+    span_before,
+)
 from console.metering.selectors.idle import idle
 from console.metering.selectors.labels import Label
 from console.metering.selectors.prices import Prices
@@ -97,6 +109,7 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
     context = {
         "scope": whose, "asked": asked, "range": chosen, "rows": rows, "left": len(found.parts) - len(rows),
         "total": _shown(found.total, found, prices.currency), "before": _shown(found.before, found, prices.currency),
+        "total_records": _records(asked, whose, asked.span), "before_records": _records(asked, whose, span_before(asked)),
         "change": _change(found.total, found.before), "chart": _chart(found, rows, chosen.step, prices.currency),
         "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query, whose, known, everybody=everybody), "by": _by(asked), "labels": known,
         "earlier": whose.url("usage", **query, to=f"{chosen.span.start:%Y-%m-%dT%H:00}"),

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 from console.accounts.models import Tenant
 from console.accounts.services import audit, require_admin
 from console.core.errors import Invalid
-from console.core.requests import person, tenant_of
+from console.core.requests import person, tenant_of, wants_a_page
 from console.metering import exports
 
 Export = Callable[[Tenant | None, dt.datetime, dt.datetime], Iterator[str]]
@@ -36,6 +36,8 @@ def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRespo
     try:
         start, end = exports.period(request.GET.get("start", month), request.GET.get("end", tomorrow))
     except Invalid as refused:
+        if wants_a_page(request):
+            raise
         text = f"{refused.field}: {refused.message}"
         return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
     audit(

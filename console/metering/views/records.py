@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from console.core.errors import Invalid
 from console.metering.models import Meter, Quality
 from console.metering.selectors import records
 from console.metering.selectors.labels import Label
@@ -29,21 +30,27 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
     known = {"meter": set(Meter.values), "quality": set(Quality.values)}
     chosen = {name: asked.get(name, "") for name in ("meter", "container", "image", "quality")}
     chosen |= {name: chosen[name] if chosen[name] in values else "" for name, values in known.items()}
-    of = span(asked.get("from", ""), asked.get("to", ""), timezone.now(), usual=dt.timedelta(days=1))
     label = Label.told(asked.get("with", ""))
+    context = {
+        "scope": whose,
+        "meters": Meter.choices,
+        "qualities": Quality.choices,
+        "container": _container(whose.tenant, chosen["container"]),
+    }
+    try:
+        of = span(asked.get("from", ""), asked.get("to", ""), timezone.now(), usual=dt.timedelta(days=1))
+    except Invalid as refused:
+        typed = {"query": asked, "wrong": refused.field, "problem": refused.message}
+        return render(request, "metering/records.html", context | typed, status=422)
     wanted = Wanted(whose.tenant, of, **chosen, label=label)
     found = records.page(wanted, size=SIZE, after=asked.get("after", ""))
     query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen, "with": str(label or "")}
-    context = {
-        "scope": whose,
+    context |= {
         "query": query,
         "rows": found.rows,
         "more": whose.url("records", **query, after=found.after) if found.after else "",
         "first": not asked.get("after"),
         "totals": [] if asked.get("after") else records.totals(wanted),
-        "meters": Meter.choices,
-        "qualities": Quality.choices,
-        "container": _container(whose.tenant, chosen["container"]),
     }
     return render(request, "metering/records.html", context)
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from console.accounts.services import audit
-from console.core.requests import person, tenant_of
+from console.core.requests import person, tenant_of, wants_a_page
 from console.live.client import AgentRefused, AgentUnavailable
 from console.live.dataset import Answer, QueryFailed, Row, asked
 from console.metering.dataset.charting import chart
@@ -103,7 +103,7 @@ def download(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpRes
             )
             first = list(islice(answer.rows, 1))
         except PROBLEMS as problem:
-            if "text/html" in request.headers.get("Accept", ""):
+            if wants_a_page(request):
                 return _page(request, status=422, problem=str(problem))
             return HttpResponse(str(problem), status=422, content_type="text/plain; charset=utf-8")
         audit(
