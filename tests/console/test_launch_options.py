@@ -188,6 +188,11 @@ def test_what_is_gone_is_offered_as_a_new_one(tenant: Tenant, member: User, clie
         ({"pids": "64.5"}, "pids", "Write a whole number."),
         ({"health_retries": "1.5"}, "health", "Write a whole number of failures."),
         ({"health_port": "80.5"}, "health", "Write the port that the check asks."),
+        (
+            {"container_port": ["80", "81"], "host_port": ["9999", "9999"], "protocol": ["tcp", "tcp"]},
+            "ports",
+            "Port 9999 of the node is given twice.",
+        ),
         ({"restart": "on-failure", "retries": "1.5"}, "restart", "Write a whole number of retries, or leave it empty."),
     ],
 )

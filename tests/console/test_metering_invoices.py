@@ -181,8 +181,13 @@ def test_credits_by_an_admin_once_and_with_a_reason(container: Container, admin:
     event = AuditEvent.objects.get(verb="period.credit")
     assert (event.user, event.tenant, event.target, event.data["amount"]) == (admin, tenant, "2026-11", "1.50")
     for wrong in ({"amount": "much"}, {"amount": "-1"}, {"amount": "0.001"}, {"reason": " "}):
-        page = client.post(path, {**given, "request_key": "two", **wrong}, follow=True).content.decode()
-        assert "notice-error" in page
+        answer = client.post(path, {**given, "request_key": "two", **wrong})
+        assert answer.status_code == 422
+        page = answer.content.decode()
+        assert 'id="credit-problem"' in page
+        typed = {**given, **wrong}
+        assert f'value="{typed["amount"]}"' in page, "what was typed is there still"
+        assert f'value="{typed["reason"]}"' in page
     assert Credit.objects.count() == 1
     assert "an outage" in client.get(f"/admin/invoices/2026-11/?tenant={tenant.pk}").content.decode()
 

@@ -55,7 +55,13 @@ def index(request: HttpRequest, *, everybody: bool) -> HttpResponse:
 @require_GET
 def page(request: HttpRequest, month: str, *, everybody: bool) -> HttpResponse:
     """``?after=`` is the number of the line behind which its lines go on."""
-    whose, found = _statement(request, month, everybody=everybody)
+    return _page(request, *_statement(request, month, everybody=everybody))
+
+
+def _page(
+    request: HttpRequest, whose: Scope, found: selectors.Statement, *, refused: Invalid | None = None
+) -> HttpResponse:
+    """``refused``: of the credit that was asked for; the form comes back as it was typed."""
     after = request.GET.get("after", "")
     behind = int(after[:9]) if after.isascii() and after.isdigit() else 0
     some = list(selectors.lines(found, after=behind)[: SIZE + 1])
@@ -64,9 +70,11 @@ def page(request: HttpRequest, month: str, *, everybody: bool) -> HttpResponse:
         "scope": whose, "found": found, "name": selectors.billed_name(found), "summary": selectors.summary(found),
         "containers": selectors.by_container(found), "credits": selectors.given_credits(found),
         "lines": some[:SIZE], "more": some[SIZE - 1].number if len(some) > SIZE else 0, "behind": behind,
-        "own": own, "downloads": [name for name in DOWNLOADS if name != BUNDLE], "request_key": uuid.uuid4().hex, "now": timezone.now(),
+        "own": own, "downloads": [name for name in DOWNLOADS if name != BUNDLE], "now": timezone.now(),
+        "request_key": request.POST.get("request_key") or uuid.uuid4().hex, "typed": request.POST,
+        "errors": {refused.field: refused.message} if refused else {},
     }  # fmt: skip
-    return render(request, "metering/invoice.html", context)
+    return render(request, "metering/invoice.html", context, status=422 if refused else 200)
 
 
 @require_GET
@@ -107,7 +115,11 @@ def credit(request: HttpRequest, id: int) -> HttpResponse:
             period.pk, _amount(request.POST.get("amount", "")), request.POST.get("reason", ""),
             key=request.POST.get("request_key", "")[:64] or uuid.uuid4().hex, actor=actor,
         )  # fmt: skip
-    except (Invalid, NotAllowed) as refused:
+    except Invalid as refused:
+        return _page(
+            request, Scope(period.tenant, everybody=True), selectors.statement(period.tenant, period.starts_at), refused=refused
+        )  # fmt: skip
+    except NotAllowed as refused:
         messages.error(request, refused.message)
     else:
         messages.success(

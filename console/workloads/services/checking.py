@@ -118,7 +118,9 @@ def check_ports(_tenant: Tenant, request: LaunchRequest) -> None:
                 raise Invalid("ports", _("%(port)d is not a port: they go from 1 to 65535.") % {"port": number})
         if port.host_port is None:
             continue
-        if (port.protocol, port.host_port) in seen or _port_owner(port) is not None:
+        if (port.protocol, port.host_port) in seen:
+            raise Invalid("ports", _("Port %(port)d of the node is given twice.") % {"port": port.host_port})
+        if _port_owner(port) is not None:
             raise Invalid(
                 "ports",
                 _("Port %(port)d of the node is taken: choose another, or leave it empty.") % {"port": port.host_port},
