@@ -31,7 +31,16 @@ export function start (root) {
   }
   for (const input of root.querySelectorAll('[data-filter]')) filter(input)
   root.querySelector('.notice-error[role=alert]')?.scrollIntoView({ block: 'nearest' })
-  root.querySelector('[aria-invalid=true]')?.focus()
+  wrong(root)
+}
+
+// The first field that is wrong; of several in a row that are told together, the first of their section.
+function wrong (root) {
+  const field = root.querySelector('[aria-invalid=true]')
+  const told = field ? null : root.querySelector('form .problem')
+  const first = field ?? told?.closest('section')?.querySelector('.rows :is(input, select), :is(input, select)')
+  first?.focus()
+  told?.scrollIntoView({ block: 'center' })
 }
 
 function filter (input) {

@@ -133,6 +133,18 @@ def test_filters_stand_beside_each_other_and_program_fields_in_a_row(visit: Visi
     assert len(set(page.evaluate(tops))) == 1
 
 
+def test_a_mistake_in_a_row_far_below_is_in_sight(visit: Visit) -> None:
+    page = visit("demo", viewport={"width": 1440, "height": 500}).go("/catalog/launch/?item=recipe:busybox")
+    page.get_by_role("button", name="Add a port").click()
+    page.locator("[name=container_port]").first.fill("80")
+    page.locator("[name=host_port]").first.fill("0")
+    page.locator("[data-once-button]").click()
+    expect(page.get_by_text("please correct what is marked")).to_be_visible()
+    expect(page.locator("#ports-problem")).to_contain_text("0 is not a port")
+    expect(page.locator("#ports-problem")).to_be_in_viewport()
+    expect(page.locator("[name=container_port]").first).to_be_focused()
+
+
 def test_sign_in_without_a_session(visit: Visit, running: Stack) -> None:
     page = visit().go("/containers/")
     expect(page.locator("[name=password]")).to_be_visible()
