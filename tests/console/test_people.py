@@ -266,3 +266,15 @@ def test_a_refusal_without_a_field_is_a_page_that_says_why(member: User) -> None
     answer = signed_in(member).post("/theme/", {"theme": "mauve"})
     assert answer.status_code == 422
     assert "That theme is not offered." in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_the_audit_log_names_what_a_person_knows(tenant: Tenant, owner: User) -> None:
+    services.audit("registry.add", actor=owner, tenant=tenant, target="r0123", host="registry.example.org")
+    services.audit("export.add", actor=owner, tenant=tenant, target="x0123", location="s3://bucket/usage")
+    client = Client()
+    client.force_login(owner)
+    page = client.get("/audit/").content.decode()
+    for known, id in (("registry.example.org", "r0123"), ("s3://bucket/usage", "x0123")):
+        assert known in page
+        assert id not in page
