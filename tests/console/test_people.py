@@ -268,7 +268,6 @@ def test_a_refusal_without_a_field_is_a_page_that_says_why(member: User) -> None
     assert "That theme is not offered." in answer.content.decode()
 
 
-@pytest.mark.django_db
 def test_the_audit_log_names_what_a_person_knows(tenant: Tenant, owner: User) -> None:
     services.audit("registry.add", actor=owner, tenant=tenant, target="r0123", host="registry.example.org")
     services.audit("export.add", actor=owner, tenant=tenant, target="x0123", location="s3://bucket/usage")
@@ -278,3 +277,14 @@ def test_the_audit_log_names_what_a_person_knows(tenant: Tenant, owner: User) ->
     for known, id in (("registry.example.org", "r0123"), ("s3://bucket/usage", "x0123")):
         assert known in page
         assert id not in page
+
+
+def test_who_is_in_no_tenant_is_offered_no_pages_of_one() -> None:
+    """They would all be said not to exist."""
+    client = Client()
+    client.force_login(User.objects.create_user(username="nobodys"))
+    page = client.get("/").content.decode()
+    assert "You are in no tenant yet" in page
+    assert 'href="/settings/"' in page
+    for path in ("/containers/", "/volumes/", "/networks/", "/catalog/", "/operations/", "/usage/", "/members/"):
+        assert f'href="{path}"' not in page
