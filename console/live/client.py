@@ -25,6 +25,8 @@ STREAM_BYTES = 128 << 10
 """What this process holds of a stream that its browser does not take: more would only be shown later."""
 COPY_BYTES = 64 << 10
 ANSWER_S = 20.0
+QUERY_S = 60.0
+"""Of silence in an answer in SQL: longer than the agent gives a question, so that it is the agent who tells that one takes too long."""
 NOBODY = 0
 """A program's ticket: no user has this number."""
 STREAMS = frozenset({"logs", "exec"})
@@ -147,7 +149,9 @@ def query(user: User, tenant: Tenant, args: Mapping[str, Any]) -> Generator[byte
 
     The caller has authorised the user.  Raises AgentUnavailable, also in the middle, and AgentRefused before the first piece.
     """
-    return _data(*_streaming("query", tenant.id, user.pk, args))
+    connection, stream = _streaming("query", tenant.id, user.pk, args)
+    connection.settimeout(QUERY_S)
+    return _data(connection, stream)
 
 
 def _streaming(verb: str, subject: str, user_id: int, args: Mapping[str, Any]) -> tuple[socket.socket, BinaryIO]:

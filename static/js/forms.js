@@ -17,8 +17,13 @@ function rows (section) {
 
 function once (form) {
   const buttons = form.querySelectorAll('[data-once-button]')
-  form.addEventListener('submit', () => { for (const button of buttons) button.disabled = true })
-  addEventListener('pageshow', () => { for (const button of buttons) button.disabled = false }) // back from the next page
+  const progress = form.querySelector('[data-once-progress]')
+  const set = sent => {
+    for (const button of buttons) button.disabled = sent
+    if (progress) progress.hidden = !sent
+  }
+  form.addEventListener('submit', ({ submitter }) => { if (!submitter || submitter.hasAttribute('data-once-button')) set(true) })
+  addEventListener('pageshow', () => set(false)) // back from the next page
 }
 
 export function start (root) {

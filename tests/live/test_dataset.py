@@ -155,6 +155,10 @@ def test_memory_and_time_have_an_end(tenant: Tenant, member: User, monkeypatch: 
         hurried.setattr(queries, "FIRST_LINE_S", 1.0)
         with pytest.raises(QueryFailed, match="takes too long"):
             answered(tenant, member, SLOW)
+        hurried.setattr(client, "ANSWER_S", 0.7)  # of the first word; the agent has said it by then
+        with pytest.raises(QueryFailed, match="takes too long"):
+            answered(tenant, member, SLOW)
+    assert client.QUERY_S > queries.FIRST_LINE_S + queries.WAIT_S
     assert answered(tenant, member, "SELECT 1")[1] == [[1]]  # and the next is answered
     deadline = time.monotonic() + 20
     while left := _sandboxed(tenant):
