@@ -6,6 +6,8 @@ const exact = new Intl.NumberFormat(language, { maximumFractionDigits: 6 })
 const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3, notation: 'compact' })
 // Small costs have long figures: the axis is as wide as its longest.
 const width = (_plot, texts) => Math.max(76, 18 + 7.5 * Math.max(0, ...(texts ?? []).map(text => text.length)))
+const LONGEST = 14
+const shortened = label => label.length > LONGEST ? `${label.slice(0, LONGEST - 1)}…` : label
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 
 class Stack {
@@ -44,9 +46,9 @@ class Stack {
           ...axis,
           grid: { show: false },
           size: 28,
-          incrs: [1, 2, 3, 4, 6, 7, 12],
-          space: 52,
-          values: (_plot, ticks) => ticks.map(at => this.labels[at] ?? '')
+          incrs: [1, 2, 3, 4, 6, 7, 12, 24, 31, 62, 124, 366],
+          space: Math.max(52, 8 + 7 * Math.min(LONGEST, Math.max(...this.labels.map(label => label.length)))),
+          values: (_plot, ticks) => ticks.map(at => shortened(this.labels[at] ?? ''))
         },
         { ...axis, size: width, space: 34, values: (_plot, ticks) => ticks.map(value => short.format(value)) }
       ],
