@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 from runtime import keeper
 from runtime.api import HealthCheck, Image, Outcome, Watched
 from runtime.cli.health import options, wanted
+from runtime.engines.native import health
 from runtime.errors import InvalidSpec
 from runtime.image.healthcheck import of_image
 from runtime.keeper import Course
@@ -51,6 +53,33 @@ def test_a_clock_that_is_set_back_spares_nobody_for_longer(monkeypatch: pytest.M
     began = one.known
     monkeypatch.setattr(keeper.time, "monotonic", lambda: began + 61)
     assert one.after(BAD, -3540.0) == "unhealthy"
+
+
+class Relayed:
+    """A command that has ended, whose last words come a moment later, as they do by runc."""
+
+    def __init__(self) -> None:
+        self.stdin = open(os.devnull, "wb")  # noqa: SIM115 -- closed by who asks
+        self.stderr = None
+        read, self.write = os.pipe()
+        self.stdout = os.fdopen(read, "rb", buffering=0)
+
+    def finished(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["", "what is left behind holds the output open"])
+def test_the_last_words_of_a_command_are_waited_for(held: bool) -> None:
+    session = Relayed()
+    last = threading.Timer(0.05, lambda: (os.write(session.write, b"fine"), held or os.close(session.write)))
+    last.start()
+    began = time.monotonic()
+    assert health._output(session, Patience(30, lambda: False)) == b"fine"  # type: ignore[arg-type]
+    assert time.monotonic() - began < 5
+    last.join()
+    session.stdout.close()
+    if held:
+        os.close(session.write)
 
 
 class Kept:

@@ -40,6 +40,8 @@ MARK = "HEALTH_CHECK_OF_SLIPWAY"
 KEPT_OUTPUT = 4096
 OUTPUT_CHARACTERS = 500
 LOOK_S = 0.1
+RELAYED_S = 0.25
+"""For words of a command that has ended: runc passes them on, and may not have done so yet."""
 KILL_S = 2.0
 REPORT_LOCK_S = 5.0
 
@@ -132,7 +134,9 @@ def _output(session: NativeExec, patience: probing.Patience) -> bytes:
     kept = b""
     while patience.step():
         ended = session.finished()
-        ready = readable(streams, 0 if ended else min(LOOK_S, patience.step()))
+        if ended and not streams:
+            break
+        ready = readable(streams, min(RELAYED_S if ended else LOOK_S, patience.step()))
         for descriptor in ready:
             content = os.read(descriptor, 1 << 16)
             kept = (kept + content)[-KEPT_OUTPUT:]
@@ -142,8 +146,6 @@ def _output(session: NativeExec, patience: probing.Patience) -> bytes:
             break
         if not streams:
             time.sleep(min(LOOK_S / 10, patience.step()))
-            if ended:
-                break
     return kept
 
 
