@@ -119,7 +119,7 @@ def test_files_without_content_end_with_the_disk_of_a_container_or_a_volume(
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
 def test_what_nobody_reads_from_sockets_is_memory_too(armed: Scene, others: tuple[str, str], kind: str) -> None:
     """The node has so much for all sockets of all containers, and for its own (tcp_mem, udp_mem)."""
-    id = armed.run(limits=Limits(32 * MIB, 2000, 32))
+    id = armed.run(limits=Limits(32 * MIB, 1000, 32))
     armed.arm(id, "sockets")
     before = _in_sockets()
     session = armed.engine.exec(id, ExecSpec(("sockets", kind, "400")))
@@ -137,7 +137,7 @@ def test_tables_of_the_whole_node_are_not_one_containers_to_use_up(
     armed: Scene, others: tuple[str, str], call: str
 ) -> None:
     """fs.aio-max-nr and fs.file-max: what is in them is memory of who has it."""
-    id = armed.run(limits=Limits(64 * MIB, 2000, 32))
+    id = armed.run(limits=Limits(64 * MIB, 1000, 32))
     for one in (id, *others):
         armed.arm(one, "call")
     with _held(armed, id, call) as words:
