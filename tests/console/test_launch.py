@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -27,6 +28,18 @@ from tests.console.launching import BUSYBOX, act, engine, launched
 __all__ = ["engine"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_the_consoles_own_port_is_nobodys_to_publish(tenant: Tenant, member: User, settings: Any) -> None:
+    """Whoever has it while the console starts anew is asked for the passwords of all who sign in then."""
+    settings.PORT = 8123
+    wanted = replace(BUSYBOX, ports=(PortRequest(80, 8123),))
+    with pytest.raises(Invalid) as refused:
+        services.launch(tenant=tenant, actor=member, request=wanted, request_key="own")
+    assert refused.value.field == "ports"
+    services.launch(
+        tenant=tenant, actor=member, request=replace(BUSYBOX, ports=(PortRequest(80, 8123, "udp"),)), request_key="udp"
+    )
 
 
 def test_from_launch_to_removal(tenant: Tenant, member: User, engine: FakeEngine) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Callable
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from console.accounts.models import Tenant
@@ -120,7 +121,8 @@ def check_ports(_tenant: Tenant, request: LaunchRequest) -> None:
             continue
         if (port.protocol, port.host_port) in seen:
             raise Invalid("ports", _("Port %(port)d of the node is given twice.") % {"port": port.host_port})
-        if _port_owner(port) is not None:
+        own = port.protocol == "tcp" and port.host_port == settings.PORT  # also while nobody listens, as in an upgrade
+        if own or _port_owner(port) is not None:
             raise Invalid(
                 "ports",
                 _("Port %(port)d of the node is taken: choose another, or leave it empty.") % {"port": port.host_port},
