@@ -12,17 +12,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 from runtime.api import ContainerStatus, Engine, HealthState, Outcome, Watched
 from runtime.errors import Conflict, NotFound, RuntimeFault
+from runtime.shares import Shares
 
 log = logging.getLogger(__name__)
 REFRESH_S = 10.0
-STARTS_AT_ONCE = 4
-CHECKS_AT_ONCE = 8
+STARTS_AT_ONCE, CHECKS_AT_ONCE = 16, 32
+OF_A_TENANT = 4
+"""Of either: a check may take its five minutes and a start one, and all that a tenant has may do so on purpose."""
 LONGEST_S = 60.0
 ROOM_EVERY_S = 60.0
 """Between two looks at how full the disk is."""
@@ -150,15 +152,24 @@ class Keeper:
 
     def _carry_out(self) -> None:
         refresh_at = 0.0
-        with ThreadPoolExecutor(STARTS_AT_ONCE) as starts, ThreadPoolExecutor(CHECKS_AT_ONCE) as checks:
-            pools: dict[str, Executor] = {"start": starts, "check": checks}
+        starts, checks = Shares(STARTS_AT_ONCE, OF_A_TENANT), Shares(CHECKS_AT_ONCE, OF_A_TENANT)
+        try:
             while not self._stopped:
                 if time.monotonic() >= refresh_at:
                     self._refresh()
                     refresh_at = time.monotonic() + REFRESH_S
                 for work in self._take(refresh_at):
-                    pools[work[0]].submit(self._do, work)
-            checks.shutdown(wait=False, cancel_futures=True)
+                    (starts if work[0] == "start" else checks).submit(self._tenant(work[1]), partial(self._do, work))
+        finally:
+            checks.close(wait=False)
+            starts.close(wait=True)
+
+    def _tenant(self, id: str) -> str:
+        """Empty: nobody knows it any more."""
+        try:
+            return self._engine.spec(id).tenant
+        except (RuntimeFault, OSError):
+            return ""
 
     def _refresh(self) -> None:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime import keeper
-from runtime.api import HealthCheck, Image, Outcome, Watched
+from runtime.api import ContainerSpec, HealthCheck, Image, Outcome, Watched
 from runtime.cli.health import options, wanted
 from runtime.engines.native import health
 from runtime.errors import InvalidSpec
@@ -96,6 +96,9 @@ class Kept:
 
     def watched(self) -> dict[str, Watched]:
         return {"cone": Watched(HealthCheck("tcp", port=1, interval_s=0.1), 1, time.time(), "healthy")}
+
+    def spec(self, id: str) -> ContainerSpec:
+        return ContainerSpec(id, "tenant1", id, "sha256:" + "0" * 64)
 
     def probe(self, id: str, *, given_up: object) -> Outcome:
         self.asked.release()
