@@ -113,7 +113,7 @@ def _uvicorn(settings: Settings) -> list[str]:
 
 def _worker(settings: Settings) -> list[str]:
     return [
-        *("--pool", "threads", "-c", "8", "-Q", f"node.{settings.node},beat", "-n", f"worker@{settings.node}"),
+        *("--pool", "threads", "-c", "16", "-Q", f"node.{settings.node},beat", "-n", f"worker@{settings.node}"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"),
     ]
 

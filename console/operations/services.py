@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import LessThan
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
@@ -25,6 +27,10 @@ from runtime.errors import Cancelled, EngineFault, RuntimeFault
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=15)
+OF_A_TENANT, LONG_OF_A_TENANT = 6, 4
+"""Operations of one tenant that are at work on a node at once, and of those that may take long, as a pull of a registry that answers slowly on
+purpose does for an hour.  A worker has 16 hands for all tenants, and for what beat asks of it.
+"""
 
 
 def submit(
@@ -90,10 +96,24 @@ def ring(id: str, node: str) -> None:
 
 
 def claim(id: str, worker: str) -> Operation | None:
-    """One conditional UPDATE, so two workers never hold the same operation, and none while another runs on its container."""
-    now = timezone.now()
+    """One conditional UPDATE, so two workers never hold the same operation, and none while another runs on its container.
+
+    Nor what is more than its tenant's share: an end rings for it (:func:`_ended`).
+    """
+    asked = Operation.objects.filter(pk=id).only("tenant_id", "kind", "node").first()
+    if asked is None:
+        return None
+    with transaction.atomic():
+        if asked.tenant_id is not None:
+            Tenant.objects.select_for_update().filter(pk=asked.tenant_id).first()
+        return _claimed(asked, worker)
+
+
+def _claimed(asked: Operation, worker: str) -> Operation | None:
+    id, now = asked.pk, timezone.now()
     before = Operation.objects.filter(container=OuterRef("container"), state=Operation.State.RUNNING)
-    free = Q(state=Operation.State.QUEUED) & ~Exists(before) | Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    begin = Q(state=Operation.State.QUEUED) & ~Exists(before) & _within_share(asked, now)
+    free = begin | Q(state=Operation.State.RUNNING, lease_until__lt=now)
     claimed = Operation.objects.filter(free, pk=id, attempts__lt=Operation.MAX_ATTEMPTS).update(
         state=Operation.State.RUNNING,
         worker=worker,
@@ -102,6 +122,23 @@ def claim(id: str, worker: str) -> Operation | None:
         started_at=now,
     )
     return Operation.objects.get(pk=id) if claimed else None
+
+
+def _within_share(asked: Operation, now: datetime) -> Q:
+    """Part of the UPDATE, so that many that come at once see each other."""
+    if asked.tenant_id is None:
+        return Q()
+    here = Operation.objects.filter(
+        tenant=asked.tenant_id, node=asked.node, state=Operation.State.RUNNING, lease_until__gte=now
+    ).order_by()
+    share = Q(LessThan(_count(here), OF_A_TENANT))
+    if asked.kind in Operation.CAN_CANCEL:
+        share &= Q(LessThan(_count(here.filter(kind__in=Operation.CAN_CANCEL)), LONG_OF_A_TENANT))
+    return share
+
+
+def _count(rows: QuerySet[Operation]) -> Coalesce:
+    return Coalesce(Subquery(rows.values("tenant").annotate(n=Count("pk")).values("n")), 0)
 
 
 def renew(id: str, worker: str) -> bool:
@@ -160,12 +197,16 @@ def fail(operation: Operation, fault: RuntimeFault) -> bool:
 
 
 def _ended(operation: Operation, state: str) -> None:
-    """What waited for its end on the same container is rung for now."""
+    """What waited for its end, on the same container or for its tenant's share, is rung for now."""
     _announce(operation, state)
+    queued = Operation.objects.filter(state=Operation.State.QUEUED).order_by("created_at").values_list("id", "node")
+    waiting: dict[str, str] = {}
     if operation.container_id is not None:
-        waiting = Operation.objects.filter(container=operation.container_id, state=Operation.State.QUEUED)
-        for id, node in waiting.values_list("id", "node"):
-            transaction.on_commit(partial(ring, id, node), robust=True)
+        waiting |= dict(queued.filter(container=operation.container_id))
+    if operation.tenant_id is not None:
+        waiting |= dict(queued.filter(tenant=operation.tenant_id)[:OF_A_TENANT])
+    for id, node in waiting.items():
+        transaction.on_commit(partial(ring, id, node), robust=True)
 
 
 # ------------------------------------------------------------------------------------------------ cancel

@@ -32,3 +32,29 @@ def test_one_worker_holds_it_until_its_lease_runs_out(tenant: Tenant, member: Us
     assert services.claim(key, "w2") is not None
     assert services.renew(key, "w2")
     assert not services.renew(key, "w1")
+
+
+def test_a_tenant_has_its_share_of_the_nodes_hands(
+    tenant: Tenant, member: User, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long on purpose keeps nobody else's waiting, nor its own that is done in a moment."""
+    rung: list[str] = []
+    monkeypatch.setattr(services, "ring", lambda id, _node: rung.append(id))
+    pulls = [_submit(tenant, member, request_key=f"p{number}").id for number in range(6)]
+    claimed = [services.claim(id, "w1") for id in pulls]
+    assert [one is not None for one in claimed] == [True] * 4 + [False] * 2
+    stop = _submit(tenant, member, kind=Operation.Kind.STOP, request_key="stop").id
+    assert services.claim(stop, "w1") is not None
+    other = Tenant.objects.create(name="another", slug="another")
+    assert services.claim(_submit(other, member, request_key="o").id, "w1") is not None
+    assert services.claim(
+        services.submit(tenant=None, actor=None, kind=Operation.Kind.BUILD, node="n1", request_key="b").id, "w1"
+    )
+    first = claimed[0]
+    assert first is not None
+    with django_capture_on_commit_callbacks(execute=True):
+        services.succeed(first)
+    assert rung == pulls[4:], "those that waited for it, the oldest first"
+    assert [services.claim(id, "w1") is not None for id in pulls[4:]] == [True, False]
+    Operation.objects.filter(state=Operation.State.RUNNING).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert services.claim(pulls[5], "w2") is not None, "a lost worker's count no more"
