@@ -13,7 +13,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from console.accounts.models import AuditEvent, Tenant, User
+from console.accounts.models import AuditEvent, Membership, Role, Tenant, User
 from console.live import client
 from console.live.agent import copies
 from console.workloads.models import Container
@@ -108,13 +108,20 @@ def test_too_many_at_once_are_told(
     engine.misbehaviour.plan("copy_out", stuck=True)
     waiting = [
         threading.Thread(target=lambda: b"".join(client.copy_out(member, container, "/tmp")))
-        for _one in range(copies.AT_ONCE)
+        for _one in range(copies.OF_A_TENANT)
     ]
     for thread in waiting:
         thread.start()
+    other = Tenant.objects.create(name="another", slug="another")
+    Membership.objects.create(tenant=other, user=member, role=Role.MEMBER)
+    engine.create(ContainerSpec("cothers", "tenant2", "others", engine.image("busybox").id))
+    theirs = Container.objects.create(
+        id="cothers", tenant=other, node="n", name="others", image_reference="x", memory_bytes=1, cpu_millis=1, state="exited"
+    )  # fmt: skip
     try:
         with pytest.raises(client.AgentRefused, match="copying other files"):
             copied_for_ever(member, container)
+        client.copy_in(member, theirs, "/tmp", packed(small=b""))
     finally:
         engine.misbehaviour.release("copy_out")
         for thread in waiting:

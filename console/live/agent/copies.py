@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import Any, BinaryIO
 
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 CHUNK = 64 << 10
 STALLED_S = 60.0
 WHOLE_S = 3600.0
-AT_ONCE = 4
-"""On the node: each is a thread."""
+AT_ONCE, OF_A_TENANT = 8, 3
+"""On the node: each is a thread, for as long as its client takes its time."""
 WAIT_S = 5.0
 
 
@@ -29,13 +30,14 @@ class Copies:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(OF_A_TENANT))
 
     async def out(self, container: str, args: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         """``args``: ``path``.  Raises RuntimeFault before the first frame; a copy that breaks off later has no END."""
         from console.live.agent.server import answer
 
         path = _path(args)
-        async with self._turn(), asyncio.timeout(WHOLE_S):
+        async with self._turn(container), asyncio.timeout(WHOLE_S):
             outer, inner = os.pipe()
 
             def work() -> None:
@@ -64,8 +66,7 @@ class Copies:
         from console.live.agent.server import answer
 
         path = _path(args)
-        self._engine.spec(container)
-        async with self._turn(), asyncio.timeout(WHOLE_S):
+        async with self._turn(container), asyncio.timeout(WHOLE_S):
             inner, outer = os.pipe()
 
             def work() -> None:
@@ -85,16 +86,16 @@ class Copies:
                     await _send(writer, frames.control(done=True))
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await self._free.acquire()
-        except TimeoutError:
-            raise LimitExceeded("The node is copying other files.", hint="Try again in a few seconds.") from None
-        try:
+    async def _turn(self, container: str) -> AsyncIterator[None]:
+        """Raises NotFound, LimitExceeded."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await held.enter_async_context(self._turns[self._engine.spec(container).tenant])
+                    await held.enter_async_context(self._free)
+            except TimeoutError:
+                raise LimitExceeded("The node is copying other files.", hint="Try again in a few seconds.") from None
             yield
-        finally:
-            self._free.release()
 
 
 def _path(args: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 from asgiref.sync import sync_to_async
 
@@ -18,7 +19,12 @@ from console.operations import engine as engines
 log = logging.getLogger(__name__)
 
 
+THREADS = 256
+"""Made as they are needed.  asyncio's own would be six on two processors, and each copy, and each exec that does not begin, has one."""
+
+
 async def serve() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
     engine = engines.current()
     history = History()
     sampling = Sampling(engine, history)
