@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ from runtime.errors import ImageCorrupt, NotFound
 from runtime.failpoint import failpoint
 from runtime.home import Home, atomic_write
 from runtime.image.leases import Lease
-from runtime.image.room import disk_full, out_of_space
+from runtime.image.room import Room, disk_full, out_of_space
 
 CHUNK = 1 << 18
 MANIFEST_LIMIT = 8 << 20
@@ -108,7 +108,7 @@ class Blobs:
         temporary = self.ingest / f"{os.getpid()}.{os.urandom(4).hex()}.copy"
         try:
             with temporary.open("wb") as target:
-                actual, size = hash_into(iter(lambda: source.read(CHUNK), b""), target)
+                actual, size = hash_into(self._as_long_as_there_is_room(source), target)
                 target.flush()
                 os.fsync(target.fileno())
             if digest is not None and actual != digest:
@@ -121,6 +121,12 @@ class Blobs:
         finally:
             temporary.unlink(missing_ok=True)
         return actual, size
+
+    def _as_long_as_there_is_room(self, source: BinaryIO) -> Iterator[bytes]:
+        room = Room(self.ingest)
+        while chunk := source.read(CHUNK):
+            room.take(len(chunk))
+            yield chunk
 
 
 def hash_into(chunks: Iterable[bytes], target: BinaryIO) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 from runtime.errors import OutOfSpace
@@ -41,7 +42,7 @@ def check_room(folder: Path, wanted: int = 0) -> None:
 class Room:
     """Looks again after every MiB.  ``most`` bounds the whole; beyond it :meth:`take` raises OverflowError."""
 
-    def __init__(self, folder: Path, most: int) -> None:
+    def __init__(self, folder: Path, most: int = sys.maxsize) -> None:
         self._folder = folder
         self._most = most
         self._taken = 0

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 import zstandard
@@ -19,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import ImageCorrupt, ImageUnsuitable, OutOfSpace, RuntimeFault
+from runtime.home import Home
+from runtime.image.store import ImageStore
 from runtime.image.unpack import OPAQUE_XATTR, unpack
 from runtime.kernel.tree import remove_tree
 from tests.unit.test_unpack import entry, tar
@@ -124,6 +127,22 @@ def test_a_bomb_stops_before_the_disk_is_full(small: Path) -> None:
     refused(small, raw, OutOfSpace)
     found = os.statvfs(small)
     assert found.f_bavail > 0
+
+
+def test_content_without_end_stops_before_the_disk_is_full(small: Path) -> None:
+    """As a commit of a file that is a hole of any size: what is stored of it is whole."""
+    store = ImageStore(Home(small, "tsmall", "10.1.0.0/16", 0x50000000))
+    left = []
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            left.append(os.statvfs(small).f_bavail)
+            return bytes(size)
+
+    with store.leases.lease("test") as lease, pytest.raises(OutOfSpace):
+        store.blobs.copy_in(cast("BinaryIO", Endless()), lease)
+    assert min(left) > 0
+    assert not list(store.blobs.ingest.iterdir())
 
 
 def test_a_flood_of_empty_files_leaves_inodes(small: Path) -> None:
