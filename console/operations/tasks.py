@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from console.metering.services import cycle, deliveries, export_deliveries
+from console.metering.services import clock, cycle, deliveries, export_deliveries
 from console.operations import aside, services
 from console.operations.attendance import attended
 from console.operations.engine import current
@@ -106,9 +106,11 @@ def reconcile() -> None:
 
 @shared_task
 def bill() -> None:
-    """See :func:`console.metering.services.cycle.turn`."""
+    """See :func:`console.metering.services.cycle.turn`.  While the clock is in doubt nothing is done."""
     close_old_connections()
-    cycle.turn(timezone.now())
+    now = timezone.now()
+    if clock.believed(now, *clock.since_boot()):
+        cycle.turn(now)
 
 
 @shared_task
