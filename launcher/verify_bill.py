@@ -215,6 +215,13 @@ class Life:
         for start, end in pairwise(counted):
             yield Interval(meter, start, end)
 
+    def check_none(self, meter: str, bundle: Bundle) -> Iterator[str]:
+        """There are no records of it.  One that the kernel never told of is said to be missing at its end, in that month."""
+        reasons = {one["reason"] for (of, _), one in self.readings.items() if of == meter}
+        ended = self.epoch["ended_at"]
+        if reasons != {"unavailable"} or (ended is not None and bundle.start <= us(ended) < bundle.end):
+            yield f"records: {self.epoch['id']} has none of {meter}, not even one that says it is missing"
+
     def base(self, meter: str, start: int) -> int:
         """Where the meter's first interval begins: the epoch's own beginning, or the first reading here that counts."""
         if us(self.epoch["started_at"]) >= start or 1 in self.sequences:
@@ -331,7 +338,7 @@ def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str
     for meter in (*COUNTERS, *LIMITS, "memory_used"):
         mine = [one for one in records if one["meter"] == meter]
         if not mine:
-            yield f"records: {life.epoch['id']} has none of {meter}, not even one that says it is missing"
+            yield from life.check_none(meter, bundle)
             continue
         for interval in life.intervals(meter, life.base(meter, bundle.start)):
             try:

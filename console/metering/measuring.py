@@ -33,6 +33,8 @@ MICROSECOND = dt.timedelta(microseconds=1)
 CLOCK_TOLERANCE_US = 1_000_000
 LONGEST_STEP_US = 24 * 3_600_000_000
 """By so much a clock may be set between two readings that are still believed both."""
+LONGEST_UNREAD_US = 366 * LONGEST_STEP_US
+"""Of a start whose end nobody read; where it is longer the clock was set meanwhile, and each meter is missing at the end alone."""
 GONE = -1
 """The boot time of an end that nobody read."""
 UNAVAILABLE, ANOMALY, GAP = "unavailable", "anomaly", "gap"
@@ -145,12 +147,12 @@ class Measure:
         if self.latest is not None and (crossed or self._odd(self.latest, self._integrated(seen))):
             self._store_latest()
         self._store(self._integrated(seen), final=True)
-        self._declare_missing(self._place(seen.at_us))
+        self._declare_missing(self._place(seen.at_us), seen.ns)
 
     def lose(self, end_us: int) -> None:
         """No final reading will come: charged up to the last look, missing from there to ``end_us``."""
         self._store_latest()
-        self._declare_missing(self._place(end_us))
+        self._declare_missing(self._place(end_us), None)
 
     def _odd(self, before: Seen, seen: Seen) -> bool:
         """A counter that went back, a meter that fell silent or speaks again, or as much memory as a reading holds: both looks are stored."""
@@ -242,10 +244,17 @@ class Measure:
         self.charges.append(Charge(meter, quantity, believed(mark, now), now, quality, stepped))
         self.marks[meter] = now
 
-    def _declare_missing(self, end_us: int) -> None:
+    def _declare_missing(self, end_us: int, ns: int | None) -> None:
+        """``ns``: boot time of the end; None: nobody read it."""
         for meter in (*COUNTERS, *self.rates, Meter.MEMORY_USED):
-            mark = self.marks.get(meter) or Mark(0, self.started_us, 0)
-            if mark.at_us < end_us or meter not in self.marks:
+            mark = self.marks.get(meter) or Mark(0, self.started_us, self.started_ns or 0)
+            wanted = mark.at_us < end_us or meter not in self.marks
+            if ns is not None:
+                mark = believed(mark, Mark(0, end_us, ns))
+                wanted = wanted or mark.at_us < end_us
+            elif end_us - mark.at_us > LONGEST_UNREAD_US:
+                mark = mark._replace(at_us=end_us)
+            if wanted:
                 end = Mark(mark.value, max(end_us, mark.at_us), GONE, mark.sequence)
                 self.charges.append(Charge(meter, 0, mark, end, Quality.MISSING, False))
 

@@ -14,7 +14,7 @@ from console.accounts.models import Tenant
 from console.metering import services
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
-from console.metering.models import Meter, Period, UsageRecord
+from console.metering.models import Meter, Period, Quality, UsageRecord
 from console.metering.observations import Observation
 from console.metering.services import credits, periods
 from console.metering.services.rating import rate_period
@@ -167,3 +167,77 @@ def test_a_clock_that_was_wrong_by_days_is_believed_once_it_is_set(
         folder = tmp_path / f"{period.starts_at:%Y-%m}"
         bundle.write(Period.objects.get(pk=period.pk), folder)
         assert verify_bill.verify(verify_bill.Bundle.read(folder)) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("days", [-4 * 365, -2, 2, 36 * 365])
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_clock_that_was_wrong_leaves_missing_fills_no_years_either(
+    tenant: Tenant, tmp_path: Path, days: int, lost: bool
+) -> None:
+    """As of each container without a network, whose traffic nobody knows from its start to its end."""
+    published(CPU, MEMORY, OUT, valid_from=MONTH - dt.timedelta(days=60 * 365))
+    container = Container.objects.create(
+        tenant=tenant, node="n", name="a", image_reference="x", cpu_millis=1500, memory_bytes=1 << 30
+    )
+    life = Life(random.Random(days), container, 1, MONTH + dt.timedelta(days=9, seconds=1234))
+    wrong = round(dt.timedelta(days=days).total_seconds()) * US
+    started_us, started_ns, right = life.started_us + wrong, life.ns, 4 if not lost else 9
+    for number in range(8):
+        life.passed(60)
+        values = {str(meter): None if "net" in meter else value for meter, value in life.values.items()}
+        at_us = life.at_us + (wrong if number < right else 0)
+        look = replace(
+            life.look(), values=values, gauge=None, at_us=at_us, started_us=started_us, started_ns=started_ns
+        )
+        services.take([look])
+    life.passed(60)
+    ended = dt.datetime.fromtimestamp(life.at_us / US, dt.UTC)
+    if lost:
+        Container.objects.update(finished_at=ended)
+        services.close_lost("n", {}, ended + dt.timedelta(days=37 * 365))
+    else:
+        last = life.final()
+        last = replace(last, counters=replace(last.counters, net_rx_bytes=None, net_tx_bytes=None))
+        services.ingest_final(replace(last, started_at=started_us / US, started_boottime_ns=started_ns))
+    assert UsageRecord.objects.count() < 60 + (lost and days == -2) * 400
+    missing = UsageRecord.objects.filter(quality=Quality.MISSING, meter=Meter.NET_RX)
+    spans = missing.values_list("starts_at", "ends_at")
+    if not lost:
+        assert sum((end - start for start, end in spans), dt.timedelta(0)) == dt.timedelta(seconds=540)
+        assert max(end for _, end in spans) == ended
+    for period in Period.objects.order_by("starts_at"):
+        rate_period(period.pk)
+        folder = tmp_path / f"{period.starts_at:%Y-%m}"
+        bundle.write(Period.objects.get(pk=period.pk), folder)
+        assert verify_bill.verify(verify_bill.Bundle.read(folder)) == []
+
+
+@pytest.mark.django_db
+def test_a_month_in_which_a_meter_was_silent_and_goes_on_being_so_has_no_difference(
+    tenant: Tenant, tmp_path: Path
+) -> None:
+    """A container without a network: that its traffic is missing is recorded at its end, when this month is closed."""
+    published(CPU, MEMORY, OUT)
+    container = Container.objects.create(
+        tenant=tenant, node="n", name="a", image_reference="x", cpu_millis=1500, memory_bytes=1 << 30
+    )
+    life = Life(random.Random(1), container, 1, NEXT - HOUR)
+    for _ in range(4):
+        life.passed(1800)
+        values = {str(meter): None if "net" in meter else value for meter, value in life.values.items()}
+        services.take([replace(life.look(), values=values, at_us=life.at_us)])
+    first = periods.close(Period.objects.get(starts_at=MONTH).pk, NEXT + HOUR)
+    life.passed(60)
+    last = life.final()
+    services.ingest_final(replace(last, counters=replace(last.counters, net_rx_bytes=None, net_tx_bytes=None)))
+    second = periods.close(Period.objects.get(starts_at=NEXT).pk, LATER)
+    bundles = []
+    for month in (MONTH, NEXT):
+        folder = tmp_path / f"{month:%Y-%m}"
+        bundle.write(Period.objects.get(starts_at=month), folder)
+        bundles.append(verify_bill.Bundle.read(folder))
+    assert verify_bill.verify(bundles[0], given=first.sha256) == []
+    assert verify_bill.verify(bundles[1], bundles[:1], second.sha256) == []
+    bundles[1].streams["records"] = [one for one in bundles[1].streams["records"] if one["meter"] != Meter.NET_RX]
+    assert any("none of net_rx" in one for one in verify_bill.verify(bundles[1], bundles[:1]))
