@@ -105,7 +105,7 @@ def claim(id: str, worker: str) -> Operation | None:
         return None
     with transaction.atomic():
         if asked.tenant_id is not None:
-            Tenant.objects.select_for_update().filter(pk=asked.tenant_id).first()
+            Tenant.objects.select_for_update(no_key=True).filter(pk=asked.tenant_id).first()
         return _claimed(asked, worker)
 
 
@@ -125,7 +125,7 @@ def _claimed(asked: Operation, worker: str) -> Operation | None:
 
 
 def _within_share(asked: Operation, now: datetime) -> Q:
-    """Part of the UPDATE, so that many that come at once see each other."""
+    """Part of the UPDATE, so that many that come at once see each other.  What was cancelled while it waited ends in a moment."""
     if asked.tenant_id is None:
         return Q()
     here = Operation.objects.filter(
@@ -134,7 +134,7 @@ def _within_share(asked: Operation, now: datetime) -> Q:
     share = Q(LessThan(_count(here), OF_A_TENANT))
     if asked.kind in Operation.CAN_CANCEL:
         share &= Q(LessThan(_count(here.filter(kind__in=Operation.CAN_CANCEL)), LONG_OF_A_TENANT))
-    return share
+    return share | Q(cancelled_at__isnull=False)
 
 
 def _count(rows: QuerySet[Operation]) -> Coalesce:
@@ -260,13 +260,16 @@ def hopeless() -> QuerySet[Operation]:
 
 
 def sweep() -> int:
-    """Ring again for what nobody claimed or whose worker is gone; returns how many."""
+    """Ring again for what nobody claimed or whose worker is gone, the longest quiet first: hundreds that wait for their tenant's share
+    keep no other's from being rung for.  Returns how many.
+    """
     now = timezone.now()
     lost = Q(state=Operation.State.RUNNING, lease_until__lt=now, attempts__lt=Operation.MAX_ATTEMPTS)
     quiet = Q(rung_at__isnull=True, created_at__lt=now - UNCLAIMED_AFTER) | Q(rung_at__lt=now - UNCLAIMED_AFTER)
     waiting = Operation.objects.filter(Q(state=Operation.State.QUEUED) & quiet | lost & quiet)
     count = 0
-    for id, node in waiting.values_list("id", "node")[:200]:
+    longest_quiet = waiting.order_by(F("rung_at").asc(nulls_first=True), "created_at")
+    for id, node in longest_quiet.values_list("id", "node")[:200]:
         ring(id, node)
         count += 1
     return count

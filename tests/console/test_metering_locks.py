@@ -23,6 +23,8 @@ from console.metering.services import allocations, epochs, periods, prices, reso
 from console.metering.services.months import Months
 from console.metering.services.prices import BookDraft
 from console.metering.splitting import hour_of
+from console.operations import services as operations
+from console.operations.models import Operation
 from console.workloads import services as workloads
 from console.workloads.models import Container
 from runtime.engines.fake.engine import FakeEngine
@@ -341,3 +343,19 @@ def test_two_books_of_one_moment_have_one_currency(tenant: Tenant) -> None:
         with pytest.raises(Invalid) as refused:
             theirs.result(WITHIN_S)
     assert refused.value.field == "currency"
+
+
+@beside
+def test_an_operation_is_cancelled_while_a_worker_claims_it(tenant: Tenant, member: User) -> None:
+    """A claim waits for the operation, and holds back no row that is its tenant's, as the audit log's is."""
+    kind = Operation.Kind.PULL
+    wanted = operations.submit(tenant=tenant, actor=member, kind=kind, node="n", request_key="k")
+    with another() as worker:
+        with transaction.atomic():
+            Operation.objects.filter(pk=wanted.pk).update(stage="cancelled")
+            claiming = worker(lambda: operations.claim(wanted.pk, "w"))
+            until_one_waits()
+            operations.cancel(wanted, actor=member)
+        claimed = claiming.result(WITHIN_S)
+    assert claimed is not None
+    assert operations.is_cancelled(claimed)

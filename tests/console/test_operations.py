@@ -56,5 +56,28 @@ def test_a_tenant_has_its_share_of_the_nodes_hands(
         services.succeed(first)
     assert rung == pulls[4:], "those that waited for it, the oldest first"
     assert [services.claim(id, "w1") is not None for id in pulls[4:]] == [True, False]
+    waiting = _submit(tenant, member, request_key="p6")
+    assert services.claim(waiting.id, "w1") is None
+    services.cancel(waiting, actor=member)
+    assert services.claim(waiting.id, "w1") is not None, "it ends at its first step, and waits for no hour before"
     Operation.objects.filter(state=Operation.State.RUNNING).update(lease_until=timezone.now() - timedelta(seconds=1))
     assert services.claim(pulls[5], "w2") is not None, "a lost worker's count no more"
+
+
+def test_the_sweep_rings_for_what_is_quiet_for_longest(
+    tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of one tenant that wait for its share are rung for again and again, and are newer."""
+    rung: list[str] = []
+    monkeypatch.setattr(services, "ring", lambda id, _node: rung.append(id))
+    other = Tenant.objects.create(name="another", slug="another")
+    first = _submit(other, member)
+    now = timezone.now()
+    wanted = {"tenant": tenant, "kind": Operation.Kind.PULL, "node": "n1", "rung_at": now - timedelta(seconds=30)}
+    Operation.objects.bulk_create(Operation(request_key=f"k{number}", **wanted) for number in range(250))
+    Operation.objects.filter(pk=first.pk).update(
+        created_at=now - timedelta(hours=1), rung_at=now - timedelta(minutes=1)
+    )
+    services.sweep()
+    assert len(rung) == 200
+    assert rung[0] == first.pk
