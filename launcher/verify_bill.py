@@ -11,13 +11,14 @@ Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import datetime as dt
 import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 from itertools import pairwise
@@ -138,10 +139,10 @@ class Point:
     value: int = 0
 
 
-def believed(start: Point, end: Point) -> Point:
-    """``start``, or where the clock was set by more than a day before ``end``, that moment by the clock of the end."""
+def believed(start: Point, end: Point, step: int) -> Point:
+    """``start``, or where the clock was set by more than ``step`` before ``end``, that moment by the clock of the end."""
     boot_us = max(0, end.ns // 1000 - start.ns // 1000)
-    if abs(end.at_us - start.at_us - boot_us) <= LONGEST_STEP_US:
+    if abs(end.at_us - start.at_us - boot_us) <= step:
         return start
     return Point(end.at_us - boot_us, start.ns, start.value)
 
@@ -169,14 +170,14 @@ def split(quantity: int, start: int, end: int) -> list[tuple[int, int, int, int]
     return [(*piece, shares[n][0] + (n in favoured)) for n, piece in enumerate(pieces)]
 
 
-def fitting(start: Point, end: Point, limit: int) -> Iterator[tuple[Point, Point, int]]:
+def fitting(start: Point, end: Point, limit: int, step: int) -> Iterator[tuple[Point, Point, int]]:
     """(from, to, the limit times the whole microseconds in between): one, but of a limit whose hour is more than a record
     holds as many as it takes, each as long as a record holds.  Boot time places the instants in between.
     """
     at, begin = start, start.ns // 1000
     length = max(0, end.ns // 1000 - begin)
     if limit * length > LARGEST:
-        at = start = believed(start, end)
+        at = start = believed(start, end, step)
     wall = max(1, end.at_us - start.at_us)
     if limit * length >= LARGEST and limit * length * min(HOUR_US, wall) >= LARGEST * wall:
         longest = LARGEST // limit
@@ -192,6 +193,7 @@ class Life:
 
     def __init__(self, epoch: Data, readings: Iterable[Data]) -> None:
         self.epoch = epoch
+        self.step = LONGEST_STEP_US
         self.readings: dict[tuple[str, int], Data] = {}
         self.repeated = [
             f"readings: {epoch['id']} has two of {one['meter']} numbered {one['sequence']}"
@@ -236,12 +238,18 @@ class Life:
         one = self.readings[meter if meter not in LIMITS else "cpu", sequence]
         return Point(us(one["placed_at"] or one["at"]), one["boottime_ns"], one["value"] or 0)
 
+    def of_before(self) -> Life:
+        """As records were made when a clock was believed however far it was set."""
+        found = copy.copy(self)
+        found.step = LARGEST
+        return found
+
     def parts(self, interval: Interval) -> Iterator[Data]:
         """What the interval's records must say.  Raises KeyError.  ``old_id``: of a record from before ids began with the hour."""
         start, end = self.point(interval.meter, interval.start), self.point(interval.meter, interval.end)
         if interval.meter in LIMITS:
             for first, last, limit in self._pieces(interval.meter, start, end):
-                for begin, stop, quantity in fitting(first, last, limit):
+                for begin, stop, quantity in fitting(first, last, limit, self.step):
                     yield from self._divided(interval, begin, stop, quantity, "exact")
         else:
             yield from self._divided(interval, start, end, *self._quantity(interval, start, end))
@@ -250,7 +258,7 @@ class Life:
         """The parts of an interval in which one limit held, with the limit."""
         limit, at = _limit(meter, self.epoch), start
         for size in self.epoch.get("sizes", []):
-            cut = Point(min(max(us(size["at"]), believed(at, end).at_us), end.at_us), size["boottime_ns"])
+            cut = Point(min(max(us(size["at"]), believed(at, end, self.step).at_us), end.at_us), size["boottime_ns"])
             if cut.ns >= end.ns:
                 break
             if cut.ns > at.ns:
@@ -262,7 +270,7 @@ class Life:
     def _divided(self, interval: Interval, start: Point, end: Point, quantity: int, quality: str) -> Iterator[Data]:
         if quality == "exact" and abs((end.at_us - start.at_us) - (end.ns - start.ns) // 1000) > 1_000_000:
             quality = "estimated"
-        start = believed(start, end)
+        start = believed(start, end, self.step)
         found = split(quantity, start.at_us, end.at_us)
         if quality == "exact" and interval.meter in COUNTERS and len(found) > 1:
             quality = "estimated"
@@ -342,7 +350,7 @@ def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str
             continue
         for interval in life.intervals(meter, life.base(meter, bundle.start)):
             try:
-                parts = list(life.parts(interval))
+                parts = _parts(life, interval, by_id)
             except KeyError:
                 yield f"readings: {life.epoch['id']} lacks {meter} {interval.start} or {interval.end}"
                 continue
@@ -358,6 +366,15 @@ def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str
                 yield f"records: {one['id']} ends at no reading and yet says {one['quantity']}"
         elif one["id"] not in expected:
             yield f"records: {one['id']} ({one['meter']}, {one['window']}) follows from no readings"
+
+
+def _parts(life: Life, interval: Interval, by_id: Mapping[str, Data]) -> list[Data]:
+    """By the rules that its records were made by.  Raises KeyError."""
+    for of in (life, life.of_before()):
+        parts = list(of.parts(interval))
+        if any(id in by_id for part in parts for id in (part["id"], part["old_id"])):
+            return parts
+    return list(life.parts(interval))
 
 
 def _check_part(bundle: Bundle, life: Life, interval: Interval, part: Data, found: Data | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from console.accounts.models import Tenant
-from console.metering import services
+from console.metering import measuring, services
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
 from console.metering.models import Meter, Period, Quality, UsageRecord
@@ -241,3 +241,37 @@ def test_a_month_in_which_a_meter_was_silent_and_goes_on_being_so_has_no_differe
     assert verify_bill.verify(bundles[1], bundles[:1], second.sha256) == []
     bundles[1].streams["records"] = [one for one in bundles[1].streams["records"] if one["meter"] != Meter.NET_RX]
     assert any("none of net_rx" in one for one in verify_bill.verify(bundles[1], bundles[:1]))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("large", [False, True])
+def test_a_bill_from_when_a_clock_was_believed_however_far_it_was_set_is_right(
+    tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """As of a virtual machine that was held for four days: neither its counters nor its boot time went on."""
+    published(CPU, MEMORY, OUT)
+    container = Container.objects.create(
+        tenant=tenant, node="n", name="a", image_reference="x", cpu_millis=1500, memory_bytes=1 << (48 if large else 30)
+    )
+    life = Life(random.Random(1), container, 1, MONTH + dt.timedelta(days=3))
+
+    def looked() -> None:
+        life.passed(60)
+        services.take([replace(life.look(), values={str(meter): value for meter, value in life.values.items()})])
+
+    with monkeypatch.context() as before:
+        before.setattr(measuring, "LONGEST_STEP_US", 10**18)
+        looked()
+        life.at_us += 4 * 86400 * US
+        looked()
+    assert UsageRecord.objects.filter(meter=Meter.CPU).count() > 90
+    looked()
+    life.at_us += 4 * 86400 * US
+    looked()
+    services.ingest_final(life.final())
+    rate_period(Period.objects.get().pk)
+    bundle.write(Period.objects.get(), tmp_path / "november")
+    found = verify_bill.Bundle.read(tmp_path / "november")
+    assert verify_bill.verify(found) == []
+    found.streams["records"].pop()
+    assert verify_bill.verify(found)
