@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -69,3 +70,17 @@ async def test_looks_go_on_while_nothing_is_delivered(monkeypatch: pytest.Monkey
     finally:
         back.set()
         task.cancel()
+
+
+async def test_the_database_is_asked_by_few_threads_of_many() -> None:
+    """Each keeps its connection: after a hundred terminals and copies at once there were as many, which is all that PostgreSQL has."""
+    loop, many = asyncio.get_running_loop(), 32
+    with ThreadPoolExecutor(many) as pool:
+        loop.set_default_executor(pool)
+        together = threading.Barrier(many, timeout=30)
+        await asyncio.gather(*(asyncio.to_thread(together.wait) for _ in range(many)))
+        asking: set[int] = set()
+        truth = Truth.__new__(Truth)
+        for _ in range(2 * many):
+            await truth._guarded(lambda: asking.add(threading.get_ident()))
+        assert 1 <= len(asking) <= 4

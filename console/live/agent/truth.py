@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 METER_EVERY_S = 60.0
 SWEEP_EVERY_S = 10.0
 RETRY_S = 5.0
+THREADS = ThreadPoolExecutor(4, "truth")
+"""Of what asks the database: each keeps a connection of its own, and the agent's others may be hundreds.  An end, a look and a delivery at once."""
 
 
 class Truth:
@@ -71,7 +74,7 @@ class Truth:
 
     async def _guarded(self, work: Callable[..., None], *args: str) -> None:
         try:
-            await sync_to_async(work, thread_sensitive=False)(*args)
+            await sync_to_async(work, thread_sensitive=False, executor=THREADS)(*args)
         except Exception:
             log.exception("taking in the truth failed; the next sweep tries again")
 
