@@ -173,6 +173,12 @@ class Cgroup:
                 with contextlib.suppress(FileNotFoundError):
                     _rmdir(folder)
 
+    def remove_empty(self) -> None:
+        """Unless there is one below it, made in this moment perhaps, or it is populated."""
+        for folder in self._folders():
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
 
 def children(path: str) -> tuple[str, ...]:
     """Names of the cgroups in it, in order."""
@@ -264,7 +270,7 @@ def ensure_parent(path: str) -> None:
     """Make a cgroup that containers' cgroups go into, with the controllers that they need.  Raises HostUnfit.
 
     On version 2 systemd may take a controller away from the top in the very moment, as long as nothing below uses it; then all is
-    done again.
+    done again; likewise where somebody takes a parent away that is still empty.
     """
     parts = [part for part in path.split("/") if part]
     for hierarchy in _hierarchies():
@@ -272,7 +278,7 @@ def ensure_parent(path: str) -> None:
             try:
                 _make_parent(hierarchy, parts)
                 break
-            except HostUnfit:
+            except (HostUnfit, FileNotFoundError):
                 if not left:
                     raise
                 time.sleep(DELEGATION_AGAIN_S)

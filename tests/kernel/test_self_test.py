@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from runtime.engines.native import choice, trial
 from runtime.engines.native.oci import Runtime
 from runtime.errors import HostUnfit, RuntimeFault
 from runtime.home import Home
-from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.cgroup import Cgroup, ensure_parent
 from runtime.kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, mounts_under, unmount
 from tests.conftest import Place, oci_runtime
 from tests.traces import traces
@@ -43,6 +45,34 @@ def test_a_runtime_that_works_passes_and_leaves_nothing(home: Home) -> None:
     assert os.stat(os.devnull).st_uid == 0
     assert set(left) <= {"files"}, left
     assert all(path.endswith("/self-test") for path in left.get("files", ()))
+
+
+def test_what_others_make_meanwhile_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cgroup that a start has just made is still empty; it was taken away with the first test's own, and the start failed."""
+    create = trial._create
+
+    def beside(runtime: Runtime, folder: Path) -> None:
+        create(runtime, folder)
+        ensure_parent(f"/{home.instance}/tenant1/c1")
+
+    monkeypatch.setattr(trial, "_create", beside)
+    trial.run(home, Runtime(oci_runtime(), home.runc))
+    assert Cgroup(f"/{home.instance}/tenant1/c1").exists()
+    assert not Cgroup(f"/{home.instance}/{choice.TRIAL}").exists()
+
+
+def test_many_that_start_at_once_after_a_reboot_try_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def run(*_: object) -> None:
+        tried.append(1)
+        (home.run / choice.TRIAL).mkdir(parents=True, exist_ok=True)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(trial, "run", run)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: choice.choose.__wrapped__(home).path, range(4)))
+    assert (len(tried), set(found)) == (1, {oci_runtime()})
 
 
 def test_a_run_folder_that_executes_nothing_is_fine(home: Home) -> None:

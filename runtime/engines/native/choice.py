@@ -47,9 +47,15 @@ def _try_once_a_boot(home: Home, runtime: Runtime) -> None:
     status = os.stat(runtime.path)
     mark = json.dumps([runtime.path, status.st_size, status.st_mtime_ns]).encode()
     passed = home.run / TRIAL / "passed.json"
-    if not passed.exists() or passed.read_bytes() != mark:
-        from runtime.engines.native import trial
 
-        with home.lock(TRIAL):
+    def has_passed() -> bool:
+        return passed.exists() and passed.read_bytes() == mark
+
+    if has_passed():
+        return
+    from runtime.engines.native import trial
+
+    with home.lock(TRIAL):
+        if not has_passed():  # by another that was first
             trial.run(home, runtime)
-        atomic_write(passed, mark)
+            atomic_write(passed, mark)

@@ -36,8 +36,10 @@ def run(home: Home, runtime: Runtime) -> None:
         trial.delete(TRIAL)
     finally:
         group.kill()
-        with contextlib.suppress(OSError):  # somebody else has made one below it meanwhile
-            (parent if first else cgroup.Cgroup(f"/{home.instance}/{TRIAL}")).remove()
+        with contextlib.suppress(OSError):
+            cgroup.Cgroup(f"/{home.instance}/{TRIAL}").remove()
+        if first:
+            parent.remove_empty()
         _clear(folder)
 
 
