@@ -1,7 +1,7 @@
 """What must be done for containers at its time, by whichever process keeps them: the agent, or ``python -m runtime watch``.
 
 Restarts that policies have decided on are carried out when they are due, what runs is asked for its health, images make room when the disk is
-nearly full, and a container that is about to fill it is ended.  Any number of keepers may run at once: the engine starts each once, and
+nearly full, and a container that is about to fill it, or to take the node's memory by what no cgroup counts, is ended.  Any number of keepers may run at once: the engine starts each once, and
 remembers the verdict of whoever saw a change.
 """
 
@@ -36,11 +36,20 @@ Work = tuple[Literal["start", "check"], str]
 
 
 @runtime_checkable
-class GuardsDisk(Protocol):
-    """An engine whose containers may fill a disk of the node's."""
+class GuardsNode(Protocol):
+    """An engine whose containers may fill a disk of the node's, or its memory."""
 
     def disk_pause_s(self) -> float: ...
     def guard_disk(self) -> ContainerStatus | None: ...
+    def memory_pause_s(self) -> float: ...
+    def guard_memory(self) -> ContainerStatus | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    what: str
+    pause_s: Callable[[], float]
+    look: Callable[[], ContainerStatus | None]
 
 
 @dataclass(slots=True)
@@ -112,26 +121,26 @@ class Keeper:
 
     def run(self) -> None:
         """Until :meth:`stop`; checks that are on their way are given up then."""
-        beside = [
-            threading.Thread(target=self._make_room, name="image-room"),
-            threading.Thread(target=self._guard_disk),
-        ]
+        beside = [threading.Thread(target=self._make_room, name="image-room")]
+        if isinstance(self._engine, GuardsNode):
+            for guard in (
+                Guard("disk", self._engine.disk_pause_s, self._engine.guard_disk),
+                Guard("memory", self._engine.memory_pause_s, self._engine.guard_memory),
+            ):
+                beside.append(threading.Thread(target=self._guard, args=(guard,)))
         for thread in beside:
             thread.start()
         self._carry_out()
         for thread in beside:
             thread.join()
 
-    def _guard_disk(self) -> None:
-        """A thread of its own: to count what containers hold may take a minute."""
-        guard = self._engine
-        if not isinstance(guard, GuardsDisk):
-            return
-        while not self._over.wait(guard.disk_pause_s()):
+    def _guard(self, guard: Guard) -> None:
+        """A thread of its own for each: to count what containers hold of a disk may take a minute."""
+        while not self._over.wait(guard.pause_s()):
             try:
-                status = guard.guard_disk()
+                status = guard.look()
             except Exception:
-                log.exception("the node's disk could not be guarded; the next look tries again")
+                log.exception("the node's %s could not be guarded; the next look tries again", guard.what)
                 continue
             if status is not None:
                 self._tell(status)

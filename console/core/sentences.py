@@ -386,6 +386,7 @@ SENTENCES = (
     _("nftables refused a batch: %(why)s"),
     _("out of memory"),
     _("it was filling the node's disk"),
+    _("it was filling the node's memory through its sockets"),
     _("supervisor lost"),
     _("it is empty, too long, or has spaces around it"),
     _("what follows '@' is not a sha256 digest"),

@@ -13,6 +13,7 @@ from runtime.api import ContainerStatus, Engine, State
 from runtime.cli.parsing import Declared
 from runtime.cli.words import plain
 from runtime.engines.native.flooding import FLOODED
+from runtime.engines.native.hoarding import HOARDED
 from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.keeper import Keeper
@@ -59,7 +60,7 @@ def _say(status: ContainerStatus) -> None:
 def _outcome(status: ContainerStatus) -> str:
     if status.state is State.RUNNING:
         return f"started, restart {status.restarts}"
-    return f"ended: {status.reason}" if status.reason == FLOODED else f"not started: {status.reason}"
+    return f"ended: {status.reason}" if status.reason in {FLOODED, HOARDED} else f"not started: {status.reason}"
 
 
 VERBS = {"watch": Declared(watch)}

@@ -412,22 +412,35 @@ class NativeEngine(Facets):
         """Called by a keeper each :meth:`disk_pause_s`: a container that is about to fill the node's disk is ended, and stays so.  None: there is
         none.
         """
-        id = self._flooding.found()
-        if id is None:
-            return None
         from runtime.engines.native.flooding import FLOODED
 
-        self.stop(id, grace_s=0)
-        with self.home.lock(id, timeout_s=90):
-            spec, record = self._settled(id)
-            if record.state is State.EXITED:
-                record = record.moved(State.EXITED, stopped=True, restart_at=None, reason=FLOODED)
-                self._records.save_end(id, record)
-            return records.status(id, spec, record)
+        return self._end_of(self._flooding.found(), FLOODED)
 
     def disk_pause_s(self) -> float:
         """Until the next :meth:`guard_disk` is due."""
         return self._flooding.pause_s()
+
+    def guard_memory(self) -> ContainerStatus | None:
+        """As :meth:`guard_disk`, each :meth:`memory_pause_s`: for one that takes the node's memory by what no cgroup counts."""
+        from runtime.engines.native.hoarding import HOARDED
+
+        return self._end_of(self._hoarding.found(), HOARDED)
+
+    def memory_pause_s(self) -> float:
+        """Until the next :meth:`guard_memory` is due."""
+        return self._hoarding.pause_s()
+
+    def _end_of(self, id: str | None, reason: str) -> ContainerStatus | None:
+        """At once, and for good."""
+        if id is None:
+            return None
+        self.stop(id, grace_s=0)
+        with self.home.lock(id, timeout_s=90):
+            spec, record = self._settled(id)
+            if record.state is State.EXITED:
+                record = record.moved(State.EXITED, stopped=True, restart_at=None, reason=reason)
+                self._records.save_end(id, record)
+            return records.status(id, spec, record)
 
     def rotate_logs(self) -> None:
         """Keep the generation of each log that conmon replaces."""

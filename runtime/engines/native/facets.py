@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime.engines.native.damage import Damage
     from runtime.engines.native.execs import NativeExec
     from runtime.engines.native.flooding import Flooding
+    from runtime.engines.native.hoarding import Hoarding
     from runtime.engines.native.lifecycle import Lifecycle
     from runtime.engines.native.networks import NativeNetworks
     from runtime.engines.native.records import Record
@@ -174,6 +175,12 @@ class Facets:
         from runtime.engines.native.flooding import Flooding
 
         return Flooding(self.home, self._records)
+
+    @once
+    def _hoarding(self) -> Hoarding:
+        from runtime.engines.native.hoarding import Hoarding
+
+        return Hoarding(self.home, self._records)
 
     @once
     def _sampler(self) -> Sampler:
