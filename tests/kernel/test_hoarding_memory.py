@@ -63,7 +63,9 @@ def test_who_takes_the_nodes_memory_through_sockets_is_ended_and_nobody_else(
     keeper = Keeper(armed.engine, lambda status: told.append(f"{status.id} {status.reason}"))
     with holding(armed, neighbour, kind, LITTLE), holding(armed, hoarder, kind, much):
         waiting = unread(pin)
-        assert waiting.uncounted + waiting.mixed >= much * MIB
+        assert waiting.uncounted + waiting.mixed >= much * MIB * 0.9, (
+            "data may go that was on its way when the program looked"
+        )
         charged = armed.engine.counters([hoarder])[hoarder].memory_bytes
         assert charged is not None
         assert charged < MUCH * MIB / 4, "it is charged for none of it: where the kernel does, this watch has no use"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import cast
 
@@ -38,7 +39,7 @@ def test_who_is_ended(hoards: dict[str, Hoard], expected: str | None) -> None:
         ([3000, 2900, 2800], 0),
         ([1900, 1900, 1900, 1900], 1),
         ([1900, 1890, 1880, 1870], 1),
-        ([3000, 1900, 1800, 1700], 3),
+        ([3000, 1900, 1600, 1300], 3),
     ],
     ids=["enough", "little, and it stays", "little, and it goes in minutes", "it goes in seconds"],
 )
@@ -54,6 +55,19 @@ def test_when_it_is_counted(monkeypatch: pytest.MonkeyPatch, left_mib: list[int]
     assert [watch.found() for _ in left_mib] == [None] * len(left_mib)
     assert len(counted) == counts
     assert 0.1 <= watch.pause_s() <= 1.0
+
+
+@pytest.mark.parametrize(("left_mib", "pause_s"), [(20000, 1.0), (8192, 0.5), (2100, 0.13), (100, 0.1)])
+def test_looks_come_closer_to_each_other_also_while_nothing_goes(
+    monkeypatch: pytest.MonkeyPatch, left_mib: int, pause_s: float
+) -> None:
+    """Else who keeps the node just above the mark has a whole second to take the rest."""
+    monkeypatch.setattr(
+        hoarding, "left", lambda: Room(time.monotonic(), {"bytes": left_mib * MIB}, {"bytes": 2048.0 * MIB})
+    )
+    watch = Hoarding(cast("Home", None), cast("Records", SimpleNamespace(readable=lambda: iter(()))))
+    watch.found()
+    assert watch.pause_s() == pytest.approx(pause_s, abs=0.01)
 
 
 @pytest.mark.parametrize(
