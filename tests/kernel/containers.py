@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,9 +53,17 @@ def spec(engine: NativeEngine, *command: str, **changes: Any) -> ContainerSpec:
 
 
 def run(engine: NativeEngine, made: ContainerSpec) -> str:
-    """Created and started; its id."""
+    """Created and started, and its first process is what it is to be; its id.
+
+    Who looks at processes before sees the container runtime's, which is another one to whom looks later.
+    """
     engine.create(made)
-    engine.start(made.id)
+    pid = engine.start(made.id).pid
+    deadline = time.monotonic() + patience(5)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        while Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0init\0"):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
     return made.id
 
 
