@@ -417,11 +417,12 @@ class FakeEngine:
     ) -> Iterator[LogLine]:
         from runtime.telemetry import log
 
+        epoch = self._records.record(id).epoch if follow else 0
         return log.read(
             self.log_file(id),
             wanted=log.Wanted(tail, since, until, stream),
             follow=follow,
-            ended=lambda: self._ended(id),
+            ended=lambda: self._ended(id, epoch),
         )
 
     def _attach(self, id: str) -> FakeAttach:
@@ -433,8 +434,12 @@ class FakeEngine:
             takes_input=spec.stdin or spec.terminal, once=spec.stdin_once,
         )  # fmt: skip
 
-    def _ended(self, id: str) -> bool:
-        return not self._records.exists(id) or self._records.record(id).state is not State.RUNNING
+    def _ended(self, id: str, epoch: int | None = None) -> bool:
+        """``epoch``: that start of it."""
+        if not self._records.exists(id):
+            return True
+        record = self._records.record(id)
+        return record.state is not State.RUNNING or epoch not in {None, record.epoch}
 
     def log_file(self, id: str) -> Path:
         self._records.spec(id)

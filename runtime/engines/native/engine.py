@@ -379,16 +379,19 @@ class NativeEngine(Facets):
     ) -> Iterator[LogLine]:
         from runtime.telemetry import log
 
+        epoch = self._records.record(id).epoch if follow else 0
         return log.read(
             self.log_file(id),
             wanted=log.Wanted(tail, since, until, stream),
             follow=follow,
-            ended=lambda: self._ended(id),
+            ended=lambda: self._ended(id, epoch),
         )
 
-    def _ended(self, id: str) -> bool:
+    def _ended(self, id: str, epoch: int) -> bool:
+        """That start of it, whether or not it was started anew since."""
         try:
-            return self._lifecycle.drained(id, self._records.record(id))
+            record = self._records.record(id)
+            return record.epoch != epoch or self._lifecycle.drained(id, record)
         except NotFound:
             return True
 
