@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import secrets
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from runtime.api import ContainerSpec, ExecSpec, Limits, State
 from runtime.engines.native.engine import NativeEngine
 from runtime.home import Home
+from runtime.keeper import Keeper
 from tests.conftest import Place, patience
 from tests.prepared import busybox
 from tests.traces import traces
@@ -65,6 +67,23 @@ def run(engine: NativeEngine, made: ContainerSpec) -> str:
             assert time.monotonic() < deadline
             time.sleep(0.002)
     return made.id
+
+
+def kept_until_told(
+    keeper: Keeper, told: list[str], within_s: float, begin: Callable[[], object] = lambda: None
+) -> None:
+    """It keeps the node until it has told something; ``begin`` is called once it does."""
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    try:
+        begin()
+        deadline = time.monotonic() + patience(within_s)
+        while not told:
+            assert time.monotonic() < deadline, "it goes on"
+            time.sleep(0.1)
+    finally:
+        keeper.stop()
+        thread.join()
 
 
 def output(engine: NativeEngine, made: ContainerSpec) -> list[str]:

@@ -22,7 +22,7 @@ from runtime.home import Home
 from runtime.keeper import Keeper
 from runtime.kernel.cgroup import Cgroup
 from tests.conftest import Place, patience
-from tests.kernel.containers import KINDS, SMALL, inside, run, spec
+from tests.kernel.containers import KINDS, SMALL, inside, kept_until_told, run, spec
 from tests.marks import no_cgroup
 from tests.prepared import busybox
 from tests.traces import traces
@@ -126,18 +126,7 @@ def filler(engine: NativeEngine, kind: str) -> None:
 def ended(engine: NativeEngine, id: str, begin: Callable[[], object] = lambda: None) -> None:
     """A keeper keeps the node until the container has ended; ``begin`` is called once it does."""
     told: list[str] = []
-    keeper = Keeper(engine, lambda status: told.append(status.id))
-    thread = threading.Thread(target=keeper.run)
-    thread.start()
-    try:
-        begin()
-        deadline = time.monotonic() + patience(60)
-        while not told:
-            assert time.monotonic() < deadline, "it goes on"
-            time.sleep(0.1)
-    finally:
-        keeper.stop()
-        thread.join()
+    kept_until_told(Keeper(engine, lambda status: told.append(status.id)), told, 60, begin)
     assert told == [id]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import select
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from runtime.engines.native import hoarding
 from runtime.keeper import Keeper
 from runtime.kernel.unread import unread
 from tests.conftest import patience
+from tests.kernel.containers import kept_until_told
 from tests.kernel.scene import MIB, Scene, armed, engine, programs
 from tests.marks import no_cgroup
 
@@ -69,16 +68,7 @@ def test_who_takes_the_nodes_memory_through_sockets_is_ended_and_nobody_else(
         charged = armed.engine.counters([hoarder])[hoarder].memory_bytes
         assert charged is not None
         assert charged < MUCH * MIB / 4, "it is charged for none of it: where the kernel does, this watch has no use"
-        thread = threading.Thread(target=keeper.run)
-        thread.start()
-        try:
-            deadline = time.monotonic() + patience(30)
-            while not told:
-                assert time.monotonic() < deadline, "it goes on"
-                time.sleep(0.1)
-        finally:
-            keeper.stop()
-            thread.join()
+        kept_until_told(keeper, told, 30)
         assert armed.engine.guard_memory() is None
         assert armed.engine.inspect(neighbour).state is State.RUNNING
     assert told == [f"{hoarder} {hoarding.HOARDED}"]
