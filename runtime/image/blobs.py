@@ -32,11 +32,14 @@ class Blobs:
         self.ingest = self.root / "ingest"
 
     def prepare(self) -> None:
-        for folder in (self.folder, self.ingest, self.root / "origins"):
+        for folder in self.folders():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout = self.root / "oci-layout"
         if not layout.exists():
             atomic_write(layout, b'{"imageLayoutVersion": "1.0.0"}')
+
+    def folders(self) -> tuple[Path, ...]:
+        return self.folder, self.ingest, self.root / "origins"
 
     def path(self, digest: str) -> Path:
         """Raises ImageCorrupt for what is not a sha256 digest (it would name a file elsewhere)."""

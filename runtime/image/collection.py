@@ -68,7 +68,8 @@ class Collection:
         graves = [grave.name for grave in self.graves()]
         self.empty_graves()
         swept = [name for name in graves if not (self._blobs.ingest / name).exists()]
-        swept += sweep_temporaries(self._blobs.folder)
+        for folder in self._blobs.folders():
+            swept += sweep_temporaries(folder)
         for left in self._left_by_the_dead():
             remove_tree(left)
             swept.append(left.name)

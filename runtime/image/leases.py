@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.failpoint import failpoint
-from runtime.home import NONSENSE, Home, atomic_write
+from runtime.home import NONSENSE, Home, atomic_write, sweep_temporaries
 from runtime.kernel.process import boot_id, start_time
 
 CONTENT_LOCK = "image-content"
@@ -106,7 +106,8 @@ class Leases:
         return {digest for one in self.held() if one.alive or (abandoned and one.left_s > 0) for digest in one.digests}
 
     def sweep(self, *, abandoned: bool = False) -> tuple[str, ...]:
-        """Those that hold no more, the damaged among them; with ``abandoned`` all whose owner is gone."""
+        """Those that hold no more, the damaged and the half written among them; with ``abandoned`` all whose owner is gone."""
+        sweep_temporaries(self._folder)
         return self._end(lambda one: one is None or one.left_s <= 0 or abandoned)
 
     def supersede(self, digests: Collection[str]) -> None:

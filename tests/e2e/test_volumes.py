@@ -27,6 +27,11 @@ def _confirmed(page: Page) -> None:
     page.locator("#confirm [data-confirm-yes]").click()
 
 
+def _shown(page: Page, id: str) -> None:
+    """The container's page, by which a form is answered: who goes elsewhere before it comes has that ended by it."""
+    page.wait_for_url(f"**/containers/{id}/")
+
+
 def _make(person: Person) -> None:
     """A volume and a network, on their pages, which show them without being loaded anew."""
     page = person.go("/volumes/")
@@ -105,6 +110,7 @@ def _moved(person: Person, id: str, pictures: Path) -> None:
     _axe_finds_nothing(page)
     page.get_by_role("button", name="Disconnect from default").click()
     _confirmed(page)
+    _shown(page, id)
     person.go(f"/containers/{id}/?tab=events")
     expect(page.locator("#events")).to_contain_text("Disconnected from a network", timeout=SOON)
     assert [one.network for one in engine.inspect(id).networks] == ["e2e-back"]
@@ -123,6 +129,7 @@ def _moved(person: Person, id: str, pictures: Path) -> None:
     address = _address(person, "default", FIXED)
     page.get_by_label("Fixed address there").fill(address)
     page.get_by_role("button", name="Connect", exact=True).click()
+    _shown(page, id)
     person.go(f"/containers/{id}/?tab=events")
     expect(page.locator("#events")).to_contain_text("Connected to a network", timeout=SOON)
     assert [one.network for one in engine.inspect(id).networks] == ["e2e-back", "default"]
