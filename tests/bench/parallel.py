@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from tests.bench._report import Row, beside, main, note
 from tests.bench._sides import Side, sides
 
-AT_ONCE = {1: 50, 8: 13, 24: 5}
+AT_ONCE = {1: 100, 8: 13, 24: 5}
 """And how many rounds of it: about a hundred samples of each."""
 QUICK = {1: 5, 8: 1, 24: 1}
-COMMANDS_AT_ONCE, QUICK_COMMANDS = {1: 20, 8: 3}, {1: 2}
+COMMANDS_AT_ONCE, QUICK_COMMANDS = {1: 100, 8: 13}, {1: 2}
 COMMAND_GOALS: dict[str, tuple[float | None, ...]] = {"launch": (1.0, 1.0), "removal": (1.0, 1.0)}
 GOALS: dict[str, tuple[float | None, ...]] = {"launch": (0.25, 1.0), "removal": (1.0, 1.0)}
 """Beside docker, beside podman."""
