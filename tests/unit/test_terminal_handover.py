@@ -12,7 +12,7 @@ import pytest
 from runtime.api import ExecSpec
 from runtime.engines.native import execs
 from runtime.engines.native.oci import Runtime
-from runtime.errors import EngineFault
+from runtime.errors import DeadlineExceeded, EngineFault
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.process import start_time
 from tests.conftest import patience
@@ -142,3 +142,11 @@ def test_a_runtime_that_waits_for_a_killed_command_is_ended(tmp_path: Path) -> N
     assert time.monotonic() - began < patience(10)
     assert descriptors() == before
     assert list(scene.scratch.iterdir()) == []
+
+
+def test_a_runtime_that_never_hands_one_over_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(tmp_path, sends=False)
+    (tmp_path / "told").write_text("0")
+    (tmp_path / "crun").write_text(f"#!{sys.executable}\nimport time\ntime.sleep({LIVES_S})\n")
+    monkeypatch.setattr(execs, "START_DEADLINE_S", 0.5)
+    scene.fails(DeadlineExceeded, "did not start within")

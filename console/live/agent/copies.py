@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, BinaryIO
 
 from console.live import frames
+from console.live.agent.answers import answer
 from runtime.api import Engine
 from runtime.errors import InvalidSpec, LimitExceeded, RuntimeFault
 
@@ -34,8 +35,6 @@ class Copies:
 
     async def out(self, container: str, args: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         """``args``: ``path``.  Raises RuntimeFault before the first frame; a copy that breaks off later has no END."""
-        from console.live.agent.server import answer
-
         path = _path(args)
         async with self._turn(container), asyncio.timeout(WHOLE_S):
             outer, inner = os.pipe()
@@ -63,8 +62,6 @@ class Copies:
         self, container: str, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """``args``: ``path``, a folder.  After the answer the client sends the archive in frames, and is told the outcome in one of control."""
-        from console.live.agent.server import answer
-
         path = _path(args)
         async with self._turn(container), asyncio.timeout(WHOLE_S):
             inner, outer = os.pipe()

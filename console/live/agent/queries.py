@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from console.live import frames
+from console.live.agent.answers import answer
 from console.metering.dataset.place import folder
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 
@@ -54,8 +55,6 @@ class Queries:
 
         ``args``: ``query``, ``folder`` (of links, see :mod:`console.metering.dataset.files`), ``most`` rows.
         """
-        from console.live.agent.server import answer
-
         query, data, most = _asked(tenant, args)
         async with self._turn(tenant), _sandbox(data) as process:
             await answer(writer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import grp
-import json
 import logging
 import os
 import pwd
@@ -24,6 +23,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from console.live import frames
+from console.live.agent.answers import answer, refuse
 from console.live.agent.copies import Copies
 from console.live.agent.history import History
 from console.live.agent.logs import stream_logs
@@ -180,16 +180,6 @@ def _web_uid() -> set[int]:
         return {pwd.getpwnam(WEB_USER).pw_uid}
     except KeyError:
         return set()
-
-
-async def answer(writer: asyncio.StreamWriter, **fields: Any) -> None:
-    writer.write(json.dumps({"ok": True, **fields}).encode() + b"\n")
-    await writer.drain()
-
-
-async def refuse(writer: asyncio.StreamWriter, code: str, message: str) -> None:
-    writer.write(json.dumps({"ok": False, "code": code, "message": message}).encode() + b"\n")
-    await writer.drain()
 
 
 def socket_path() -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from console.live import frames
+from console.live.agent.answers import answer
 from runtime.api import Engine, ExecSession, ExecSpec
 from runtime.errors import InvalidSpec
 
@@ -44,8 +45,6 @@ async def run_terminal(
     engine: Engine, container: str, args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Until the process ends or the client leaves; then nothing of it is left.  Raises RuntimeFault before it began."""
-    from console.live.agent.server import answer
-
     session = await sync_to_async(_open, thread_sensitive=False)(engine, container, args)
     try:
         await answer(writer)

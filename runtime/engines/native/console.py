@@ -11,7 +11,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from runtime.engines.native.execs import START_DEADLINE_S, late
 from runtime.errors import EngineFault
 from runtime.kernel.ready import Stream, readable
 
@@ -31,12 +30,12 @@ def listening(path: Path) -> socket.socket:
     return made
 
 
-def taken(listener: socket.socket, runtime: subprocess.Popen[bytes]) -> int | None:
+def taken(listener: socket.socket, runtime: subprocess.Popen[bytes], timeout_s: float) -> int | None:
     """Our end of the terminal.  None: the runtime ended without handing one over.
 
-    Raises DeadlineExceeded; EngineFault: the terminal was lost on the way, as in a process that has as many files open as it may.
+    Raises TimeoutError; EngineFault: the terminal was lost on the way, as in a process that has as many files open as it may.
     """
-    deadline = time.monotonic() + START_DEADLINE_S
+    deadline = time.monotonic() + timeout_s
     ended = os.pidfd_open(runtime.pid)
     try:
         if not _offered(listener, ended, deadline):
@@ -64,5 +63,5 @@ def _offered(stream: socket.socket, ended: int, deadline: float) -> bool:
 def _await(streams: tuple[int | Stream, ...], deadline: float) -> list[int]:
     ready = readable(streams, max(0.0, deadline - time.monotonic()))
     if not ready:
-        raise late()
+        raise TimeoutError
     return ready

@@ -231,9 +231,12 @@ def _handed_over(
             stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True,
         )  # fmt: skip
         try:
-            master = console.taken(listener, child)
+            master = console.taken(listener, child, START_DEADLINE_S)
             if master is not None:
                 set_size(master, spec.columns, spec.rows)
+        except TimeoutError:
+            _give_up(NativeExec(child, folder, master, group), child)
+            raise late() from None
         except BaseException:
             _give_up(NativeExec(child, folder, master, group), child)
             raise
