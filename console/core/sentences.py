@@ -353,6 +353,8 @@ SENTENCES = (
     _("Make the folder in that volume first, or choose another path."),
     _("A read-only volume that is shown at /etc needs a file %(name)s."),
     _("Make an empty one in it, or do not mount it read-only."),
+    _("%(path)s is a pipe: the container's user cannot be looked up there."),
+    _("Make it a file, or take it away."),
     _("%(name)s is not a kernel setting."),
     _("%(name)s is not a label's name."),
     _("%(value)s is not a ulimit."),

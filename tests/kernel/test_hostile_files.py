@@ -104,6 +104,27 @@ def whiteout(name: str) -> tuple[tarfile.TarInfo, bytes]:
     return archives.file(f".wh.{name}")
 
 
+@pytest.mark.parametrize("name", ["passwd", "group"])
+def test_a_pipe_for_a_file_of_accounts_holds_no_start_up(scene: Scene, tmp_path: Path, volume: str, name: str) -> None:
+    """It was the runtime that read it, until its deadline.  In the image or behind a link of it, by the container itself, in a volume."""
+    pipe, _ = archives.file("etc/pipe")
+    pipe.type = tarfile.FIFOTYPE
+    linked = image(scene.engine, tmp_path, (pipe, b""), archives.link(f"etc/{name}", "/etc/pipe"))
+    for spec in (
+        scene.spec(image=linked),
+        scene.spec(command=("sh", "-c", f"rm -f /etc/{name}; mkfifo /etc/{name}")),
+        scene.spec(
+            command=("sh", "-c", f"rm -f /etc/{name}; mkfifo /etc/{name}"), volumes=(VolumeMount(volume, "/etc"),)
+        ),
+    ):
+        scene.engine.create(spec)
+        if spec.image != linked:
+            scene.engine.start(spec.id)
+            scene.ended(spec.id)
+        with pytest.raises(InvalidSpec, match=f"'/etc/{name}' is a pipe"):
+            scene.engine.start(spec.id)
+
+
 def test_set_user_id_gives_nothing(scene: Scene, tmp_path: Path) -> None:
     rows = [archives.file("become/busybox", Path("/bin/busybox").read_bytes(), mode=0o6755)]
     id = scene.run(image=image(scene.engine, tmp_path, *rows), user="1000")

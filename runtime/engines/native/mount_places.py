@@ -19,6 +19,7 @@ MOST_LINKS = 40
 Parts = tuple[str, ...]
 FILES: frozenset[Parts] = frozenset((*etc.FOLDER, name) for name in etc.FILES)
 """The runtime's own, which it mounts."""
+ACCOUNTS: tuple[Parts, ...] = (("etc", "passwd"), ("etc", "group"))
 
 
 def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
@@ -26,6 +27,7 @@ def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
 
     The runtime follows links within the root when it mounts.  One that leads into /dev would put an image's files where the
     runtime then takes its devices and masks from; one into /proc or /sys would uncover what those hide.  A file is no place for any.
+    What is seen at last where the runtime looks users up is no pipe.
     """
     with ExitStack() as held:
         folders: dict[Parts, int] = {(): _open(root, held)}
@@ -59,6 +61,7 @@ def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
             if read_only:
                 sealed[place] = field
         _check_own(folders, empty, sealed)
+        _check_accounts(folders, empty)
 
 
 def _check_own(folders: dict[Parts, int], empty: Sequence[Parts], sealed: Mapping[Parts, str]) -> None:
@@ -71,6 +74,18 @@ def _check_own(folders: dict[Parts, int], empty: Sequence[Parts], sealed: Mappin
                 f"A read-only volume that is shown at /etc needs a file {file[-1]!r}.",
                 hint="Make an empty one in it, or do not mount it read-only.",
                 field=field,
+            )
+
+
+def _check_accounts(folders: dict[Parts, int], empty: Sequence[Parts]) -> None:
+    """The runtime looks the container's user up in its files; it would wait for whoever writes to a pipe until its deadline."""
+    for file in ACCOUNTS:
+        place = _place(folders, file, "")
+        if not _below(place, empty) and _is_there(folders, place, kind=stat.S_ISFIFO):
+            raise InvalidSpec(
+                f"{'/' + '/'.join(file)!r} is a pipe: the container's user cannot be looked up there.",
+                hint="Make it a file, or take it away.",
+                field="image",
             )
 
 
