@@ -147,12 +147,12 @@ class Measure:
         if self.latest is not None and (crossed or self._odd(self.latest, self._integrated(seen))):
             self._store_latest()
         self._store(self._integrated(seen), final=True)
-        self._declare_missing(self._place(seen.at_us), seen.ns)
+        self._declare_missing(self.place(seen.at_us), seen.ns)
 
     def lose(self, end_us: int) -> None:
         """No final reading will come: charged up to the last look, missing from there to ``end_us``."""
         self._store_latest()
-        self._declare_missing(self._place(end_us), None)
+        self._declare_missing(self.place(end_us), None)
 
     def _odd(self, before: Seen, seen: Seen) -> bool:
         """A counter that went back, a meter that fell silent or speaks again, or as much memory as a reading holds: both looks are stored."""
@@ -188,7 +188,7 @@ class Measure:
 
     def _store(self, seen: Seen, *, final: bool = False) -> None:
         self.sequence += 1
-        at_us = self._place(seen.at_us)
+        at_us = self.place(seen.at_us)
         here = Mark(0, at_us, seen.ns, self.sequence)
 
         def say(meter: Meter, value: int | None, reason: str = "") -> None:
@@ -269,8 +269,10 @@ class Measure:
             self.started_ns = max(0, seen.ns - max(0, seen.at_us - self.started_us) * 1000)
         return self.started_ns
 
-    def _place(self, at_us: int) -> int:
-        """Not before the last reading that was stored."""
+    def place(self, at_us: int) -> int:
+        """Not before the last reading that was stored.  An end is placed, too, before it is taken: where the clock was set back it would
+        lie in a month that is closed, and be news in what that was made from.
+        """
         last = max(self.marks.values(), key=lambda mark: mark.sequence, default=Mark(0, self.started_us, 0))
         return at_us if last.at_us - at_us > LONGEST_STEP_US else max(at_us, last.at_us)
 

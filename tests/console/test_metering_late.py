@@ -15,7 +15,7 @@ from django.apps import apps
 from console.metering import services
 from console.metering.exports import bundle
 from console.metering.exports.focus_check import faults
-from console.metering.models import Invoice, Period, RatedLine, UsageRecord
+from console.metering.models import Invoice, MeterEpoch, Period, RatedLine, UsageRecord
 from console.metering.rating import Line, Used
 from console.metering.selectors.breakdown import COST, Asked, breakdown
 from console.metering.services import corrections, credits, periods
@@ -28,6 +28,7 @@ from console.workloads.models import Container
 from tests.console.test_metering import START, at, final
 from tests.console.test_metering_bills import CPU, LATER, MEMORY, MONTH, NEXT, OUT, cost, period, published, use
 from tests.console.test_metering_exports import changed, consistent, differences
+from tests.console.test_metering_ingest import observed
 
 pytestmark = pytest.mark.django_db
 OCTOBER = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
@@ -186,3 +187,35 @@ def test_a_month_that_was_opened_behind_closed_ones_goes_on_into_the_open_one(co
     assert rate_period(period(MARCH).pk).total == expected > 0
     assert period(MARCH).credits.get().key == "k1"
     assert RatedLine.objects.exclude(run__current_of__isnull=False).count() == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_end_by_a_clock_that_was_set_back_changes_nothing_of_a_closed_month(
+    container: Container, tmp_path: Path, *, lost: bool
+) -> None:
+    """It ends just behind the month, when the clock, which was fast, shows a time within it."""
+    published(CPU, MEMORY)
+    begin = (NEXT - START).total_seconds()
+    services.take([observed(container, 5, cpu_ns=10**9), observed(container, begin + 3, cpu_ns=2 * 10**9)])
+    periods.close(period().pk, NEXT + dt.timedelta(seconds=10))
+    before = written(MONTH, tmp_path / "before")
+    look = observed(container, begin + 20, cpu_ns=3 * 10**9)
+    services.take([replace(look, at_us=look.at_us - 30_000_000)])
+    if lost:
+        services.close_lost(container.node, {}, LATER)
+    else:
+        last = at(begin + 21, cpu_ns=4 * 10**9)
+        services.ingest_final(final(container, replace(last, at=last.at - 30)))
+    assert NEXT < MeterEpoch.objects.get().ended_at < NEXT + HOUR  # type: ignore[operator]
+    after = written(MONTH, tmp_path / "after")
+    assert {path.name: path.read_bytes() for path in before.iterdir()} == {
+        path.name: path.read_bytes() for path in after.iterdir()
+    }
+    assert differences(after) == []
+    assert total_cpu() == (3 if lost else 4) * 10**9
+    periods.close(period(NEXT).pk, LATER)
+    assert differences(written(NEXT, tmp_path), after) == []
+
+
+def total_cpu() -> int:
+    return sum(UsageRecord.objects.filter(meter="cpu").values_list("quantity", flat=True))

@@ -203,8 +203,8 @@ def ingest_final(reading: FinalReading, *, cgroup: int = 0) -> bool:
         return True
     measure = _measure(epoch)
     measure.learn(of_engine(reading.limits, reading.sizes))
+    epoch.ended_at, epoch.end_reason = moment(measure.place(round(reading.finished_at * 1_000_000))), "exited"
     measure.finish(look(reading.counters))
-    epoch.ended_at, epoch.end_reason = moment(round(reading.finished_at * 1_000_000)), "exited"
     epoch.boot_id, epoch.cgroup_inode = reading.boot_id, reading.cgroup_inode
     entry = _Entry()
     entry.add(epoch, container, measure, cgroup)
@@ -231,7 +231,7 @@ def close_lost(
         measure = _measure(epoch)
         seen = measure.latest
         last = moment(seen.at_us) if seen is not None else epoch.started_at
-        epoch.ended_at = max(last, container.finished_at or last)
+        epoch.ended_at = moment(measure.place(microseconds(max(last, container.finished_at or last))))
         epoch.lost, epoch.end_reason = True, "lost"
         measure.lose(microseconds(epoch.ended_at))
         entry.add(epoch, container, measure, 0)
