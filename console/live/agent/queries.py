@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 WORKER = Path(__file__).resolve().parents[2] / "metering/dataset/worker.py"
 
 NOBODY = "65534"
-ADDRESS_SPACE = 3 << 30
+ADDRESS_SPACE = 3 << 29
+"""DuckDB counts its buffers up to :data:`console.metering.dataset.worker.MEMORY`, and not what one text may grow to: this is the bound."""
 CPU_S = 20
 FIRST_LINE_S = 20.0
 WHOLE_S = 600.0
