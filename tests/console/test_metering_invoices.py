@@ -98,6 +98,33 @@ def test_the_invoice_is_read_with_all_that_is_on_it(
     assert client.get("/usage/invoices/soon/").status_code == 422
 
 
+def test_figures_of_an_invoice_lead_to_what_is_on_it_and_not_to_what_came_late(
+    container: Container, member: User, admin: User
+) -> None:
+    """A correction's to the records that it is of, in the month that it corrects."""
+    published(CPU, MEMORY, OUT)
+    use(container)
+    periods.close(period().pk, NEXT)
+    use(container, epoch=2, cpu=5 * 10**12, sent=0)
+    rate_period(period(NEXT).pk)
+    first, second = (sums_behind(signed_in(member), f"/usage/invoices/{month}/") for month in ("2026-11", "2026-12"))
+    assert (first["CPU"], second["CPU"]) == ({7 * 10**12 + 1}, {5 * 10**12})
+    assert first["MEM"] == second["MEM"] != {0}
+    assert sums_behind(signed_in(admin), f"/admin/invoices/2026-12/?tenant={container.tenant_id}") == second
+
+
+def sums_behind(client: Client, path: str) -> dict[str, set[int]]:
+    """By SKU what the records sum to that its quantities on an invoice lead to."""
+    found: dict[str, set[int]] = {}
+    page = html.unescape(client.get(path).content.decode())
+    for row in re.findall(r"<tr>.*?</tr>", page.partition("</caption>")[2].partition("</table>")[0], re.DOTALL):
+        link, sku = re.search(r'href="([^"]+)"', row), re.search(r'<td class="mono">(\w+)</td>', row)
+        if link and sku:
+            sums = client.get(link[1]).context["totals"]
+            found.setdefault(sku[1], set()).update(one.quantity for one in sums)
+    return found
+
+
 def test_lines_come_in_pages_that_meet(invoice: Invoice, member: User, monkeypatch: pytest.MonkeyPatch) -> None:
     from console.metering.views import invoices as views
 

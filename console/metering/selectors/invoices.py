@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Min, QuerySet
 
 from console.accounts.models import Tenant
 from console.core.errors import Missing
 from console.metering.currencies import rounded
-from console.metering.models import CostMonth, Credit, Invoice, Period, RatedLine
+from console.metering.models import CostMonth, Credit, Invoice, Period, RatedLine, UsageRecord
 from console.metering.units import difference, in_units, total
 
 NANO = 10**9
@@ -126,6 +126,23 @@ def _summary_row(row: dict[str, Any]) -> SummaryRow:
         row["sku"], row["meter"], row["unit"], row["tier"].partition("/")[0], row["correction"], Decimal(row["quantity"]),
         prices[0], prices[1], Decimal(row["cost"]), row["lines"],
     )  # fmt: skip
+
+
+def corrected_from(found: Statement) -> dt.datetime | None:
+    """The first moment of the first month that it corrects; None where it corrects none."""
+    earlier = CostMonth.objects.filter(run=found.period.run_id, month__lt=found.period.starts_at)
+    first: dt.datetime | None = earlier.aggregate(first=Min("month"))["first"]
+    return first
+
+
+def came_late(found: Statement) -> bool:
+    """Whether some of its month's records are on a later invoice."""
+    period = found.period
+    later = list(
+        Period.objects.filter(tenant=period.tenant_id, starts_at__gt=period.starts_at).values_list("pk", flat=True)
+    )
+    late = UsageRecord.objects.filter(billed_in__in=later, window__gte=period.starts_at, window__lt=period.ends_at)
+    return late.exists()
 
 
 def by_container(found: Statement) -> list[ContainerRow]:

@@ -41,6 +41,8 @@ class Wanted:
     image: str = ""
     quality: str = ""
     label: Label | None = None
+    billed: dt.datetime | None = None
+    """The month, by its first moment, whose invoice they are on: what came late is on a later one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def records(wanted: Wanted) -> QuerySet[UsageRecord]:
     for name, value in (("meter", wanted.meter), ("resource__image", wanted.image), ("quality", wanted.quality)):
         if value:
             found = found.filter(**{name: value})
-    return found
+    return found if wanted.billed is None else found.filter(billed_in__starts_at=wanted.billed)
 
 
 def page(wanted: Wanted, *, size: int, after: str = "") -> Page:
@@ -128,9 +130,10 @@ def page(wanted: Wanted, *, size: int, after: str = "") -> Page:
 def totals(wanted: Wanted) -> list[Total]:
     """Exact sums by meter.  Of what is missing nothing is known, and nothing is in a sum.
 
-    Whole months and days are taken from their sums, however many records they have; a quality has none.
+    Whole months and days are taken from their sums, however many records they have; a quality and an invoice have none.
     """
-    known = Known((), (), ((wanted.span.start, wanted.span.end),)) if wanted.quality else _known(wanted)
+    alone = bool(wanted.quality) or wanted.billed is not None
+    known = Known((), (), ((wanted.span.start, wanted.span.end),)) if alone else _known(wanted)
     within = Q(pk__in=())
     for start, end in known.hours:
         within |= Q(window__gte=start, window__lt=end)
@@ -153,10 +156,12 @@ def totals(wanted: Wanted) -> list[Total]:
 
 
 def _since(wanted: Wanted) -> dict[str, int]:
-    """By meter.  It has no quality yet."""
+    """By meter.  It has no quality yet, and is on no invoice."""
     found: dict[str, int] = {}
+    if wanted.quality or wanted.billed is not None:
+        return found
     for tail in tails(wanted.tenant, wanted.span.start, wanted.span.end):
-        if wanted.quality or not _of(tail, wanted):
+        if not _of(tail, wanted):
             continue
         for meter, quantity in tail.quantities.items():
             if quantity and wanted.meter in {"", meter}:

@@ -22,6 +22,7 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
     context = {
         "scope": whose,
         "day": day,
+        "next": day + DAY,
         "before": whose.url("metering-error", day=f"{day - DAY:%Y-%m-%d}"),
         "after": whose.url("metering-error", day=f"{day + DAY:%Y-%m-%d}") if day < today else "",
         "days": by_tenant(hours),

@@ -65,9 +65,12 @@ def _page(
     after = request.GET.get("after", "")
     behind = int(after[:9]) if after.isascii() and after.isdigit() else 0
     some = list(selectors.lines(found, after=behind)[: SIZE + 1])
+    corrected = selectors.corrected_from(found)
     own = {} if whose.tenant is None or not whose.everybody else {"tenant": whose.tenant.pk}
     context = {
         "scope": whose, "found": found, "name": selectors.billed_name(found), "summary": selectors.summary(found),
+        "first": corrected or found.period.starts_at,
+        "on": f"&billed={found.month}" if corrected or selectors.came_late(found) else "",
         "containers": selectors.by_container(found), "credits": selectors.given_credits(found),
         "lines": some[:SIZE], "more": some[SIZE - 1].number if len(some) > SIZE else 0, "behind": behind,
         "own": own, "downloads": [name for name in DOWNLOADS if name != BUNDLE], "now": timezone.now(),

@@ -23,14 +23,14 @@ SIZE = 100
 
 @require_GET
 def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
-    """``?from=&to=&meter=&container=&image=&quality=&with=``, each optional; ``with`` is a label as ``name=value``, and ``after`` is the
-    page behind that record.
+    """``?from=&to=&meter=&container=&image=&quality=&with=&billed=``, each optional; ``with`` is a label as ``name=value``, ``billed`` the month
+    of an invoice, and ``after`` is the page behind that record.
     """
     whose, asked = scope(request, everybody=everybody), request.GET
     known = {"meter": set(Meter.values), "quality": set(Quality.values)}
     chosen = {name: asked.get(name, "") for name in ("meter", "container", "image", "quality")}
     chosen |= {name: chosen[name] if chosen[name] in values else "" for name, values in known.items()}
-    label = Label.told(asked.get("with", ""))
+    label, billed = Label.told(asked.get("with", "")), _billed(asked.get("billed", ""))
     context = {
         "scope": whose,
         "meters": Meter.choices,
@@ -42,9 +42,10 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
     except Invalid as refused:
         typed = {"query": asked, "wrong": refused.field, "problem": refused.message}
         return render(request, "metering/records.html", context | typed, status=422)
-    wanted = Wanted(whose.tenant, of, **chosen, label=label)
+    wanted = Wanted(whose.tenant, of, **chosen, label=label, billed=billed)
     found = records.page(wanted, size=SIZE, after=asked.get("after", ""))
     query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen, "with": str(label or "")}
+    query |= {"billed": f"{billed:%Y-%m}"} if billed else {}
     context |= {
         "query": query,
         "rows": found.rows,
@@ -58,3 +59,10 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
 def _container(tenant: object, id: str) -> Container | None:
     found = Container.objects.filter(pk=id).first() if id else None
     return found if found is not None and (tenant is None or found.tenant == tenant) else None
+
+
+def _billed(text: str) -> dt.datetime | None:
+    try:
+        return dt.datetime.strptime(text, "%Y-%m").replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
