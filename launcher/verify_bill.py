@@ -42,6 +42,10 @@ NO_DIGITS = frozenset(
     ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"]
 )
 THREE_DIGITS = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+TYPES = {"container": "Container", "port": "Published Port", "volume": "Volume"}
+OF_USAGE = ("ListUnitPrice", "ContractedUnitPrice", "PricingQuantity", "PricingUnit", "ConsumedQuantity", "ConsumedUnit",
+            "SkuId", "SkuPriceId", "ResourceId", "ResourceName", "x_PriceBook", "x_Tier")  # fmt: skip
+"""Columns of FOCUS that are null where a row is a credit or the rounding."""
 csv.field_size_limit(1 << 24)
 
 
@@ -125,6 +129,37 @@ def check_prices(bundle: Bundle) -> Iterator[str]:
         text = json.dumps(one["book"], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         if hashlib.sha256(text.encode()).hexdigest() != one["sha256"]:
             yield f"prices: {one['name']} is not the book that was published: its hash differs"
+
+
+def check_price_list(bundle: Bundle) -> Iterator[str]:
+    """The same prices as a table; ``From`` counts included units, too."""
+    name = "price-list.csv"
+    wanted = [row for one in bundle.streams["prices"] for row in _price_rows(one)]
+    with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
+        found = list(csv.DictReader(handle))
+    for number, (row, price) in enumerate(zip(found, wanted, strict=False), 2):
+        for column, value in price.items():
+            if _of_cell(row[column], value) != value:
+                yield f"{name}: row {number}: {column} is {row[column]}, and by the book {_told(value)}"
+    if len(found) != len(wanted):
+        yield f"{name}: there are {len(found)} rows, and the books make {len(wanted)}"
+
+
+def _price_rows(one: Data) -> Iterator[Data]:
+    book = one["book"]
+    for price in book["prices"]:
+        included = Decimal(price["included"])
+        steps = [("i", Decimal(0), Decimal(0))] if included else []
+        steps += [
+            (str(tier), EXACT.add(included, Decimal(start)), Decimal(each))
+            for tier, (start, each) in enumerate(price["tiers"])
+        ]
+        for tier, start, each in steps:
+            yield {
+                "PriceBook": one["name"], "ValidFrom": us(book["valid_from"]), "SkuId": price["sku"],
+                "SkuPriceId": f"{price['sku']}-{tier}", "PricingUnit": price["unit"], "From": start, "UnitPrice": each,
+                "BillingCurrency": book["currency"],
+            }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ records
@@ -321,7 +356,9 @@ def check_records(bundle: Bundle) -> Iterator[str]:
         else:
             records.pop(epoch["id"], None)
     for allocation in bundle.streams["allocations"]:
-        yield from _check_held(allocation, records.pop(allocation["id"], []))
+        held = records.pop(allocation["id"], [])
+        yield from _check_held(allocation, held)
+        yield from _check_whole(bundle, allocation, held)
     for source in records:
         yield f"records: {source} has records and is neither an epoch nor an allocation of this export"
 
@@ -386,6 +423,9 @@ def _check_part(bundle: Bundle, life: Life, interval: Interval, part: Data, foun
     for name in ("window", "starts_at", "ends_at"):
         if us(found[name]) != part[name]:
             yield f"records: {what}: {name} is {found[name]}"
+    for name, said in (("meter", interval.meter), ("from_sequence", interval.start), ("to_sequence", interval.end)):
+        if found[name] != said:
+            yield f"records: {what}: {name} is {found[name]}"
     for name in ("quantity", "quality"):
         if found[name] != part[name]:
             yield f"records: {what}: {name} is {found[name]}, and from the readings {part[name]}"
@@ -405,6 +445,23 @@ def _check_held(allocation: Data, records: list[Data]) -> Iterator[str]:
     for before, after in pairwise(ordered):
         if before["ends_at"] != after["starts_at"]:
             yield f"records: {allocation['id']} has a hole or an overlap at {before['ends_at']}"
+
+
+def _check_whole(bundle: Bundle, allocation: Data, records: list[Data]) -> Iterator[str]:
+    """Its records reach from its beginning to its end, or those of the month.  Of an open month the end is not known yet."""
+    within = [one for one in records if bundle.start <= us(one["window"]) < bundle.end]
+    first = max(us(allocation["started_at"]), bundle.start)
+    last = bundle.end if allocation["ended_at"] is None else min(us(allocation["ended_at"]), bundle.end)
+    known = allocation["ended_at"] is not None or bundle.bill["period"]["state"] == "closed"
+    if not within:
+        if known and first < last:
+            yield f"records: {allocation['id']} has none of what was held from {_text(first)} to {_text(last)}"
+        return
+    begin, end = min(us(one["starts_at"]) for one in within), max(us(one["ends_at"]) for one in within)
+    if begin != first:
+        yield f"records: {allocation['id']} is held from {_text(first)}, and its records begin at {_text(begin)}"
+    if known and end != last:
+        yield f"records: {allocation['id']} is held until {_text(last)}, and its records end at {_text(end)}"
 
 
 # ------------------------------------------------------------------------------------------------ lines
@@ -597,22 +654,25 @@ def _focus_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:
     said = bundle.bill["invoice"]
     common = {
         "BillingAccountId": bundle.bill["tenant"]["id"], "BillingCurrency": said["currency"], "InvoiceId": said["number"] or None,
-        "BillingPeriodStart": bundle.start, "BillingPeriodEnd": bundle.end,
+        "BillingPeriodStart": bundle.start, "BillingPeriodEnd": bundle.end, "PricingCurrency": said["currency"],
     }  # fmt: skip
     for line in bundle.streams["lines"]:
         yield common | _focus_usage(line, resources.get(line["resource"], {}))
     others = [("Credit", -Decimal(one["amount"]), one["reason"]) for one in bundle.streams["credits"]]
     if adjustment := Decimal(said["adjustment"]):
         others.append(("Adjustment", adjustment, "Rounding of the invoice to the currency's smallest unit"))
+    costs = ("BilledCost", "EffectiveCost", "ContractedCost", "ListCost", "PricingCurrencyEffectiveCost")
     for category, amount, description in others:
-        costs = dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), amount)
-        yield common | costs | {"ChargeCategory": category, "ChargeClass": None, "ChargeDescription": description}
+        yield common | dict.fromkeys(OF_USAGE) | dict.fromkeys(costs, amount) | {
+            "ChargeCategory": category, "ChargeClass": None, "ChargeDescription": description, "Tags": "{}",
+            "ChargePeriodStart": bundle.start, "ChargePeriodEnd": bundle.end,
+        }  # fmt: skip
 
 
 def _focus_usage(line: Data, resource: Data) -> dict[str, Any]:
     cost, quantity = Decimal(line["cost"]), Decimal(line["pricing_quantity"])
     prices = [None if line[name] is None else Decimal(line[name]) for name in ("list_unit_price", "unit_price")]
-    window = us(line["window"])
+    window, tier = us(line["window"]), line["tier"].rpartition("/")[2]
     return {
         "ChargeCategory": "Usage", "ChargeClass": "Correction" if line["correction"] else None,
         "BilledCost": cost, "EffectiveCost": cost, "ContractedCost": cost, "ListCost": Decimal(line["list_cost"]),
@@ -620,7 +680,13 @@ def _focus_usage(line: Data, resource: Data) -> dict[str, Any]:
         "PricingQuantity": quantity, "PricingUnit": line["unit"], "ConsumedQuantity": quantity, "ConsumedUnit": line["unit"],
         "ChargePeriodStart": window, "ChargePeriodEnd": window + HOUR_US, "SkuId": line["sku"],
         "ResourceId": resource.get("identity"), "ResourceName": resource.get("name"), "SubAccountId": resource.get("tenant"),
-        "Tags": json.dumps(resource.get("labels", {}), sort_keys=True),
+        "Tags": json.dumps(resource.get("labels", {}), sort_keys=True), "ResourceType": TYPES.get(resource.get("kind", "")),
+        "RegionId": resource.get("node"), "RegionName": resource.get("node"), "x_Image": resource.get("image") or None,
+        "SubAccountName": resource.get("tenant_name"), "BillingAccountName": resource.get("tenant_name"),
+        "SkuPriceId": f"{line['sku']}-{tier}" if tier else None, "x_PriceBook": line["book"], "x_Tier": line["tier"] or None,
+        "SkuPriceDetails": json.dumps({"x_Tier": tier}) if tier else None, "x_Quality": line["quality"],
+        "PricingCurrencyEffectiveCost": cost, "PricingCurrencyListUnitPrice": prices[0],
+        "PricingCurrencyContractedUnitPrice": prices[1],
     }  # fmt: skip
 
 
@@ -640,10 +706,61 @@ def _check_invoice_detail(bundle: Bundle, payable: Decimal) -> Iterator[str]:
     if not (bundle.folder / name).exists():
         return
     with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
-        total = _total(row["BilledCost"] for row in csv.DictReader(handle))
-    wanted = payable if bundle.bill["invoice"]["number"] else Decimal(0)
+        found = list(csv.DictReader(handle))
+    total = _total(row["BilledCost"] for row in found)
+    said, wanted = bundle.bill["invoice"], payable if bundle.bill["invoice"]["number"] else Decimal(0)
     if total != wanted:
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(wanted)} is invoiced"
+    expected = _invoice_rows(bundle) if said["number"] else {}
+    whose = (said["number"], bundle.bill["tenant"]["id"], said["currency"], bundle.start, bundle.end)
+    for number, row in enumerate(found, 2):
+        of = (
+            row["InvoiceId"], row["BillingAccountId"], row["BillingCurrency"], us(row["BillingPeriodStart"]),
+            us(row["BillingPeriodEnd"]),
+        )  # fmt: skip
+        sums = expected.pop(_grain(row), None)
+        told = tuple(Decimal(row[column] or 0) for column in ("BilledCost", "x_ListCost", "x_PricingQuantity"))
+        if sums != told or of != whose:
+            yield f"{name}: row {number} does not follow from the lines, the credits and the rounding of this invoice"
+    if expected:
+        yield f"{name}: {len(expected)} sums of the invoice have no row"
+
+
+Grain = tuple[str, ...]
+
+
+def _grain(row: Mapping[str, str]) -> Grain:
+    """What an invoice's row is the sum of.  Raises ValueError."""
+    said = json.loads(row["InvoiceDetailGrain"])
+    names = ("SkuId", "x_Tier", "x_CorrectedPeriodStart", "x_CreditKey")
+    prices = (_price(row["x_UnitPrice"]), _price(row["x_ListUnitPrice"]))
+    of = said.get("x_UnitPrice"), said.get("x_ListUnitPrice")
+    if prices != tuple(_price(one or "") for one in of) or (row["x_PricingUnit"] or None) != said.get("x_PricingUnit"):
+        return ("?",)
+    return (row["ChargeCategory"], *(str(said.get(name, "")) for name in names), *prices, row["x_PricingUnit"])
+
+
+def _price(text: str) -> str:
+    return plain(Decimal(text)) if text else ""
+
+
+def _invoice_rows(bundle: Bundle) -> dict[Grain, tuple[Decimal, ...]]:
+    """Cost, cost by the list and quantity of each."""
+    found: dict[Grain, tuple[Decimal, ...]] = {}
+    for line in bundle.streams["lines"]:
+        month = ""
+        if line["correction"]:
+            month = (EPOCH + dt.timedelta(microseconds=_month(us(line["window"]))[0])).strftime("%Y-%m-%dT%H:%M:%SZ")
+        prices = [line[name] or "" for name in ("unit_price", "list_unit_price")]
+        key = ("Usage", line["sku"], line["tier"], month, "", *prices, line["unit"])
+        parts = (line["cost"], line["list_cost"], line["pricing_quantity"])
+        sums = found.get(key, (Decimal(0),) * 3)
+        found[key] = tuple(EXACT.add(sum, Decimal(part)) for sum, part in zip(sums, parts, strict=True))
+    for one in bundle.streams["credits"]:
+        found["Credit", "", "", "", one["key"], "", "", ""] = (*[-Decimal(one["amount"])] * 2, Decimal(0))
+    if adjustment := Decimal(bundle.bill["invoice"]["adjustment"]):
+        found["Adjustment", "", "", "", "", "", "", ""] = (adjustment, adjustment, Decimal(0))
+    return found
 
 
 def _total(amounts: Iterable[str]) -> Decimal:
@@ -670,6 +787,7 @@ def verify(bundle: Bundle, earlier: Sequence[Bundle] = (), given: str = "") -> l
         *check_files(bundle),
         *check_chain(bundle, earlier, given),
         *check_prices(bundle),
+        *check_price_list(bundle),
         *check_sizes(bundle),
         *check_records(bundle),
         *check_lines(bundle, earlier),

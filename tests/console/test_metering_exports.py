@@ -192,6 +192,10 @@ def test_the_program_stands_alone(exported: Path) -> None:
         ("records.jsonl", lambda one: one["meter"] == "cpu", {"resource": "another's"}, "records"),
         ("resources.jsonl", lambda one: True, {"identity": "another"}, "records"),
         ("records.jsonl", lambda one: one["meter"] == "cpu", {"id": "0" * 64}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "block_write", {"meter": "block_red"}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "cpu", {"from_sequence": 7}, "records"),
+        ("allocations.jsonl", lambda one: True, {"ended_at": "2026-11-24T09:00:00.000000Z"}, "records"),
+        ("allocations.jsonl", lambda one: True, {"started_at": "2026-11-22T09:00:00.000000Z"}, "records"),
         ("prices.jsonl", lambda one: True, {"sha256": "0" * 64}, "prices"),
         ("lines.jsonl", lambda one: one["cost"] != "0", {"cost": "0"}, "lines"),
         ("lines.jsonl", lambda one: True, {"unit_price": "1"}, "lines"),
@@ -220,6 +224,10 @@ def test_a_change_is_named_even_where_all_hashes_were_made_to_fit(
         ("ResourceName", "another"), ("ChargePeriodStart", "2026-11-01T00:00:00Z"), ("ChargePeriodEnd", "2026-11-01T00:00:00Z"),
         ("BillingCurrency", "USD"), ("InvoiceId", ""), ("ChargeClass", "Correction"), ("Tags", '{"team": "b"}'),
         ("ChargeCategory", "Purchase"), ("BillingPeriodStart", "2026-10-01T00:00:00Z"), ("SubAccountId", "another"),
+        ("SubAccountName", "another"), ("BillingAccountName", "another"), ("RegionId", "another"), ("RegionName", ""),
+        ("ResourceType", "Volume"), ("SkuPriceId", "CPU-7"), ("SkuPriceDetails", "{}"), ("PricingCurrency", "USD"),
+        ("PricingCurrencyEffectiveCost", "4.0"), ("PricingCurrencyListUnitPrice", ""), ("x_Image", "another"),
+        ("PricingCurrencyContractedUnitPrice", "4.0"), ("x_PriceBook", "list-7"), ("x_Quality", "sure"), ("x_Tier", ""),
     ],
 )  # fmt: skip
 def test_a_change_of_a_focus_row_is_named_even_where_the_hashes_were_made_to_fit(
@@ -237,6 +245,35 @@ def test_a_change_of_a_focus_row_is_named_even_where_the_hashes_were_made_to_fit
     assert [one.split(" is ", 1)[0] for one in differences(exported)] == [
         f"focus-{version}.csv: row 6: {column}" for version in ("1.2", "1.3")
     ]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        *(("price-list.csv", one) for one in ("UnitPrice", "From", "SkuId", "PricingUnit", "ValidFrom", "PriceBook")),
+        *(
+            ("focus-1.4-invoice-detail.csv", one)
+            for one in ("BilledCost", "InvoiceDetailGrain", "x_PricingQuantity", "x_UnitPrice", "x_ListCost", "InvoiceId",
+                        "BillingCurrency", "x_PricingUnit")
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_of_the_price_list_or_of_the_invoice_s_rows_is_named(exported: Path, name: str, column: str) -> None:
+    """Also where another row evens out what it costs."""
+    path = exported / name
+    rows = list(csv.DictReader(path.open(newline="")))
+    was = rows[1][column]
+    odd = {"ValidFrom": "2026-10-01T00:00:00.000000Z", "InvoiceDetailGrain": "{}"}
+    rows[1][column] = odd.get(column, f"{rows[1][column]}1")
+    if column == "BilledCost":
+        rows[2][column] = str(Decimal(rows[2][column]) + Decimal(was) - Decimal(rows[1][column]))
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    consistent(exported)
+    assert any(one.startswith(f"{name}: row") for one in differences(exported))
 
 
 @pytest.mark.django_db
