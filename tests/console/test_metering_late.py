@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from django.apps import apps
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from console.metering import services
 from console.metering.exports import bundle
@@ -125,6 +127,25 @@ def test_an_hour_is_held_at_a_time_however_long_the_month(
     run = rate_period(period(NEXT).pk)
     assert [len(hours) for hours in held] == [1] * len(held)
     assert len(held) == len({line.window for line in run.lines.all()}) > 1
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="it is SQLite's way to look for rows")
+def test_an_hour_is_looked_for_by_itself(container: Container) -> None:
+    """Not by reading the month for each of its hours, neither as it is rated nor as it is corrected."""
+    published(CPU, MEMORY, OUT)
+    use(container)
+    periods.close(period().pk, NEXT)
+    use(container, epoch=2)
+    in_month(container, NEXT, 3, cpu=10**12)
+    with CaptureQueriesContext(connection) as asked:
+        rate_period(period(NEXT).pk)
+    hours = [one["sql"] for one in asked if "GROUP BY" in one["sql"] and "metering_usagerecord" in one["sql"]]
+    assert len(hours) == 8, "four to correct, and four of its own"
+    with connection.cursor() as cursor:
+        for one in hours:
+            cursor.execute(f"EXPLAIN QUERY PLAN {one}")
+            plan = " ".join(str(row[-1]) for row in cursor.fetchall())
+            assert "window=?" in plan, plan
 
 
 def in_month(container: Container, month: dt.datetime, epoch: int, cpu: int) -> None:

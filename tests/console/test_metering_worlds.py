@@ -154,7 +154,7 @@ def at_once(tenant: Tenant) -> Iterable[Line]:
     start, end = month_of(SOME_TIME.start)
     while start < SOME_TIME.end:
         reached: dict[str, int] = {}
-        for hour in by_hour(UsageRecord.objects.of(tenant).filter(window__gte=start, window__lt=end)):
+        for hour in by_hour(UsageRecord.objects.of(tenant), start, end):
             yield from rate(hour, offer, reached)
         start, end = month_of(end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -16,14 +17,16 @@ AT_ONCE = 2000
 
 def used_hours(period: Period) -> Iterator[list[Used]]:
     """The period's own usage, an hour at a time: whoever asks may write meanwhile."""
-    own = UsageRecord.objects.filter(billed_in=period, window__gte=period.starts_at, window__lt=period.ends_at)
-    yield from by_hour(own)
+    yield from by_hour(UsageRecord.objects.filter(billed_in=period), period.starts_at, period.ends_at)
 
 
-def by_hour(records: QuerySet[UsageRecord]) -> Iterator[list[Used]]:
-    """Of each hour what :func:`summed` says; no cursor stays open in between."""
-    windows = list(records.values_list("window", flat=True).distinct().order_by("window"))
-    for window in windows:
+def by_hour(records: QuerySet[UsageRecord], start: dt.datetime, end: dt.datetime) -> Iterator[list[Used]]:
+    """Of each hour from ``start`` to before ``end`` what :func:`summed` says; no cursor stays open in between.
+
+    An hour is asked for by itself: where the whole time is asked for as well, SQLite reads all of it for each hour.
+    """
+    within = records.filter(window__gte=start, window__lt=end)
+    for window in list(within.values_list("window", flat=True).distinct().order_by("window")):
         yield list(summed(records.filter(window=window)))
 
 

@@ -60,12 +60,11 @@ def _months(late: QuerySet[UsageRecord]) -> Iterator[Month]:
 
 def _differences(earlier: Month, period: Period, meters: Collection[str], prices: Prices) -> Iterator[Line]:
     known = UsageRecord.objects.filter(
-        tenant=period.tenant_id, meter__in=meters, window__gte=earlier.starts_at, window__lt=earlier.ends_at,
-        billed_in__starts_at__lte=period.starts_at,
-    )  # fmt: skip
+        tenant=period.tenant_id, meter__in=meters, billed_in__starts_at__lte=period.starts_at
+    )
     billed = _Billed(earlier, period, meters)
     reached: dict[str, int] = {}
-    for hour in by_hour(known):
+    for hour in by_hour(known, earlier.starts_at, earlier.ends_at):
         lines = list(rate(hour, prices.offer, reached))
         anew, was = _summed(lines), billed.of(hour[0].window)
         first = {(line.resource, line.sku): line for line in reversed(lines)}
