@@ -14,6 +14,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 from django.db.models import Sum
+from django.utils import timezone
 
 from console.accounts.models import Tenant
 from console.core.errors import Invalid, NotAllowed
@@ -22,7 +23,7 @@ from console.metering.evidence import STREAMS
 from console.metering.models import Credit, Invoice, Meter, Period, PriceBook, RatedLine, RatingRun, UsageRecord
 from console.metering.rating import Line
 from console.metering.selectors.prices import Prices
-from console.metering.services import credits, periods, prices, rating
+from console.metering.services import credits, cycle, periods, prices, rating
 from console.metering.services.prices import BookDraft, PriceDraft
 from console.metering.services.rating import rate_period
 from console.metering.units import product, total
@@ -247,6 +248,23 @@ def test_a_kill_while_closing_is_finished_by_the_next(container: Container, poin
     assert Invoice.objects.get() == invoice
     assert period().state == Period.State.CLOSED
     assert cost(period().run) == invoice.charges  # type: ignore[arg-type]
+
+
+@pytest.mark.django_db
+def test_what_a_crash_left_of_a_rating_goes_also_where_its_month_was_closed(container: Container) -> None:
+    use(container)
+    published(CPU, MEMORY, OUT)
+    invoice = periods.close(period().pk, NEXT)
+    for since in (dt.timedelta(hours=1), dt.timedelta(days=2)):
+        left = RatingRun.objects.create(period=period(), currency="EUR")
+        RatingRun.objects.filter(pk=left.pk).update(created_at=timezone.now() - since)
+        line = invoice.period.run.lines.first()  # type: ignore[union-attr]
+        line.pk, line.run = None, left
+        line.save(force_insert=True)
+    cycle.turn(NEXT)
+    young = RatingRun.objects.get(sha256="")
+    assert young.lines.count() == 1, "somebody may be writing it"
+    assert RatedLine.objects.count() == period().run.lines_count + 1  # type: ignore[union-attr]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,7 +10,7 @@ from django.db.models import Q
 from console.core.errors import NotAllowed
 from console.metering.models import Period, PriceBook
 from console.metering.services import allocations, budgets, costs, periods, sums
-from console.metering.services.rating import rate_period
+from console.metering.services.rating import forget_cut_short, rate_period
 
 log = logging.getLogger(__name__)
 RATE_EVERY = dt.timedelta(hours=1)
@@ -20,6 +20,7 @@ def turn(as_of: dt.datetime) -> None:
     """Each part may come again; the sums are the same.  One month that cannot be closed or rated is told in the log and keeps no other waiting."""
     allocations.charge(as_of)
     sums.refresh()
+    forget_cut_short()
     if not PriceBook.objects.filter(published_at__isnull=False).exists():
         return
     periods.close_due(as_of)

@@ -40,7 +40,6 @@ def rate_period(period_id: int) -> RatingRun:
     Written an hour of usage at a time, so that nobody waits for a whole month; it counts once it is whole.
     """
     period = _not_closed(Period.objects.get(pk=period_id))
-    _forget_cut_short(period)
     prices = Prices(period.tenant_id)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     digest, cost, count = hashlib.sha256(), Decimal(0), 0
@@ -95,9 +94,9 @@ def _empty(run: RatingRun) -> None:
         run.lines.filter(number__gt=first, number__lte=first + AT_ONCE * 10).delete()
 
 
-def _forget_cut_short(period: Period) -> None:
-    """What a crash left of ratings that nobody can still be writing."""
-    for run in period.runs.filter(sha256="", created_at__lt=timezone.now() - CUT_SHORT_AFTER):
+def forget_cut_short() -> None:
+    """What a crash left of ratings that nobody can still be writing, also of months that were closed since."""
+    for run in RatingRun.objects.filter(sha256="", created_at__lt=timezone.now() - CUT_SHORT_AFTER):
         run.lines.all().delete()
         run.delete()
 
