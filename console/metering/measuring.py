@@ -140,9 +140,13 @@ class Measure:
         return True
 
     def finish(self, seen: Seen) -> None:
-        """The final reading; a meter that it does not give is missing from its mark on."""
+        """The final reading; a meter that it does not give is missing from its mark on.
+
+        A look may have been taken just behind it, before the end was known: what the kernel sent meanwhile for a network that was
+        not gone yet is in the look, which is charged, and is no step back.
+        """
         if self.latest is not None and seen.ns < self.latest.ns:
-            seen = Seen(seen.at_us, self.latest.ns, seen.values, seen.gauge)
+            seen = Seen(seen.at_us, self.latest.ns, _furthest(seen.values, self.latest.values), seen.gauge)
         crossed = self.latest is not None and hour_of(moment(self.latest.at_us)) != hour_of(moment(seen.at_us))
         if self.latest is not None and (crossed or self._odd(self.latest, self._integrated(seen))):
             self._store_latest()
@@ -282,6 +286,12 @@ def believed(start: Mark, end: Mark) -> Mark:
     boot_us = max(0, end.ns // 1000 - start.ns // 1000)
     known = abs(end.at_us - start.at_us - boot_us) <= LONGEST_STEP_US
     return start if known else start._replace(at_us=end.at_us - boot_us)
+
+
+def _furthest(values: Mapping[str, int | None], others: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Counters only grow."""
+    known = {meter: [one for one in (value, others.get(meter)) if one is not None] for meter, value in values.items()}
+    return {meter: max(some, default=None) for meter, some in known.items()}
 
 
 def _bare(seen: Seen) -> Seen:

@@ -110,3 +110,16 @@ def test_a_final_reading_of_the_instant_of_the_last_look_counts() -> None:
         for meter in COUNTERS:
             assert sum(one.quantity for one in measure.charges if one.meter is meter) == 11
         assert all(one.final for one in measure.said if one.sequence == measure.sequence)
+
+
+def test_a_look_that_was_taken_behind_the_final_reading_is_no_step_back() -> None:
+    """The kernel reports its groups on a network that the container has left, and that is not gone yet."""
+    ended = {"cpu": 7, "net_tx": 0, "net_rx": 5, "block_read": 0, "block_write": 3}
+    measure = Measure(START_US, {}, started_ns=10**15)
+    measure.look(Seen(START_US + 20_000, 10**15 + 20_000_000, {**ended, "net_tx": 90, "net_rx": None}, 1))
+    measure.finish(Seen(START_US + 15_000, 10**15 + 15_000_000, ended, 1))
+    assert {one.reason for one in measure.said if one.final} == {""}
+    last = {one.meter: one.value for one in measure.said if one.final}
+    assert (last[Meter.NET_TX], last[Meter.NET_RX], last[Meter.CPU]) == (90, 5, 7)
+    for meter in COUNTERS:
+        assert sum(one.quantity for one in measure.charges if one.meter is meter) == last[meter]
