@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import errno
 import gc
 import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from console.metering import services as metering
 from console.metering.dataset import files
 from console.metering.dataset.charting import chart
 from console.metering.models import Period, RatedLine, RatingRun, Resource, UsageRecord
+from console.metering.services import periods
 from console.metering.services.rating import rate_period
 from console.workloads.models import Container
 from runtime.engines.fake.engine import FakeEngine
@@ -402,3 +406,47 @@ def test_sums_over_the_tables_are_those_of_the_records_and_of_the_rating(tenant:
     [[summed, currency]] = answered(tenant, member, "SELECT sum(cost), any_value(currency) FROM costs")[1]
     assert (Decimal(summed), currency) == (sum(costs), "EUR")
     assert sum(costs)
+
+
+def test_of_a_month_that_runs_a_day_is_written_anew_and_not_the_days_before(
+    tenant: Tenant, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is anything missing or there twice, then and when it is over, corrections included."""
+
+    def now(at: dt.datetime) -> None:
+        monkeypatch.setattr(files, "timezone", SimpleNamespace(now=lambda: at))
+
+    def written() -> dict[str, int]:
+        rate_period(Period.objects.latest("starts_at").pk)
+        costs = RatedLine.objects.filter(run__current_of__isnull=False).values_list("cost", "correction")
+        [[cost, late, quantity]] = answered(
+            tenant,
+            member,
+            "SELECT (SELECT sum(cost) FROM costs), (SELECT count(*) FROM costs WHERE correction), (SELECT sum(quantity) FROM usage)",
+        )[1]
+        assert (Decimal(cost), late) == (sum(one for one, _ in costs), sum(correction for _, correction in costs))
+        assert quantity == UsageRecord.objects.aggregate(sum=Sum("quantity"))["sum"]
+        return {path.name: path.stat().st_ino for path in files.folder(tenant.id).glob("*.parquet")}
+
+    one, two = container(tenant, "one"), container(tenant, "two")
+    published(CPU, MEMORY, OUT)
+    now(NEXT - dt.timedelta(days=1))
+    metering.ingest_final(final(one, counters(90_000, cpu_ns=10**12 + 7, net_tx_bytes=3 * 10**9 + 1)))
+    before = written()
+    last = final(two, counters(95_000, cpu_ns=10**12, net_tx_bytes=10**9))
+    metering.ingest_final(replace(last, started_at=last.started_at + 86_400))
+    after = written()
+    kept = {name.rsplit(".", 2)[0] for name, inode in before.items() if after.get(name) == inode}
+    assert kept == {"usage.2026-11-23", "usage.none", "costs.2026-11-23", "costs.none"}
+    periods.close(period().pk, NEXT)
+    now(NEXT + dt.timedelta(days=1))
+    metering.ingest_final(final(one, counters(9000, cpu_ns=5 * 10**12, net_tx_bytes=0), epoch=2))
+    names = {name.rsplit(".", 2)[0] for name in written()}
+    assert names == {
+        "usage.2026-11",
+        "usage.none",
+        "costs.2026-11",
+        "costs.2026-12-late",
+        "costs.none",
+        "containers.all",
+    }

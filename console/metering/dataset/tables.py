@@ -1,6 +1,6 @@
 """The tables of the data set: their columns, what each means, and their rows.
 
-``usage`` and ``costs`` come by calendar month, UTC, so that what is over is written once.
+``usage`` and ``costs`` come by calendar month or day, UTC, so that what is over is written once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 import pyarrow as pa
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from console.accounts.models import Tenant
 from console.metering.models import Meter, Period, RatedLine, UsageRecord
+from console.metering.spans import DAY
 from console.metering.units import SHOWN
 from console.workloads.models import Container
 
@@ -69,17 +71,37 @@ def _usage(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
 
 
 def _costs(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
-    periods = Period.objects.of(tenant).filter(starts_at__lt=end, ends_at__gt=start).order_by("starts_at")
-    for period in periods.select_related("invoice", "run"):
-        invoice = period.invoice.number if hasattr(period, "invoice") else None
-        found = RatedLine.objects.filter(run__current_of=period).order_by("number")
-        fields = (
-            "resource__identity", "resource__name", "resource__image", "resource__kind", "meter", "window", "sku", "tier",
-            "pricing_quantity", "unit", "unit_price", "cost", "correction",
-        )  # fmt: skip
-        for *facts, quantity, unit, price, cost, correction in found.values_list(*fields).iterator(AT_ONCE):
-            currency = period.run.currency if period.run else ""
-            yield (*facts, _money(quantity), unit, _money(price), _money(cost), currency, invoice, correction)
+    """Of a month with its corrections, of a day without."""
+    for period in _periods(tenant, start, end):
+        lines = RatedLine.objects.filter(run__current_of=period)
+        if end - start <= DAY:
+            first, last = period.run.numbers.get(f"{start:%Y-%m-%d}", (0, 0)) if period.run else (0, 0)
+            lines = lines.filter(number__gte=first, number__lte=last)
+        yield from _priced(period, lines)
+
+
+def late_costs(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> Rows:
+    """The corrections that are billed in a month: they come last."""
+    for period in _periods(tenant, start, end):
+        last = max((last for _first, last in period.run.numbers.values()), default=0) if period.run else 0
+        yield from _priced(period, RatedLine.objects.filter(run__current_of=period, number__gt=last))
+
+
+def _periods(tenant: Tenant, start: dt.datetime, end: dt.datetime) -> QuerySet[Period]:
+    found = Period.objects.of(tenant).filter(starts_at__lt=end, ends_at__gt=start).order_by("starts_at")
+    return found.select_related("invoice", "run")
+
+
+def _priced(period: Period, lines: QuerySet[RatedLine]) -> Rows:
+    invoice = period.invoice.number if hasattr(period, "invoice") else None
+    currency = period.run.currency if period.run else ""
+    fields = (
+        "resource__identity", "resource__name", "resource__image", "resource__kind", "meter", "window", "sku", "tier",
+        "pricing_quantity", "unit", "unit_price", "cost", "correction",
+    )  # fmt: skip
+    found = lines.order_by("number").values_list(*fields)
+    for *facts, quantity, unit, price, cost, correction in found.iterator(AT_ONCE):
+        yield (*facts, _money(quantity), unit, _money(price), _money(cost), currency, invoice, correction)
 
 
 def _money(value: Decimal | None) -> Decimal | None:
