@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from runtime.kernel.cgroup import ACCOUNTING_GROUP, enable_block_accounting
 from runtime.kernel.hierarchy import ROOT, version
 
 CPU_PERIOD_US = 100_000
+QUOTA = "cpu.cfs_quota_us"
+LETTING_GO_S, LOOK_EVERY_S = 1.0, 0.005
+"""A cgroup that was taken away counts among its parent's children until the kernel lets go of it, some 20 ms later, and no
+parent's quota may be below a child's (EINVAL; __cfs_schedulable in kernel/sched/core.c)."""
 SHARES_OF_100 = 1024
 """``cpu.shares`` of version 1 for a weight of 100."""
 USUAL_WEIGHT = 100
@@ -74,7 +79,7 @@ def _container_1(limits: Limits, ceiling_millis: int | None) -> Iterator[Setting
     yield Setting("memory.memsw.limit_in_bytes", str(limits.memory_bytes + limits.swap_bytes))
     yield Setting("memory.swappiness", str(SWAPPINESS if limits.swap_bytes else 0))
     yield of_sockets(limits)
-    yield Setting("cpu.cfs_quota_us", str(quota(min(limits.cpu_millis, ceiling_millis or limits.cpu_millis))))
+    yield Setting(QUOTA, str(quota(min(limits.cpu_millis, ceiling_millis or limits.cpu_millis))))
     yield Setting("cpu.shares", str(shares(cpu_weight(limits))))
     yield Setting("pids.max", str(limits.pids))
     yield Setting("cpuset.cpus", limits.cpuset)
@@ -151,7 +156,7 @@ def of_tenant(
         )
     return (
         Setting("memory.limit_in_bytes", str(memory_bytes or -1)),
-        Setting("cpu.cfs_quota_us", str(quota(cpu_millis) if cpu_millis else -1)),
+        Setting(QUOTA, str(quota(cpu_millis) if cpu_millis else -1)),
         Setting("cpu.shares", str(shares(weight or USUAL_WEIGHT))),
         Setting("pids.max", str(pids or UNLIMITED)),
     )
@@ -206,10 +211,23 @@ def _write(group: str, setting: Setting) -> None:
     folder = _folder(group, setting.file)
     try:
         value = _all_processors(folder.parent) if setting == ANY_PROCESSOR else setting.value
-        (folder / setting.file).write_text(value + "\n", encoding="ascii")
+        _write_file(folder / setting.file, value + "\n")
     except FileNotFoundError:
         if not optional(setting):
             raise
+
+
+def _write_file(file: Path, text: str) -> None:
+    deadline = time.monotonic() + LETTING_GO_S
+    while True:
+        try:
+            file.write_text(text, encoding="ascii")
+        except OSError as error:
+            if error.errno != errno.EINVAL or file.name != QUOTA or time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return
 
 
 def _all_processors(parent: Path) -> str:

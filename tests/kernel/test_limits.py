@@ -6,6 +6,7 @@ import ctypes
 import os
 import secrets
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from runtime.api import ContainerSpec, Limits, State, TenantLimits
+from runtime.engines.native import resizing
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, HostUnfit, LimitExceeded
 from runtime.home import Home
@@ -368,3 +370,33 @@ def test_a_tenants_ceilings_come_back_with_its_cgroup(engine: NativeEngine) -> N
     engine.reconcile()
     assert group.limits()["pids.max"] == "77"
     engine.remove(id, force=True)
+
+
+def test_a_ceiling_is_laid_just_after_what_had_more_is_gone(place: Place) -> None:
+    """The kernel counts a cgroup that was taken away for some milliseconds more."""
+    tenant, container = f"/{place.instance}/tenant1", f"/{place.instance}/tenant1/c1"
+    cgroup.ensure_parent(container)
+    try:
+        limits.change(container, limits.of_tenant(None, 1500, None, None))
+        cgroup.Cgroup(container).remove()
+        limits.change(tenant, limits.of_tenant(None, 1000, None, None))
+    finally:
+        cgroup.Cgroup(f"/{place.instance}").remove()
+
+
+def test_a_ceiling_that_comes_amid_an_update_leaves_the_container_its_new_limit(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = started(engine, *BUSY, cpu_millis=400)
+    other = NativeEngine(engine.home)
+    ceiling = threading.Thread(target=other.controls.limit_tenant, args=("tenant1", TenantLimits(cpu_millis=1000)))
+
+    def amid(point: str) -> None:
+        if point == "update.applied":
+            ceiling.start()
+            ceiling.join(0.5)
+
+    monkeypatch.setattr(resizing, "failpoint", amid)
+    engine.controls.update(id, replace(PLAIN, cpu_millis=100))
+    ceiling.join()
+    assert used(engine, id)[0] < 0.2

@@ -223,7 +223,7 @@ class Ceilings:
         for spec, record in records.readable():
             if spec.tenant == tenant and record.state is State.RUNNING:
                 settings = limits.of_container(spec.limits, None, ceiling.cpu_millis)
-                quota = [setting for setting in settings if setting.file == "cpu.cfs_quota_us"]
+                quota = [setting for setting in settings if setting.file == limits.QUOTA]
                 try:
                     limits.change(self._home.cgroup(tenant, spec.id), quota)
                 except FileNotFoundError:

@@ -56,10 +56,12 @@ class Resizing:
         marked = replace(record, updating=size, first_limits=record.first_limits or spec.limits)
         self._records.save(spec.id, marked)
         failpoint("update.marked")
-        with self._ceilings.held(spec.tenant):
+        with self._ceilings.held(
+            spec.tenant
+        ):  # until the spec has it: by that a tenant's ceiling is laid on its containers
             self._apply(spec, record, wanted)
-        failpoint("update.applied")
-        self._records.save_spec(changed)
+            failpoint("update.applied")
+            self._records.save_spec(changed)
         failpoint("update.written")
         return changed, self._done(spec.id, marked, size)
 
@@ -95,7 +97,7 @@ class Resizing:
             return spec, record
         if spec.limits == size.limits:
             return spec, self._done(spec.id, record, size)
-        with contextlib.suppress(FileNotFoundError):  # it has ended since
+        with self._ceilings.held(spec.tenant), contextlib.suppress(FileNotFoundError):  # it has ended since
             self._write(spec, size.limits, spec.limits)
         undone = replace(record, updating=None)
         self._records.save(spec.id, undone)
