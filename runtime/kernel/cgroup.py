@@ -23,6 +23,8 @@ from runtime.kernel.hierarchy import version as version  # noqa: PLC0414
 
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
+CONFINING_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer")
+"""Those that limit, count or freeze."""
 CONTROLLERS_V2 = ("cpu", "cpuset", "memory", "pids", "io")
 DELEGATION_TRIES, DELEGATION_AGAIN_S = 5, 0.02
 NEEDED_V2 = frozenset({"cpu", "memory", "pids"})
@@ -264,6 +266,19 @@ def place_of(pid: int | str) -> str:
         if controller in controllers.split(","):
             return path
     raise FileNotFoundError(errno.ENOENT, "the process is in no cgroup of the controller", controller)
+
+
+def confines(path: str, pid: int) -> bool:
+    """Whether the process is in this cgroup or below it, on version 1 by each controller that :data:`CONFINING_V1` names.
+
+    Raises FileNotFoundError or ProcessLookupError when there is none.
+    """
+    wanted = {""} if version() == 2 else set(CONFINING_V1)
+    for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).rstrip("\n").split("\n"):
+        _, controllers, place = line.split(":", 2)
+        if wanted.intersection(controllers.split(",")) and not f"{place}/".startswith(f"{path}/"):
+            return False
+    return True
 
 
 def ensure_parent(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from runtime.home import Home
 from runtime.kernel import cgroup
 from runtime.kernel.mount import mount, unmount
 from tests.conftest import Place, patience
+from tests.kernel.containers import SMALL
 from tests.kernel.test_native_engine import engine, spec
 from tests.prepared import busybox
 
@@ -153,11 +155,29 @@ def test_its_cgroup_is_gone(engine: NativeEngine) -> None:
     move_away(path)
     within(30, cgroup.Cgroup(path).remove)
     assert id not in engine.counters([id]) or engine.counters([id])[id].cpu_ns is None
-    within(30, engine.reconcile)
+    gone = "The container's cgroup is gone: nothing limits or counts it any more. Restart the container."
+    assert within(30, engine.reconcile).failed == (f"{id}: {gone}",)
+    for verb in (
+        lambda: engine.exec(id, ExecSpec(("true",))),
+        lambda: engine.controls.pause(id),
+        lambda: engine.controls.update(id, replace(SMALL, pids=20)),
+    ):
+        with pytest.raises(EngineFault, match=re.escape(gone)):
+            within(30, verb)
     assert within(30, lambda: engine.stop(id, grace_s=1)).state is State.EXITED
     assert engine.final_readings(id) == (), "what was not counted is not billed as nothing"
     assert within(30, lambda: engine.start(id)).state is State.RUNNING
     within(30, lambda: engine.remove(id, force=True))
+
+
+def test_one_controllers_cgroup_is_gone(engine: NativeEngine) -> None:
+    if cgroup.version() == 2:
+        pytest.skip("version 2 has one for all")
+    id = running(engine)
+    pid = engine.inspect(id).pid
+    for name in ("pids", "freezer"):
+        (cgroup.ROOT / name / "cgroup.procs").write_text(str(pid))
+    assert within(30, engine.reconcile).failed[0].startswith(f"{id}: The container's cgroup is gone")
 
 
 def move_away(path: str) -> None:

@@ -33,9 +33,8 @@ class NativeAttachments(Attachments):
 
     def open(self, id: str) -> AttachSession:
         records = self._lifecycle.records
-        spec, record = records.spec(id), records.record(id)
-        if not record.starting and (record.state is not State.RUNNING or self._lifecycle.ended(record)):
-            raise Conflict("The container is not running.", hint="Start it first.")
+        spec = records.spec(id)
+        self._refuse_ended(id)
         folder = self._home.bundle(id)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.settimeout(CONNECT_S)
@@ -43,9 +42,18 @@ class NativeAttachments(Attachments):
             connection.connect(str(folder / "attach"))
         except OSError:
             connection.close()
+            self._refuse_ended(id, starts=False)  # it goes with its container
             raise Conflict("The container's supervisor is gone.", hint="Restart the container.") from None
         connection.settimeout(None)
         return NativeAttach(connection, folder / "ctl" if spec.terminal else None, spec.stdin or spec.terminal)
+
+    def _refuse_ended(self, id: str, *, starts: bool = True) -> None:
+        """Raises NotFound, Conflict; ``starts``: not for one that is about to run."""
+        record = self._lifecycle.records.record(id)
+        if record.starting and starts:
+            return
+        if record.state is not State.RUNNING or self._lifecycle.ended(record):
+            raise Conflict("The container is not running.", hint="Start it first.")
 
 
 class NativeAttach:

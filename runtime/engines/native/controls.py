@@ -12,7 +12,7 @@ from runtime.engines.native import processes, records
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Record
-from runtime.engines.native.refusals import told
+from runtime.engines.native.refusals import refuse_unconfined, told
 from runtime.engines.native.removal import Removal
 from runtime.errors import Conflict, DeadlineExceeded, NotFound
 from runtime.home import Home
@@ -55,6 +55,7 @@ class NativeControls:
                 try:
                     freezer.freeze(group)
                 except FileNotFoundError:
+                    refuse_unconfined(group, record.pid or 0)
                     raise not_running() from None
                 failpoint("pause.frozen")
                 record = self._save(id, replace(record, paused=True))

@@ -18,8 +18,8 @@ from runtime.engines.native import records
 from runtime.engines.native.facets import Facets
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record
-from runtime.engines.native.refusals import told
-from runtime.errors import Conflict, DeadlineExceeded, EngineFault, NotFound, RuntimeFault
+from runtime.engines.native.refusals import refuse_unconfined, told
+from runtime.errors import Conflict, DeadlineExceeded, EngineFault, InvalidSpec, NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.image.names import Names
 from runtime.image.uses import Uses
@@ -48,6 +48,7 @@ THAW_EVERY_S = 1.0
 YOUNG_S = 3.0
 """By then a program is ready for signals, or never will be."""
 HEARD_EVERY_S = 0.01
+DYING_S = 0.3
 SIGKILL = signal.SIGKILL
 """Where a parameter is called signal."""
 RUN_FOLDERS = (
@@ -356,16 +357,21 @@ class NativeEngine(Facets):
             group = Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
             process = execs.described(self.home.bundle(id), spec, identity)
             return execs.run(choice.choose(self.home), self.home.run / "exec", id, process, spec, group)
-        except (RuntimeFault, OSError):
+        except (RuntimeFault, OSError) as error:
+            if not isinstance(error, InvalidSpec):
+                _await_end(record)
             self._refuse_changed(id, record)
             raise
 
     def _refuse_changed(self, id: str, before: Record) -> None:
-        """What failed did so because the container ended, was paused or started anew meanwhile.  Raises NotFound, Conflict."""
+        """What failed did so because the container ended, was paused or started anew meanwhile.  Raises NotFound, Conflict; or because it has
+        no cgroup: EngineFault.
+        """
         now = self._running(id)
         records.refuse_paused(now)
         if now.epoch != before.epoch:
             raise Conflict("The container's state changed in this moment.", hint="Try again.")
+        refuse_unconfined(self.home.cgroup(self._records.spec(id).tenant, id), now.pid or 0)
 
     def logs(
         self,
@@ -521,3 +527,9 @@ class NativeEngine(Facets):
             for name in ("disk", "volumes", ""):  # only when they are empty: people's data was mounted there
                 with contextlib.suppress(OSError):
                     (self.home.run / name).rmdir()
+
+
+def _await_end(record: Record) -> None:
+    """For a moment: what dies takes nobody in any more, and is not dead yet."""
+    with contextlib.suppress(ProcessLookupError), Process(record.pid or 0, record.pid_started) as process:
+        process.wait(DYING_S)

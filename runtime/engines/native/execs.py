@@ -242,7 +242,7 @@ def _handed_over(
             raise
     if master is None:
         child.wait(KILL_S)  # it has ended
-        raise oci.fault(_words(folder / "log") or "the command did not start")
+        raise oci.fault(_words(folder / "log") or "the command did not start", "The command could not be started")
     return child, master
 
 
@@ -325,7 +325,7 @@ def _await_start(session: NativeExec, child: subprocess.Popen[bytes], folder: Pa
         if child.poll() is not None:
             words = _words(folder / "log")
             if words or child.returncode:
-                raise oci.fault(words or "the command did not start")
+                raise oci.fault(words or "the command did not start", "The command could not be started")
             session.begun()
             return
         if time.monotonic() > deadline:

@@ -11,7 +11,8 @@ from runtime.api import ContainerSpec, Reconciliation, State
 from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.damage import Damage, containers_in_kernel
 from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.records import Damaged
+from runtime.engines.native.records import Damaged, Record
+from runtime.engines.native.refusals import refuse_unconfined
 from runtime.engines.native.removal import Removal
 from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import DeadlineExceeded, EngineFault, NotFound, RuntimeFault
@@ -114,7 +115,7 @@ class Recovery:
         if endpoint is not None:
             self._networks.keep(endpoint)
             self._networks.rename(id, spec.name)  # should a crash have kept it from being told
-        lost = self._lost(id, endpoint)
+        lost = self._lost(spec, record, endpoint)
         if lost is not None and self._lifecycle.ended(record):  # since it was looked at; its supervisor goes with it
             self._lifecycle.settle(spec, record)
             return "settled"
@@ -129,11 +130,15 @@ class Recovery:
         if not self._removal.names(spec.tenant).take(spec.name, spec.id):
             logger.warning("%s has the name %s, which another has taken", spec.id, spec.name)
 
-    def _lost(self, id: str, endpoint: Endpoint | None) -> EngineFault | None:
+    def _lost(self, spec: ContainerSpec, record: Record, endpoint: Endpoint | None) -> EngineFault | None:
         """What somebody took from a container that runs."""
+        try:
+            refuse_unconfined(self._home.cgroup(spec.tenant, spec.id), record.pid or 0)
+        except EngineFault as fault:
+            return fault
         if endpoint is None or not all(link.exists(place.interface) for place in endpoint.places):
             return EngineFault("The container's network interface is gone.", hint="Restart the container.")
-        if not supervisor.alive(self._home, id):
+        if not supervisor.alive(self._home, spec.id):
             return EngineFault("The container's supervisor is gone.", hint="Restart the container.")
         return None
 

@@ -15,6 +15,17 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 logger = logs.of(__name__)
 
 
+def refuse_unconfined(group: str, pid: int) -> None:
+    """Raises EngineFault: somebody has taken the cgroup away from a container that runs, or its first process out of it."""
+    from runtime.kernel.cgroup import confines
+
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        if not confines(group, pid):
+            raise EngineFault(
+                "The container's cgroup is gone: nothing limits or counts it any more.", hint="Restart the container."
+            )
+
+
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Also a decorator.  OutOfSpace, InvalidSpec (a command that is too long), else EngineFault with the kernel's own words.

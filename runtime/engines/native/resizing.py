@@ -15,6 +15,7 @@ from runtime.api import ContainerSpec, Limits, Size, State
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records
+from runtime.engines.native.refusals import refuse_unconfined
 from runtime.errors import Conflict, InvalidSpec, LimitExceeded
 from runtime.home import Home
 from runtime.kernel import cgroup, limits
@@ -51,6 +52,7 @@ class Resizing:
             raise LimitExceeded(
                 f"The limits were changed {MOST_SIZES} times since the start.", hint="Restart the container first."
             )
+        refuse_unconfined(self._home.cgroup(spec.tenant, spec.id), record.pid or 0)
         self._check_use(spec, wanted)
         size = Size(time.time(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), wanted)
         marked = replace(record, updating=size, first_limits=record.first_limits or spec.limits)
