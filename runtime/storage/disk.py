@@ -7,10 +7,11 @@ takes no more until it is mounted again, and is repaired before that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runtime import logs
@@ -30,6 +31,8 @@ JOURNAL_MIB = (4, 16)
 """Of a small one and of a larger one: the journal is all of a fresh disk that takes room on the node."""
 STATE, ERRORS = 1024 + 0x3A, 2
 """Where a superblock has its state, and the bit of it that says that errors were found (ext4/super.rst)."""
+SPARES = tuple(f"spare-{number}" for number in range(8))
+"""Empty files beside what its owner sees: see :func:`spared`."""
 CLEARED_S = 5.0
 """For a device whose last mount has just gone."""
 
@@ -94,6 +97,30 @@ def show(image: Path, target: Path) -> None:
         _repair(image)
     with loop.attached(image) as device:
         mount.mount(str(device), target, "ext4", mount.MS_NODEV | mount.MS_NOSUID, "discard,errors=remount-ro")
+
+
+@contextlib.contextmanager
+def spared(root: Path) -> Iterator[None]:
+    """While an overlay is mounted over a disk: the kernel makes a few files for that and takes them away again (fs/overlayfs/super.c).
+
+    Nobody could mount one anew whose owner has made as many files as it takes.  So some are kept, given up for that moment, and made again
+    before anything in it runs; on a disk of before them, as soon as there is room.
+    """
+    for name in SPARES:
+        with contextlib.suppress(OSError):
+            (root / name).unlink()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for name in SPARES:
+                (root / name).touch(0o600)
+
+
+def full(root: Path) -> bool:
+    """Whether it takes no other file, or no more content."""
+    found = os.statvfs(root)
+    return not (found.f_ffree and found.f_bfree)
 
 
 def _has_errors(image: Path) -> bool:

@@ -7,6 +7,7 @@ clones its layers' mounts when it is mounted, so the id-mapped ones are attached
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -46,16 +47,19 @@ class Snapshots:
         folder = self._home.container(id)
         return self._home.run / "disk" / id if (folder / disk.FILE).exists() else folder
 
+    def _limited(self, layer: Path, id: str) -> bool:
+        return layer != self._home.container(id)
+
     def writable(self, id: str) -> Path:
         """As :meth:`layer`, mounted if need be.  The caller holds the container's lock and unmounts."""
         layer = self.layer(id)
-        if layer != self._home.container(id) and not os.path.ismount(layer):
+        if self._limited(layer, id) and not os.path.ismount(layer):
             layer.mkdir(parents=True, exist_ok=True, mode=0o700)
             disk.show(self._home.container(id) / disk.FILE, layer)
         return layer
 
     def mount(self, id: str, lowers: Sequence[Path], uid_base: int) -> Path:
-        """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OSError."""
+        """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OutOfSpace, OSError."""
         merged = self.merged(id)
         if os.path.ismount(merged):
             return merged
@@ -73,8 +77,13 @@ class Snapshots:
                 target.mkdir(parents=True, exist_ok=True)
                 mount.idmapped_bind(lower, target, userns)
                 mapped.append(target)
-            mount.overlay(mapped, layer / "upper", layer / "work", merged)
+            with disk.spared(layer) if self._limited(layer, id) else contextlib.nullcontext():
+                mount.overlay(mapped, layer / "upper", layer / "work", merged)
         except OSError as error:
+            if error.errno == errno.ENOSPC and self._limited(layer, id) and disk.full(layer):
+                raise OutOfSpace(
+                    "The container's disk or volume is full.", hint="Make room in it, or use a larger one."
+                ) from None
             if error.errno == errno.E2BIG:
                 raise ImageUnsuitable(
                     f"The image has {len(lowers)} layers, more than one overlay mount can hold.",

@@ -122,6 +122,20 @@ def test_an_inode_flood_ends_at_the_limit(engine: NativeEngine) -> None:
     assert inside(engine, id, "rm -r /f; echo again > /x; cat /x") == "again"
 
 
+def test_a_disk_without_a_file_left_is_started_with_and_copied_from(engine: NativeEngine) -> None:
+    """An overlay that is mounted over it makes some of its own."""
+    id = run(engine, spec(engine, limits=Limits(64 * MIB, 1000, 64, disk_bytes=16 * MIB)))
+    inside(engine, id, "i=0; while true > /tmp/$i; do i=$((i+1)); done; cat /dev/zero > /tmp/0")
+    engine.restart(id, grace_s=0)
+    assert "No space left" in inside(engine, id, "true > /more"), "what is kept for that is not its own"
+    engine.stop(id, grace_s=0)
+    content = io.BytesIO()
+    engine.files.copy_out(id, "/etc/passwd", content)
+    assert b"root:" in content.getvalue()
+    engine.start(id)
+    assert inside(engine, id, "rm -r /tmp; echo again > /x; cat /x") == "again"
+
+
 def test_a_container_fills_its_own_disk_only(engine: NativeEngine) -> None:
     limits = Limits(64 * MIB, 1000, 64, disk_bytes=32 * MIB)
     made = spec(engine, limits=limits)
