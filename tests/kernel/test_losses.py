@@ -22,7 +22,7 @@ from runtime.engines.native import recovery
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import EngineFault, OutOfSpace, RuntimeFault
 from runtime.home import Home
-from runtime.kernel import cgroup
+from runtime.kernel import cgroup, freezer
 from runtime.kernel.mount import mount, unmount
 from tests.conftest import Place, patience
 from tests.kernel.containers import SMALL
@@ -215,7 +215,7 @@ def small(place: Place) -> Iterator[Callable[[Path, str], None]]:
 def test_a_disk_that_turned_read_only(place: Place) -> None:
     made = NativeEngine(Home.from_environment())
     busybox(made)
-    id = running(made)
+    id, dead = running(made), running(made)
     other = replace(spec(made, "sleep", "1000"))
     # over what is open already, as a supervisor's log is
     subprocess.run(["mount", "-o", "bind,ro", place.home, place.home], check=True)
@@ -224,8 +224,14 @@ def test_a_disk_that_turned_read_only(place: Place) -> None:
             within(30, lambda: made.create(other))
         assert made.inspect(id).state is State.RUNNING
         assert made.counters([id])[id].cpu_ns is not None
-        with contextlib.suppress(RuntimeFault):
-            within(30, made.reconcile)
+        with pytest.raises(EngineFault):
+            within(30, lambda: made.controls.pause(id))
+        assert not freezer.frozen(made.home.cgroup("tenant1", id)), "nobody would know that it stands still"
+        with pytest.raises(EngineFault):
+            within(30, lambda: made.remove_image("slipway.local/busybox-base:latest"))
+        made.kill(dead)
+        refused = "The node's kernel refused: Read-only file system. Try again; the node's log has the details."
+        assert f"{dead}: {refused}" in within(30, made.reconcile).failed
         with pytest.raises(EngineFault):
             within(60, lambda: made.stop(id, grace_s=1))
     finally:

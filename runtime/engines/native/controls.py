@@ -58,7 +58,11 @@ class NativeControls:
                     refuse_unconfined(group, record.pid or 0)
                     raise not_running() from None
                 failpoint("pause.frozen")
-                record = self._save(id, replace(record, paused=True))
+                try:
+                    record = self._save(id, replace(record, paused=True))
+                except BaseException:
+                    freezer.thaw(group)
+                    raise
                 self._tell(EventKind.PAUSED, spec)
             return records.status(id, spec, record)
 

@@ -74,6 +74,7 @@ class NativeEngine(Facets):
 
     # images ----------------------------------------------------------------------------------------------
 
+    @told()
     def pull(
         self,
         reference: str,
@@ -89,6 +90,7 @@ class NativeEngine(Facets):
         self._journal.tell(EventKind.PULLED, image.id, name=reference)
         return image
 
+    @told()
     def load(
         self, archive: Path, *, reference: str | None = None, progress: Progress = no_progress
     ) -> tuple[Image, ...]:
@@ -97,6 +99,7 @@ class NativeEngine(Facets):
             self._journal.tell(EventKind.LOADED, image.id, name=next(iter(image.references), ""))
         return images
 
+    @told()
     def build(self, recipe: str, *, progress: Progress = no_progress) -> Image:
         from runtime.image.build import build
         from runtime.image.recipe import find
@@ -112,6 +115,7 @@ class NativeEngine(Facets):
     def images(self) -> tuple[Image, ...]:
         return self.store.images()
 
+    @told()
     def remove_image(self, reference: str) -> None:
         id = reference
         with contextlib.suppress(RuntimeFault):  # a damaged image goes, too

@@ -12,7 +12,7 @@ from runtime.engines.native import execs, retelling, supervisor
 from runtime.engines.native.damage import Damage, containers_in_kernel
 from runtime.engines.native.lifecycle import Lifecycle
 from runtime.engines.native.records import Damaged, Record
-from runtime.engines.native.refusals import refuse_unconfined
+from runtime.engines.native.refusals import refuse_unconfined, told
 from runtime.engines.native.removal import Removal
 from runtime.engines.native.volumes import NativeVolumes
 from runtime.errors import DeadlineExceeded, EngineFault, NotFound, RuntimeFault
@@ -40,7 +40,8 @@ BUSY_S = 1.0
 def _apart(what: str, failed: list[str]) -> Iterator[None]:
     """A step the failure of which is told, and keeps nobody from the next."""
     try:
-        yield
+        with told():
+            yield
     except (RuntimeFault, OSError, ValueError) as fault:
         logger.exception("the %s could not be put right", what)
         failed.append(f"{what}: {fault if isinstance(fault, RuntimeFault) else type(fault).__name__}")
@@ -74,7 +75,7 @@ class Recovery:
             self._lifecycle.ceilings.restore(self._records)
         for id in self._records.ids():
             try:
-                with self._home.lock(id):
+                with self._home.lock(id), told():
                     outcome = self._one(id)
             except (RuntimeFault, OSError, ValueError) as fault:
                 logger.exception("%s could not be put right", id)
