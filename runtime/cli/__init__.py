@@ -30,6 +30,7 @@ VERBS = {
     "stop": ("containers", "stop a container"),
     "start": ("containers", "start a stopped container"),
     "rm": ("containers", "remove a container"),
+    "prune": ("containers", "remove the containers that have ended"),
     "pause": ("controls", "freeze every process of a container"),
     "unpause": ("controls", "let a paused container go on"),
     "kill": ("controls", "send a signal to a container"),

@@ -6,8 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from runtime.cli.finding import all_ids, find, here
+from runtime.cli.finding import TENANT, each, find, here
 from runtime.cli.parsing import Declared, command, container, containers, env, environment, natural, seconds
+from runtime.errors import Conflict
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine, LogLine, Port
@@ -101,20 +102,28 @@ def exec(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def stop(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.stop(id, grace_s=options.time)
-    return 0
+    return each(engine, options.containers, lambda one: engine.stop(one, grace_s=options.time))
 
 
 def start(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.start(id)
-    return 0
+    return each(engine, options.containers, engine.start)
 
 
 def rm(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.remove(id, force=options.force)
+    return each(engine, options.containers, lambda one: engine.remove(one, force=options.force))
+
+
+def prune(engine: Engine, _options: argparse.Namespace) -> int:
+    """What waits for its restart policy, and what was never started, stays."""
+    from runtime.api import State
+
+    for one in here(engine):
+        if one.tenant == TENANT and one.state is State.EXITED and one.restart_at is None:
+            try:
+                engine.remove(one.id)
+            except Conflict:  # started meanwhile
+                continue
+            print(one.name)
     return 0
 
 
@@ -199,6 +208,7 @@ VERBS = {
     "stop": Declared(stop, (containers, grace)),
     "start": Declared(start, (containers,)),
     "rm": Declared(rm, (containers, _force)),
+    "prune": Declared(prune),
     "inspect": Declared(inspect, (container,)),
     "stats": Declared(stats),
     "reconcile": Declared(reconcile),

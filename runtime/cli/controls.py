@@ -9,34 +9,26 @@ from runtime.api import Engine, TenantLimits
 from runtime.cli import options as written
 from runtime.cli.containers import FOREVER_S, MIB, grace
 from runtime.cli.ending import code_of
-from runtime.cli.finding import all_ids, find
+from runtime.cli.finding import all_ids, each, find
 from runtime.cli.parsing import Declared, container, containers, seconds
 from runtime.cli.table import table
 from runtime.errors import NotFound
 
 
 def pause(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.controls.pause(id)
-    return 0
+    return each(engine, options.containers, engine.controls.pause)
 
 
 def unpause(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.controls.resume(id)
-    return 0
+    return each(engine, options.containers, engine.controls.resume)
 
 
 def kill(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.kill(id, options.signal)
-    return 0
+    return each(engine, options.containers, lambda one: engine.kill(one, options.signal))
 
 
 def restart(engine: Engine, options: argparse.Namespace) -> int:
-    for id in all_ids(engine, options.containers):
-        engine.restart(id, grace_s=options.time)
-    return 0
+    return each(engine, options.containers, lambda one: engine.restart(one, grace_s=options.time))
 
 
 def update(engine: Engine, options: argparse.Namespace) -> int:

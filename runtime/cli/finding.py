@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,3 +48,19 @@ def find(engine: Engine, text: str) -> ContainerStatus:
 def all_ids(engine: Engine, texts: Sequence[str]) -> list[str]:
     """Every one is found before anything is done to the first."""
     return [find(engine, text).id for text in texts]
+
+
+def each(engine: Engine, texts: Sequence[str], work: Callable[[str], object]) -> int:
+    """What is refused of one is told, and done to the others all the same.  The exit code."""
+    code = 0
+    for id, text in zip(all_ids(engine, texts), texts, strict=True):
+        try:
+            work(id)
+        except RuntimeFault as fault:
+            if len(texts) == 1:
+                raise
+            from runtime.cli.words import plain
+
+            print(plain(f"{text}: {fault}"), file=sys.stderr)
+            code = 1
+    return code

@@ -84,6 +84,32 @@ def test_from_run_to_rm() -> None:
     assert "slipway.local/busybox:latest" in cli("images").stdout
 
 
+def test_of_several_containers_one_that_is_refused_keeps_no_other() -> None:
+    for name in ("one", "two"):
+        assert cli("run", "-d", "--name", name, "busybox", "sleep", "100").returncode == 0
+    assert cli("stop", "-t", "0", "two").returncode == 0
+    done = cli("rm", "one", "two")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "one: The container is running. Stop it first, or remove it by force.\n"
+    listed = cli("ps").stdout
+    assert "one" in listed
+    assert "two" not in listed
+
+
+def test_prune_takes_what_has_ended_and_nothing_else() -> None:
+    assert cli("create", "--name", "new", "busybox").returncode == 0
+    assert cli("run", "-d", "--name", "busy", "busybox", "sleep", "100").returncode == 0
+    assert cli("run", "-d", "--name", "again", "--restart", "always", "busybox", "sleep", "100").returncode == 0
+    assert cli("run", "-d", "--name", "done", "busybox", "sleep", "100").returncode == 0
+    assert cli("kill", "-s", "SIGUSR1", "again").returncode == 0
+    assert cli("stop", "-t", "0", "done").returncode == 0
+    deadline = time.monotonic() + patience(20)
+    while "again exited" not in " ".join(cli("ps").stdout.split()):
+        assert time.monotonic() < deadline
+    assert cli("prune").stdout == "done\n"
+    assert sorted(row.split()[1] for row in cli("ps").stdout.splitlines()[1:]) == ["again", "busy", "new"]
+
+
 def test_what_ended_is_told_as_ended_though_nobody_watches() -> None:
     assert cli("run", "-d", "--name", "brief", "busybox", "sh", "-c", "exit 3").returncode == 0
     assert cli("logs", "-f", "brief").returncode == 0  # to its end
