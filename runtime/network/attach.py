@@ -245,8 +245,10 @@ class TenantNetworks:
         pin = self._home.netns(made.container)
         namespaces.unpin_network(pin)
         namespaces.pin_network(pid, pin)
+        failpoint("attach.pinned")
         for place in made.places:
             link.add_veth(place.interface, place.bridge, pin, place.mac, place.inside)
+        failpoint("attach.linked")
         neighbours.bound(pin)
         link.configure_inside(pin, [inside(place, made.main) for place in made.places])
         self.limit(made)

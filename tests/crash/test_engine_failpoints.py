@@ -69,7 +69,7 @@ from runtime.home import Home
 engine = NativeEngine(Home.from_environment())
 while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
 """
-ENDED = ("settle", "release", "remove")
+ENDED = ("stop.sent", "settle", "release", "remove")
 IN_EVERY_KERNEL = ("start.created", "settle.stored", "release.deleted", "remove.marked")
 """Of the points between steps on the container's cgroup or its processes, one of each verb."""
 OF_AN_END = ("settle.stored", "release.deleted", "release.detached", "settle.released")
@@ -94,6 +94,8 @@ def test_a_kill_at_any_point_is_made_whole(engine: NativeEngine, point: str) -> 
     assert died.returncode == -signal.SIGKILL, f"{point} was not passed: {died.stdout}{died.stderr}"
     again = NativeEngine(engine.home)
     again.reconcile()
+    if point == "stop.sent":
+        again.controls.wait("cvictim", patience(20))
     for status in again.list():
         assert status.state in {State.CREATED, State.RUNNING, State.EXITED}
     assert again.inspect("csteady") == steady, "a running container was disturbed"
@@ -124,6 +126,18 @@ def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, poin
     engine.remove("cvictim", force=True)
     assert life_told(engine, "cvictim") == "csdsdr"
     assert [reading.epoch for reading in engine.final_readings("cvictim")] == [1, 2]
+
+
+@pytest.mark.parametrize("point", marked(["stop.noted", "stop.told"]))
+def test_who_starts_what_a_stop_left_running_has_its_restart_policy_again(engine: NativeEngine, point: str) -> None:
+    died = programs.run(KEPT + 'engine.stop("cvictim")', point)
+    assert died.returncode == -signal.SIGKILL
+    assert "cvictim" in engine.reconcile().adopted, "it has not been told to end"
+    engine.start("cvictim")
+    os.kill(engine.inspect("cvictim").pid or 0, signal.SIGKILL)
+    status = engine.controls.wait("cvictim", patience(20))
+    assert status.restart_at is not None
+    engine.remove("cvictim", force=True)
 
 
 def life_told(engine: NativeEngine, id: str) -> str:

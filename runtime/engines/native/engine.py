@@ -143,6 +143,9 @@ class NativeEngine(Facets):
                 anew = record.moved(record.state, stopped=False, restart_at=None, restarts=0, failures=0)
                 with self._lifecycle.ceilings.held(spec.tenant):
                     record = self._lifecycle.start(spec, anew, progress)
+            elif record.stopped:  # by a stop that did not come to its end
+                record = record.moved(State.RUNNING, stopped=False)
+                self._records.save(id, record)
             return records.status(id, spec, record)
 
     def _settled(self, id: str) -> tuple[ContainerSpec, Record]:
@@ -173,10 +176,12 @@ class NativeEngine(Facets):
             self.settle(id)  # waits for the start
             record = self._records.record(id)
         record = self._stopped(spec, record)
+        failpoint("stop.noted")
         if record.state is State.RUNNING and not self._lifecycle.ended(record):
             progress(Step("stop"))
             self.controls.note_end(id)
             self._tell(EventKind.STOPPED, spec)
+            failpoint("stop.told")
             self._end(spec, record, self._stop_signal(spec), spec.stop_grace_s if grace_s is None else grace_s)
         return self.settle(id)
 
@@ -211,6 +216,7 @@ class NativeEngine(Facets):
             with Process(record.pid or 0, record.pid_started) as process:
                 self._wait_until_heard(process, record, number, by, lambda: freezer.thaw(group))
                 process.send(number)
+                failpoint("stop.sent")
                 if self._thawed_until_ended(process, group, by - time.monotonic()):
                     return
                 process.send(signal.SIGKILL)

@@ -17,8 +17,8 @@ __all__ = [
 ]
 
 POINTS = (
-    "create.claimed", "create.held", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.creating", "start.created",
-    "start.attached", "start.started", "start.saved", "settle.stored", "release.deleted", "release.removed", "release.expelled",
+    "create.claimed", "create.held", "create.prepared", "create.renamed", "start.marked", "start.reserved", "start.mounted", "start.bundled", "start.creating", "start.created",
+    "attach.pinned", "attach.linked", "start.attached", "start.started", "start.saved", "stop.noted", "stop.told", "stop.sent", "settle.stored", "release.deleted", "release.removed", "release.expelled",
     "release.unlinked", "release.freed", "release.detached", "release.unmounted", "settle.released", "settle.saved", "restart.due", "remove.marked", "remove.told", "remove.renamed",
     "remove.unnamed", "remove.freed",
 )  # fmt: skip

@@ -92,6 +92,7 @@ class Starting:
             owner = self._write_bundle(
                 spec, image, root, endpoint, slot.uid_base, userns.path() if userns else None, told
             )
+            failpoint("start.bundled")
             cgroup.ensure_parent(f"/{self._home.instance}/{spec.tenant}")
             self._lifecycle.ceilings.apply(spec.tenant)
             with (
