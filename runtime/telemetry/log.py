@@ -245,7 +245,7 @@ def _last_lines(handle: BinaryIO, lines: int) -> list[bytes]:
 class Wanted:
     """Which lines: the ``last`` of those from ``since`` to ``until`` (seconds since the epoch, both within) of ``stream``.
 
-    A line that was written in pieces counts once.
+    A line that was written in pieces counts once; fewer than none are none.
     """
 
     last: int | None = None
@@ -297,13 +297,14 @@ def _past(told: _Told) -> Iterable[LogLine]:
     reader, wanted = told.reader, told.wanted
     if wanted.last is None:
         return told.of(reader.whole())
+    last = max(0, wanted.last)
     if not wanted.all:
-        return _last_of(told.of(reader.whole()), wanted.last)
-    pieces = wanted.last + 1
+        return _last_of(told.of(reader.whole()), last)
+    pieces = last + 1
     while True:
         raw = reader.last(pieces)
-        found = _last_of(told.of(raw), wanted.last)
-        if len(found) < len(raw) or len(raw) < pieces or pieces > wanted.last + MOST_PIECES:
+        found = _last_of(told.of(raw), last)
+        if len(found) < len(raw) or len(raw) < pieces or pieces > last + MOST_PIECES:
             return found
         pieces *= 2
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.telemetry.log import GENERATIONS, Reader, Wanted, generation_bytes, keep_previous, parse, read
+from runtime.telemetry.log import GENERATIONS, MOST_PIECES, Reader, Wanted, generation_bytes, keep_previous, parse, read
 
 AT = "2026-11-23T20:00:00.000000001+00:00"
 
@@ -146,7 +146,8 @@ def test_a_short_tail_then_what_follows_once(tmp_path: Path) -> None:
 def test_no_line_of_the_past_is_wanted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line("past"))
-    assert list(read(log, wanted=Wanted(0), follow=False, ended=lambda: True)) == []
+    for fewer in (0, -1, -MOST_PIECES):
+        assert list(read(log, wanted=Wanted(fewer), follow=False, ended=lambda: True)) == []
 
 
 def test_all_generations_together_stay_within_the_limit() -> None:
