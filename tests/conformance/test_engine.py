@@ -255,6 +255,17 @@ def test_exec_with_a_terminal(engine: Engine, make: Make) -> None:
     session.close()
 
 
+@no_cgroup
+def test_exec_by_a_user_who_is_not_there(engine: Engine, make: Make) -> None:
+    id = run(engine, make())
+    with pytest.raises(InvalidSpec) as caught:
+        engine.exec(id, ExecSpec(("true",), user="nosuchuser"))
+    assert caught.value.field == "user"
+    for user in ("nobody", "12", "12:34"):
+        with contextlib.closing(engine.exec(id, ExecSpec(("true",), user=user))) as session:
+            assert session.wait(patience(20)) == 0
+
+
 def test_exec_wants_a_running_container(engine: Engine, make: Make) -> None:
     spec = make()
     engine.create(spec)

@@ -125,6 +125,13 @@ def test_any_signal_is_sent(engine: Engine, id: str, name: str) -> None:
 
 
 @no_cgroup
+def test_a_signal_that_a_program_need_not_hear_ends_nothing(engine: Engine, id: str) -> None:
+    engine.kill(id, "SIGWINCH")
+    with pytest.raises(DeadlineExceeded):
+        engine.controls.wait(id, 0.2)
+
+
+@no_cgroup
 def test_who_waits_for_ever_is_told_the_end(engine: Engine, id: str) -> None:
     """As the command line's ``wait`` does, which says no time."""
     with ThreadPoolExecutor(1) as pool:

@@ -52,6 +52,7 @@ class FakeControls:
     def update(self, id: str, limits: Limits) -> ContainerStatus:
         with self._engine.home.lock("all"):
             spec, record = self._records.spec(id), self._records.record(id)
+            validation.check_limits(limits)
             if limits != spec.limits:
                 check_changes(spec, limits, running=record.state is State.RUNNING)
                 self._records.save_spec(replace(spec, limits=limits))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGCHLD, SIGCONT, SIGKILL, SIGTERM, SIGURG, SIGWINCH
 from typing import Literal
 
 from runtime import validation
@@ -66,6 +66,10 @@ from runtime.storage.disk import check_fits
 from runtime.telemetry.journal import Journal
 from runtime.validation_words import check_exec
 
+IGNORED = frozenset({SIGCHLD, SIGCONT, SIGURG, SIGWINCH})
+"""Signals that end no program which does not ask for them (signal(7))."""
+USERS = frozenset({"root", "nobody"})
+"""That every fake image has."""
 COMMANDS = frozenset(
     {"sh", "sleep", "echo", "true", "false", "cat", "exit", "nginx", "redis-server", "python3", "start"}
 )
@@ -225,7 +229,11 @@ class FakeEngine:
                 return self.inspect(spec.id)
             validation.check_image(spec, self.image(spec.image))
             if any(other.tenant == spec.tenant and other.name == spec.name for other in self.list()):
-                raise Conflict(f"The name {spec.name!r} is taken.", hint="Choose another.", field="name")
+                raise Conflict(
+                    f"The name {spec.name!r} is taken.",
+                    hint="Choose another, or remove the other container.",
+                    field="name",
+                )
             if spec.limits.disk_bytes is not None:
                 check_fits(self.home.state, spec.limits.disk_bytes, "limits.disk_bytes")
             self.networks.check(spec)
@@ -341,7 +349,8 @@ class FakeEngine:
             self._ask_to_end(id)
         if paused and number != SIGKILL:
             return  # it waits for the thaw
-        self._end(id, 128 + number)
+        if number not in IGNORED:
+            self._end(id, 128 + number)
 
     def restart(self, id: str, *, grace_s: float | None = None, progress: Progress = no_progress) -> ContainerStatus:
         self.stop(id, grace_s=grace_s, progress=progress)
@@ -399,6 +408,11 @@ class FakeEngine:
     def exec(self, id: str, spec: ExecSpec) -> ExecSession:
         check_exec(spec)
         records.refuse_paused(self._running(id))
+        who = (spec.user or "0").partition(":")[0]
+        if not who.isdigit() and who not in USERS:
+            raise InvalidSpec(
+                f"The image has no user {who!r}.", hint="Give a user of the image, or a number.", field="user"
+            )
         if spec.command[0].rsplit("/", 1)[-1] not in COMMANDS:
             raise InvalidSpec(
                 f"The image has no command {spec.command[0]!r}.", hint="Check the command.", field="command"
