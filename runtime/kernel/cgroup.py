@@ -20,6 +20,7 @@ from runtime.errors import HostUnfit
 from runtime.kernel import freezer
 from runtime.kernel.hierarchy import ROOT as ROOT  # noqa: PLC0414 -- offered here, too
 from runtime.kernel.hierarchy import version as version  # noqa: PLC0414
+from runtime.kernel.process import ends
 
 CONTROLLERS_V1 = ("cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer", "systemd", "net_cls",
                   "net_prio", "hugetlb", "perf_event", "unified")  # fmt: skip
@@ -271,8 +272,12 @@ def place_of(pid: int | str) -> str:
 def confines(path: str, pid: int) -> bool:
     """Whether the process is in this cgroup or below it, on version 1 by each controller that :data:`CONFINING_V1` names.
 
-    Raises FileNotFoundError or ProcessLookupError when there is none.
+    One that is ending is where it was: version 1 shows it at the top from then on.  Raises FileNotFoundError or ProcessLookupError when there is none.
     """
+    return _is_in(path, pid) or ends(pid)
+
+
+def _is_in(path: str, pid: int) -> bool:
     wanted = {""} if version() == 2 else set(CONFINING_V1)
     for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).rstrip("\n").split("\n"):
         _, controllers, place = line.split(":", 2)

@@ -12,6 +12,7 @@ from typing import Self
 from runtime.kernel.ready import readable
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+EXITING = 0x4
 OCI_INIT = "runc:[2:INIT]"
 """The name of runc's process that becomes the container's first one."""
 
@@ -34,6 +35,12 @@ def start_time(pid: int) -> int | None:
     threads = int(fields[17])
     # a first thread that has ended is a zombie until the others have, too
     return None if fields[0] == b"X" or (fields[0] == b"Z" and threads <= 1) else int(fields[19])
+
+
+def ends(pid: int) -> bool:
+    """Whether it is ending or has ended (proc(5), stat field 9, PF_EXITING).  Raises FileNotFoundError or ProcessLookupError when there is none."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return bool(int(stat[stat.rindex(b")") + 2 :].split()[6]) & EXITING)
 
 
 def age_s(started: int) -> float:

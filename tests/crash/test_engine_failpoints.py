@@ -207,6 +207,15 @@ def test_a_program_that_ends_before_its_start_is_recorded_is_not_run_again(engin
 
 
 @no_cgroup
+def test_a_removal_that_was_cut_short_holds_up_no_other_of_the_same_id(engine: NativeEngine) -> None:
+    """Before anybody has looked for what it left."""
+    assert programs.run(LIFE, "remove.freed").returncode == -signal.SIGKILL
+    whole = programs.run(LIFE)
+    assert whole.stdout == "lived\n", whole.stderr
+    assert engine.reconcile().swept == ()
+
+
+@no_cgroup
 def test_what_is_made_during_a_reconcile_is_not_swept(engine: NativeEngine) -> None:
     """Reconcile runs on a schedule, beside launches."""
     stop = threading.Event()

@@ -17,6 +17,7 @@ from runtime.errors import HostUnfit
 from runtime.home import Home
 from runtime.kernel import cgroup
 from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.process import start_time
 from tests.conftest import Place, patience
 from tests.prepared import busybox
 from tests.traces import traces
@@ -189,6 +190,18 @@ def test_a_cgroup_that_is_gone_has_nobody_to_kill(group: Cgroup) -> None:
     group.kill()
     assert not group.populated()
     assert not group.exists()
+
+
+def test_a_process_that_has_ended_was_not_taken_out_of_it(group: Cgroup) -> None:
+    """Version 1 shows it at the top."""
+    program = enter(group, "true")
+    deadline = time.monotonic() + patience(10)
+    while start_time(program.pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert cgroup.confines(group.path, program.pid)
+    assert not cgroup.confines(group.path, os.getpid())
+    program.wait()
 
 
 def test_only_the_last_process_leaves_it_empty(group: Cgroup) -> None:

@@ -52,6 +52,8 @@ class Removal:
         to the sweep.
         """
         grave = self._home.containers / f"{GRAVE}{id}"
+        if grave.exists():  # of one of the same id, whose removal a crash cut short
+            Snapshots.discard(grave)
         os.rename(self._home.container(id), grave)
         failpoint("remove.renamed")
         free()
