@@ -79,6 +79,11 @@ class TenantDay:
         """Hours whose error nothing explains."""
         return sum(hour.verdict == "apart" for hour in self.hours)
 
+    @property
+    def partial(self) -> int:
+        """Hours of which the tenant's cgroup was watched a part: their error says nothing."""
+        return sum(hour.verdict == "partial" for hour in self.hours)
+
 
 def conservation(tenant: Tenant | None, start: dt.datetime, end: dt.datetime) -> list[Conservation]:
     """The newest hour first, then by tenant.  ``tenant`` None: everybody's, for admins.  As many queries however many rows."""

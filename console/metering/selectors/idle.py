@@ -35,6 +35,10 @@ class Reserved:
     percent: int
     little: bool
 
+    @property
+    def of_use(self) -> Meter:
+        return USED[self.meter]
+
 
 @dataclass(frozen=True, slots=True)
 class Idle:
@@ -46,7 +50,7 @@ class Idle:
 
 def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
     """The most expensive first; ``span`` is of whole days, and of a longer one its last :data:`LONGEST` counts.  As many queries however many containers."""
-    span = Span(max(span.start, span.end - LONGEST), span.end)
+    span = looked_at(span)
     sums = {meter: amounts(Asked(tenant, span, "day", "container", meter), span) for meter in (*USED, *USED.values())}
     by_cost = Asked(tenant, span, "day", "container", COST)
     costs = {meter: amounts(replace(by_cost, of_meter=meter), span) for meter in USED}
@@ -60,6 +64,11 @@ def idle(tenant: Tenant | None, span: Span) -> list[Idle]:
         if any(part.little for part in parts):
             found.append(Idle(one, parts, _unused(one, sums, costs)))
     return sorted(found, key=lambda one: (-one.unused_cost, -one.parts[1].reserved, one.container.name))[:MOST]
+
+
+def looked_at(span: Span) -> Span:
+    """Of a longer time its end."""
+    return Span(max(span.start, span.end - LONGEST), span.end)
 
 
 Sums = Mapping[Meter, Mapping[str, int]]

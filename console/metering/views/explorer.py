@@ -32,7 +32,7 @@ from console.metering.selectors.breakdown import (
     breakdown,
     span_before,
 )
-from console.metering.selectors.idle import idle
+from console.metering.selectors.idle import Idle, idle, looked_at
 from console.metering.selectors.labels import Label
 from console.metering.selectors.prices import Prices
 from console.metering.spans import DAY, Span, day_of, moment
@@ -85,6 +85,7 @@ class Row:
     """In percent of before; None: there was nothing."""
     share: int
     records: str
+    before_records: str
 
 
 @require_GET
@@ -114,7 +115,7 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
         "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query, whose, known, everybody=everybody), "by": _by(asked), "labels": known,
         "earlier": whose.url("usage", **query, to=f"{chosen.span.start:%Y-%m-%dT%H:00}"),
         "later": whose.url("usage", **query, to=_to(chosen, now)) if chosen.span.end <= now else "",
-        "currency": prices.currency, "idle": idle(whose.tenant, days),
+        "currency": prices.currency, "idle": _idle(whose, days),
         "start": f"{month_of(now)[0]:%Y-%m-%d}", "end": f"{now + DAY:%Y-%m-%d}",
     }  # fmt: skip
     return render(request, "metering/explorer.html", context)
@@ -165,6 +166,7 @@ def _row(
         part.key, min(number, TOP + 1), names.get(part.key) or part.key or _("none"), link,
         _shown(part.total, found, currency), _shown(part.before, found, currency), _change(part.total, part.before),
         _share(part.total, found.total), _records(asked, whose, asked.span, **of_part),
+        _records(asked, whose, span_before(asked), **of_part),
     )  # fmt: skip
 
 
@@ -173,6 +175,21 @@ def _records(asked: Asked, whose: Scope, span: Span, **more: str) -> str:
     edges = {"from": f"{span.start:%Y-%m-%dT%H:00}", "to": f"{span.end:%Y-%m-%dT%H:00}"}
     query = {**edges, "meter": meter, "with": str(asked.only or ""), **more}
     return whose.url("records", **query)
+
+
+def _idle(whose: Scope, days: Span) -> list[dict[str, Any]]:
+    """Each figure with its records."""
+    span = looked_at(days)
+    edges = {"from": f"{span.start:%Y-%m-%d}", "to": f"{span.end:%Y-%m-%d}"}
+
+    def records(one: Idle, meter: str = "") -> str:
+        return whose.url("records", container=one.container.pk, meter=meter, **edges)
+
+    return [
+        {"container": one.container, "parts": [(part, records(one, part.of_use)) for part in one.parts],
+         "unused_cost": one.unused_cost, "records": records(one)}
+        for one in idle(whose.tenant, days)
+    ]  # fmt: skip
 
 
 def _shown(amount: int, found: Breakdown, currency: str) -> str:
