@@ -392,6 +392,15 @@ def test_what_can_be_drawn_is_drawn(columns: Any, rows: Any, drawn: Any) -> None
     assert chart(columns, rows) == drawn
 
 
+def test_of_many_names_the_largest_are_drawn_and_the_rest_together() -> None:
+    """An answer of a dozen containers by the day had no picture."""
+    columns = [("day", "DATE"), ("name", "VARCHAR"), ("cost", "DOUBLE")]
+    drawn = chart(columns, [[day, f"c{number}", number * 10] for day in ("1", "2") for number in range(1, 13)])
+    assert drawn
+    assert [one["label"] for one in drawn["series"]] == [*(f"c{n}" for n in range(12, 4, -1)), "everything else"]
+    assert drawn["series"][-1]["values"] == [100, 100]
+
+
 def test_sums_over_the_tables_are_those_of_the_records_and_of_the_rating(tenant: Tenant, member: User) -> None:
     one = Container.objects.create(
         tenant=tenant, node="n", name="used", image_reference="i", memory_bytes=1 << 30, cpu_millis=1500

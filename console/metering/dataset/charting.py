@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
 MOST_BARS, MOST_SERIES = 366, 8
 Column = tuple[str, str]
@@ -14,7 +16,8 @@ Column = tuple[str, str]
 def chart(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
     """``{"labels", "unit", "series": [{"label", "values"}]}`` as the stacked bars want it; None where nothing can be drawn.
 
-    Label, text, number: a series for each text.  Label and numbers: a series for each column.
+    Label, text, number: a series for each text, of many for the largest, and one of everything else.  Label and numbers: a series
+    for each column.
     """
     if len(columns) < 2 or not rows or _is_number(columns[0]):
         return None
@@ -33,9 +36,15 @@ def _pivoted(unit: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
     for label, name, value, *_others in rows:
         of_one = sums.setdefault(str(name), {})
         of_one[_label(label)] = of_one.get(_label(label), 0) + _number(value)
-    if len(labels) > MOST_BARS or len(sums) > MOST_SERIES:
+    if len(labels) > MOST_BARS:
         return None
-    series = [{"label": name, "values": [of_one.get(label, 0) for label in labels]} for name, of_one in sums.items()]
+    drawn = dict(sums)
+    if len(sums) > MOST_SERIES:
+        largest = sorted(sums, key=lambda name: -sum(sums[name].values()))
+        drawn = {name: sums[name] for name in largest[:MOST_SERIES]}
+        rest = [sums[name] for name in largest[MOST_SERIES:]]
+        drawn[_("everything else")] = {label: sum(one.get(label, 0) for one in rest) for label in labels}
+    series = [{"label": name, "values": [of_one.get(label, 0) for label in labels]} for name, of_one in drawn.items()]
     return {"labels": list(labels), "unit": unit, "series": series}
 
 
