@@ -246,7 +246,7 @@ def set_quota(*, actor: User, tenant: Tenant, **wanted: int | None) -> Quota:
         if value is not None and not 0 <= value <= MOST_OF_A_QUOTA[field]:
             raise Invalid(field, _quota_bounds(field))
     quota, _created = Quota.objects.update_or_create(tenant=tenant, defaults=wanted)
-    audit("tenant.quota", actor=actor, tenant=tenant, target=tenant.id, **wanted)
+    audit("tenant.quota", actor=actor, tenant=tenant, target=tenant.id, name=tenant.name, **wanted)
     return quota
 
 

@@ -124,7 +124,7 @@ def _price(request: HttpRequest, form: LaunchForm) -> dict[str, object]:
 def price(request: HttpRequest) -> HttpResponse:
     """What the form's launch would cost, as it is typed."""
     form = _form(request).fill(request.POST)
-    return render(request, "catalog/_price.html", _price(request, form))
+    return render(request, "catalog/_price_answer.html", _price(request, form))
 
 
 @require_POST

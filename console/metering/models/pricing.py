@@ -38,6 +38,11 @@ class PriceBook(models.Model):
     def __str__(self) -> str:
         return f"{self.tenant_id or 'list'} v{self.version}"
 
+    @property
+    def called(self) -> str:
+        """For a person: ``list v3``, or by the tenant's name."""
+        return f"{self.tenant.name if self.tenant else 'list'} v{self.version}"
+
 
 class Price(models.Model):
     book = models.ForeignKey(PriceBook, on_delete=models.PROTECT, related_name="prices")

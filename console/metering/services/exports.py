@@ -77,7 +77,7 @@ def add(*, tenant: Tenant | None, actor: User, wish: Wish) -> ExportSchedule:
             made.save(force_insert=True)
     except IntegrityError:
         raise Invalid("folder", _("Another export goes to this place already: name a folder of its own.")) from None
-    audit("export.add", actor=actor, tenant=tenant, target=made.pk, location=made.location)
+    audit("export.add", actor=actor, tenant=tenant, target=made.pk, name=made.name, location=made.location)
     return made
 
 
@@ -85,7 +85,10 @@ def add(*, tenant: Tenant | None, actor: User, wish: Wish) -> ExportSchedule:
 def remove(*, schedule: ExportSchedule, actor: User) -> None:
     """What it has delivered stays where it is.  Raises Missing, NotAllowed."""
     may_change(schedule.tenant, actor)
-    audit("export.remove", actor=actor, tenant=schedule.tenant, target=schedule.pk, location=schedule.location)
+    audit(
+        "export.remove", actor=actor, tenant=schedule.tenant, target=schedule.pk, name=schedule.name,
+        location=schedule.location,
+    )  # fmt: skip
     schedule.delete()
 
 
@@ -94,7 +97,8 @@ def set_paused(*, schedule: ExportSchedule, actor: User, paused: bool) -> None:
     """What has become due meanwhile is made up for afterwards.  Raises Missing, NotAllowed."""
     may_change(schedule.tenant, actor)
     ExportSchedule.objects.filter(pk=schedule.pk).update(paused=paused)
-    audit("export.pause" if paused else "export.resume", actor=actor, tenant=schedule.tenant, target=schedule.pk)
+    verb = "export.pause" if paused else "export.resume"
+    audit(verb, actor=actor, tenant=schedule.tenant, target=schedule.pk, name=schedule.name)
 
 
 @transaction.atomic
@@ -105,7 +109,7 @@ def change_credentials(*, schedule: ExportSchedule, actor: User, access_key: str
         raise NotAllowed(_("A folder needs no credentials."))
     _set_credentials(schedule, access_key, secret)
     schedule.save(update_fields=["access_key", "secret_encrypted"])
-    audit("export.credentials", actor=actor, tenant=schedule.tenant, target=schedule.pk)
+    audit("export.credentials", actor=actor, tenant=schedule.tenant, target=schedule.pk, name=schedule.name)
 
 
 @transaction.atomic
@@ -127,7 +131,8 @@ def run_now(
         schedule=schedule, starts_at=start, defaults=fresh, create_defaults={**fresh, "ends_at": end}
     )
     audit(
-        "export.run", actor=actor, tenant=schedule.tenant, target=schedule.pk, period=period_name(schedule, start)
+        "export.run", actor=actor, tenant=schedule.tenant, target=schedule.pk, name=schedule.name,
+        period=period_name(schedule, start),
     )  # fmt: skip
     return found
 

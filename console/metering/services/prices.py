@@ -109,7 +109,7 @@ def publish(book_id: int, *, actor: User | None = None) -> PriceBook:
     book.sha256 = hashlib.sha256(canonical(book).encode()).hexdigest()
     book.save(update_fields=["published_at", "sha256"])
     if actor is not None:
-        audit("prices.publish", actor=actor, tenant=book.tenant, target=str(book))
+        audit("prices.publish", actor=actor, tenant=book.tenant, target=book.called)
     return book
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ from django.contrib import messages
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -19,6 +21,8 @@ from console.core.requests import person
 from console.metering.models import PriceBook
 from console.metering.selectors import books as selectors
 from console.metering.services import files, prices
+from console.metering.splitting import HOUR, hour_of
+from console.metering.units import UNITS
 from console.metering.views.scope import Scope
 
 MOST_BYTES = 1 << 20
@@ -34,16 +38,30 @@ def index(request: HttpRequest) -> HttpResponse:
         made = files.draft_from_json(_text(request.FILES.get("file")), _tenant(request.POST.get("tenant", "")))
     except Invalid as refused:
         return _page(request, refused)
-    audit("prices.draft", actor=actor, tenant=made.tenant, target=str(made))
+    audit("prices.draft", actor=actor, tenant=made.tenant, target=made.called)
     return redirect("metering:price-book", id=made.pk)
 
 
 def _page(request: HttpRequest, refused: Invalid | None = None) -> HttpResponse:
     context = {
         "scope": Scope(None, everybody=True), "books": selectors.books(), "tenants_all": Tenant.objects.all(), "refused": refused,
-        "chosen": request.POST.get("tenant", ""),
+        "chosen": request.POST.get("tenant", ""), "example": _example(timezone.now()),
+        "meters": [(str(meter), tuple(units)) for meter, units in UNITS.items()],
     }  # fmt: skip
     return render(request, "metering/prices.html", context, status=422 if refused else 200)
+
+
+def _example(now: dt.datetime) -> str:
+    """A book that can be uploaded as it is: it holds from the next hour on."""
+    prices = (
+        {"sku": "CPU", "meter": "cpu", "unit": "Core-Seconds", "included": "3600", "tiers": [["0", "0.0000116"], ["100000", "0.0000104"]]},
+        {"sku": "MEM", "meter": "memory_limit", "unit": "GiB-Seconds", "tiers": [["0", "0.0000013"]]},
+        {"sku": "OUT", "meter": "net_tx", "unit": "GB", "included": "10", "tiers": [["0", "0.05"]]},
+        {"sku": "VOL", "meter": "volume_size", "unit": "GiB-Seconds", "tiers": [["0", "0.00000004"]]},
+    )  # fmt: skip
+    lines = ",\n".join(f"    {json.dumps(price)}" for price in prices)
+    valid_from = f"{hour_of(now) + HOUR:%Y-%m-%dT%H:00:00Z}"
+    return f'{{\n  "currency": "EUR",\n  "valid_from": "{valid_from}",\n  "prices": [\n{lines}\n  ]\n}}\n'
 
 
 def _text(file: UploadedFile[bytes] | None) -> str:
@@ -73,7 +91,10 @@ def book(request: HttpRequest, id: int) -> HttpResponse:
     rows = [
         {
             "price": price,
-            "tiers": [(Decimal(start), Decimal(each), Decimal(each) * 3600) for start, each in price.tiers],
+            "tiers": [
+                (Decimal(start), Decimal(each), Decimal(each) * 3600 if price.unit.endswith("-Seconds") else None)
+                for start, each in price.tiers
+            ],
         }
         for price in found.prices.all()
     ]
@@ -106,7 +127,7 @@ def deed(request: HttpRequest, id: int, verb: str) -> HttpResponse:
             prices.publish(found.pk, actor=actor)
         elif verb == "discard":
             prices.discard(found.pk)
-            audit("prices.discard", actor=actor, tenant=found.tenant, target=str(found))
+            audit("prices.discard", actor=actor, tenant=found.tenant, target=found.called)
         else:
             return HttpResponse(status=404)
     except (Invalid, NotAllowed) as refused:
