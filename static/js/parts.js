@@ -48,5 +48,6 @@ function put (part, fresh) {
 
 on('event', refresh)
 on('gap', refresh)
-// An open operation that missed its last event still comes to its end on screen.
-setInterval(() => { if (document.querySelector('[data-part] [data-operation-state="running"], [data-part] [data-operation-state="queued"]')) refresh() }, 3000)
+// An open operation that missed its last event still comes to its end on screen, as does what tells of its end by no event.
+const OPEN = ['[data-operation-state="running"]', '[data-operation-state="queued"]', '[data-waits]'].map(one => `[data-part] ${one}`).join()
+setInterval(() => { if (!document.hidden && document.querySelector(OPEN)) refresh() }, 3000)
