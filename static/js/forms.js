@@ -26,7 +26,34 @@ function once (form) {
   addEventListener('pageshow', () => set(false)) // back from the next page
 }
 
+// A request that is larger than the site accepts is refused before there is a page for it: such a file is not sent.
+function sized (input) {
+  const most = Number(input.dataset.most)
+  const box = document.getElementById(input.dataset.problem)
+  const large = () => [...input.files].some(file => file.size > most)
+  const tell = () => {
+    input.toggleAttribute('aria-invalid', false)
+    box.replaceChildren()
+    if (!large()) return
+    input.setAttribute('aria-invalid', 'true')
+    const line = document.createElement('p')
+    line.className = 'problem'
+    line.role = 'alert'
+    line.textContent = input.dataset.tooLarge
+    box.append(line)
+  }
+  input.addEventListener('change', tell)
+  input.form.addEventListener('submit', event => {
+    if (!large()) return
+    event.preventDefault()
+    event.stopImmediatePropagation()
+    tell()
+    input.focus()
+  })
+}
+
 export function start (root) {
+  for (const input of root.querySelectorAll('input[type=file][data-most]')) sized(input)
   for (const form of root.querySelectorAll('form[data-submit-on-change]')) form.addEventListener('change', () => form.requestSubmit())
   for (const section of root.querySelectorAll('[data-rows]')) rows(section)
   for (const form of root.querySelectorAll('form[data-once]')) once(form)

@@ -29,6 +29,8 @@ from console.workloads.services.spec import health_check
 OF_MEMBERS = ("processes", "files", "change")
 """Tabs that viewers have not, nor anybody of what was removed."""
 PAGE, MOST_ROWS = 100, 1000
+AROUND_A_FILE = 4096
+"""So many bytes of a request are not the file that it brings."""
 MIB = 2**20
 
 
@@ -106,6 +108,7 @@ def page_of(request: HttpRequest, id: str, tab: str) -> dict[str, Any]:
         context |= {"typed": _typed(container), **_networks(container)}
     if context["tab"] == "files":
         context["most"] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        context["most_of_a_file"] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE - AROUND_A_FILE
     if context["tab"] == "events":
         context["events"] = selectors.events(container)[:200]
     return context

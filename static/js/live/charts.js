@@ -98,7 +98,8 @@ class Chart {
   read (index) {
     const [times, ...columns] = this.plot.data
     const pointed = index === null || index === undefined ? null : this.plot.posToVal(this.plot.cursor.left, 'x')
-    const at = pointed === null ? times.length - 1 : Math.abs(times[index] - pointed) > GAP_S ? -1 : index
+    const newest = now() - times.at(-1) > GAP_S ? -1 : times.length - 1 // of what has ended, nothing is so now
+    const at = pointed === null ? newest : Math.abs(times[index] - pointed) > GAP_S ? -1 : index
     this.now.replaceChildren()
     if (pointed !== null) this.word('time', moment.format(new Date(pointed * 1000)))
     columns.forEach((column, number) => {
