@@ -167,6 +167,30 @@ def test_what_is_in_the_files_is_what_was_metered(
     ]
 
 
+def test_while_one_is_made_the_page_says_that_and_of_no_pause(
+    container: Container, owner: User, tenant: Tenant, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said that it had been tried and would be again in ten minutes: the lease of who was at it."""
+    used(container)
+    schedule = scheduled(tenant, owner, wish(root))
+    assert deliveries.plan(AFTER) == 1
+    schedule.deliveries.update(attempts=1, error="The store cannot be reached.")
+    client, pages, make = Client(), list[str](), deliveries._deliver
+    client.force_login(owner)
+
+    def watched(delivery: ExportDelivery) -> deliveries.Made:
+        pages.append(client.get(f"/usage/exports/{schedule.pk}/").content.decode())
+        return make(delivery)
+
+    monkeypatch.setattr(deliveries, "_deliver", watched)
+    assert deliveries.deliver_due(AFTER) == 1
+    assert "being made" in pages[0]
+    assert "data-waits" in pages[0]
+    assert not any(word in pages[0] for word in ("tried", "The store cannot be reached."))
+    assert "data-waits" not in client.get(f"/usage/exports/{schedule.pk}/").content.decode()
+    delivered(schedule)
+
+
 def test_a_month_of_charges_waits_until_it_is_closed(
     container: Container, owner: User, tenant: Tenant, root: Path
 ) -> None:

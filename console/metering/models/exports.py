@@ -108,3 +108,8 @@ class ExportDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} {self.starts_at:%Y-%m-%d} {self.state}"
+
+    @property
+    def at_work(self) -> bool:
+        """Somebody tries it just now, or died over it: a try that failed has left why."""
+        return self.state == self.State.WAITING and self.attempts > 0 and not self.error

@@ -93,7 +93,7 @@ def deliver_due(now: dt.datetime) -> int:
 def _try(id: int, now: dt.datetime) -> bool:
     """False: somebody else has it.  Whoever dies over it leaves it to be tried again once the lease is over."""
     waiting = ExportDelivery.objects.filter(pk=id, state=State.WAITING, due_at__lte=now)
-    if not waiting.update(due_at=now + LEASE, attempts=F("attempts") + 1):
+    if not waiting.update(due_at=now + LEASE, attempts=F("attempts") + 1, error=""):
         return False
     delivery = ExportDelivery.objects.select_related("schedule__tenant").get(pk=id)
     try:
