@@ -5,11 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 
 from console.accounts import address, selectors
 
 SESSION_KEY = "tenant"
+
+
+class SignedIn(LoginRequiredMiddleware):
+    """A page asks to sign in; a part of one, which a script asks for, has no room for that.
+
+    The page of a part that is looked at is loaded anew, and asks.  While somebody types, nothing happens until they send it.
+    """
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        asks = super().process_view(request, view_func, view_args, view_kwargs)
+        if asks is None or not request.headers.get("HX-Request"):
+            return asks
+        return HttpResponse(status=401, headers={"HX-Refresh": "true"} if request.method == "GET" else None)
 
 
 def known_address(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

@@ -55,7 +55,7 @@ MIDDLEWARE = [
     "console.core.middleware.no_null_characters",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "console.accounts.middleware.SignedIn",
     "django.contrib.messages.middleware.MessageMiddleware",
     "console.accounts.middleware.known_address",
     "console.accounts.middleware.current_tenant",

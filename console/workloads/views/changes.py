@@ -25,10 +25,14 @@ def limits(request: HttpRequest, id: str) -> HttpResponse:
     require(actor, container.tenant, Role.MEMBER)
     try:
         asked = LimitsRequest(
-            memory_bytes=round(_number(request, "memory", _("Write a number of MiB.")) * KIB) * KIB,
-            cpu_millis=round(_number(request, "cpu", _("Write a number of vCPU, such as 0.5.")) * 1000),
-            pids=_whole(request, "pids", _("Write a whole number.")),
-        )
+            memory_bytes=container.memory_bytes if _as_shown(request, "memory") else (
+                round(_number(request, "memory", _("Write a number of MiB.")) * KIB) * KIB
+            ),
+            cpu_millis=container.cpu_millis if _as_shown(request, "cpu") else (
+                round(_number(request, "cpu", _("Write a number of vCPU, such as 0.5.")) * 1000)
+            ),
+            pids=container.pids if _as_shown(request, "pids") else _whole(request, "pids", _("Write a whole number.")),
+        )  # fmt: skip
         services.update_limits(container=container, actor=actor, limits=asked, request_key=form_key(request, "limits"))
     except (Invalid, Full) as refused:
         return _again(request, id, refused, "limits")
@@ -71,6 +75,11 @@ def disconnect(request: HttpRequest, id: str) -> HttpResponse:
     except Invalid as refused:
         return _again(request, id, Invalid("disconnect", refused.message), "disconnect")
     return redirect("workloads:container", id=id)
+
+
+def _as_shown(request: HttpRequest, field: str) -> bool:
+    """Nobody has changed it on this page, so it stays what it is: somebody else may have, meanwhile."""
+    return request.POST.get(field) is not None and request.POST[field] == request.POST.get(f"shown_{field}")
 
 
 def _number(request: HttpRequest, field: str, problem: str) -> float:
