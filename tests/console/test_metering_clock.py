@@ -55,8 +55,19 @@ def test_a_doubted_clock_that_is_set_once_more_waits_anew() -> None:
 def test_small_steps_one_set_back_and_another_boot_are_believed() -> None:
     assert at(MINUTE)
     assert all(at(step * HOUR, step * 50 * MINUTE) for step in range(1, 9)), "as many of less than an hour"
+    assert at(MINUTE, 30 * HOUR, boot="two")
     assert at(10 * HOUR, -YEAR)
-    assert at(MINUTE, YEAR, boot="two")
+
+
+@pytest.mark.django_db
+def test_a_boot_by_a_clock_that_lost_the_time_is_believed_once_that_stays() -> None:
+    """Or a machine that was off for a year, which nobody can tell apart."""
+    assert at(10 * HOUR)
+    assert not at(MINUTE, YEAR, boot="two")
+    assert not at(2 * MINUTE, YEAR, boot="two")
+    assert at(5 * MINUTE, 12 * HOUR, boot="two"), "a time server has set it right"
+    assert not at(MINUTE, YEAR, boot="three")
+    assert at(MINUTE + BELIEVED_AFTER, YEAR, boot="three")
 
 
 @pytest.mark.django_db(transaction=True)

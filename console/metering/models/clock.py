@@ -15,6 +15,8 @@ class MachineClock(models.Model):
     """As it is since somebody set it forward; null: it is believed."""
     doubted_since_us = models.BigIntegerField(default=0)
     """Time since the boot."""
+    seen_us = models.BigIntegerField(default=0)
+    """Wall time at which it was believed last."""
 
     def __str__(self) -> str:
         return f"clock of boot {self.boot_id}"

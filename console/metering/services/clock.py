@@ -2,7 +2,8 @@
 
 The time since the boot (CLOCK_BOOTTIME) goes on whatever is set, so a jump is a change of the difference of both.  One of more than
 ``JUMP`` is believed once it has stayed for ``BELIEVED_AFTER``: set by mistake for minutes, or by one false answer of a time server, it closes
-no month.  A clock that is set back does nothing before its time, and is believed.
+no month.  A clock that is set back does nothing before its time, and is believed.  So is that of another boot, but where it is more than
+``LONGEST_DOWN`` after the time that was believed last: a machine may have been off for so long, or its clock may have lost the time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import time
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import Max
 
 from console.metering.models import MachineClock
 
 log = logging.getLogger(__name__)
-JUMP, BELIEVED_AFTER = dt.timedelta(hours=1), dt.timedelta(hours=2)
+JUMP, BELIEVED_AFTER, LONGEST_DOWN = dt.timedelta(hours=1), dt.timedelta(hours=2), dt.timedelta(days=1)
 MICROSECOND = dt.timedelta(microseconds=1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -31,8 +33,9 @@ def since_boot() -> tuple[str, int]:
 @transaction.atomic
 def believed(now: dt.datetime, boot: str, boottime_us: int) -> bool:
     """Whether ``now``, as the clock says at that time since the boot, is to be taken for the time."""
-    ahead_us = (now - EPOCH) // MICROSECOND - boottime_us
-    made = {"ahead_us": ahead_us}
+    now_us = (now - EPOCH) // MICROSECOND
+    ahead_us = now_us - boottime_us
+    made = {"ahead_us": min(ahead_us, _latest_us(now_us) - boottime_us)}
     clock, _ = MachineClock.objects.select_for_update().get_or_create(boot_id=boot, defaults=made)
     if ahead_us - clock.ahead_us > JUMP // MICROSECOND and not _stayed(clock, ahead_us, boottime_us):
         log.warning(
@@ -41,10 +44,15 @@ def believed(now: dt.datetime, boot: str, boottime_us: int) -> bool:
             BELIEVED_AFTER,
         )
         return False
-    if (clock.ahead_us, clock.doubted_us) != (ahead_us, None):
-        clock.ahead_us, clock.doubted_us = ahead_us, None
-        clock.save()
+    clock.ahead_us, clock.doubted_us, clock.seen_us = ahead_us, None, now_us
+    clock.save()
     return True
+
+
+def _latest_us(now_us: int) -> int:
+    """The latest time of a boot that is believed at once."""
+    last_us: int | None = MachineClock.objects.aggregate(last=Max("seen_us"))["last"]
+    return last_us + LONGEST_DOWN // MICROSECOND if last_us else now_us
 
 
 def _stayed(clock: MachineClock, ahead_us: int, boottime_us: int) -> bool:
