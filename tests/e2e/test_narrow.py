@@ -17,7 +17,9 @@ def test_a_long_name_pushes_nothing_out_of_sight(running: Stack, visit: Visit) -
     page = person.go("/containers/")
     expect(page.get_by_role("button", name=f"Remove {LONG}")).to_be_in_viewport(ratio=1)
     page = person.go("/usage/records/")
-    expect(page.locator("tbody tr").filter(has_text=LONG).first.locator("td").last).to_be_in_viewport(ratio=0.9)
+    last = page.locator("tbody tr").filter(has_text=LONG).first.locator("td").last.bounding_box()
+    assert last
+    assert last["x"] + last["width"] <= 1440
     narrow = visit("demo", viewport={"width": 390, "height": 844})
     for path in ("/", "/containers/", "/networks/", "/operations/", "/usage/"):
         page = narrow.go(path)
