@@ -105,6 +105,8 @@ class TenantNetworks:
         for one in self._endpoints():
             if one.tenant == segment.tenant:
                 self.names.tell(one, [segment.bridge])
+                if not endpoint.file_of(self._home, one.container).exists():  # it has ended meanwhile
+                    self.names.untell(one.container, [segment.bridge])
 
     def take_down(self, segment: Segment) -> None:
         """Whatever there is of a network that no container is on, in the kernel and in RUN."""
@@ -340,6 +342,9 @@ class TenantNetworks:
             endpoint.forget(self._home, container)
         else:
             placement.release(self._home, made)
+            self.names.untell(
+                container, self._bridges_of(made.tenant)
+            )  # should another's start have told of it meanwhile
 
     def _expel_by_name(self, container: str) -> None:
         """Of one whose file is damaged or gone: what the rules and the claims say of it."""

@@ -143,9 +143,12 @@ class Names:
             elif hosts.is_dir():
                 # of this writer alone: a start of the network's first container tells of all others while they tell of themselves
                 temporary = hosts / f".{endpoint.container}.{os.urandom(4).hex()}"
-                temporary.write_text("".join(lines), encoding="ascii")
-                temporary.chmod(0o644)
-                os.replace(temporary, hosts / endpoint.container)
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # it leaves the network in this moment, or the network goes
+                    temporary.write_text("".join(lines), encoding="ascii")
+                    temporary.chmod(0o644)
+                    os.replace(temporary, hosts / endpoint.container)
 
     def untell_all(self, container: str) -> None:
         """Whichever networks knew it."""

@@ -26,3 +26,8 @@ def test_many_tell_of_the_same_container_at_once(tmp_path: Path) -> None:
     assert (hosts / "c1").read_text() == "10.1.0.2 web\n"
     names.untell("c1", ["bridge"])
     assert not list(hosts.iterdir())
+    with ThreadPoolExecutor(4) as pool:  # nor does its end meanwhile keep another's start
+        verbs = (lambda: names.tell(one, ["bridge"]), lambda: names.untell("c1", ["bridge"]))
+        list(pool.map(lambda number: verbs[number % 2](), range(400)))
+    names.untell("c1", ["bridge"])
+    assert not list(hosts.iterdir())
