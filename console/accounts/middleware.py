@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from console.accounts import address, selectors
+from console.core.live import sequence
 
 SESSION_KEY = "tenant"
 
@@ -42,17 +43,22 @@ def known_address(get_response: Callable[[HttpRequest], HttpResponse]) -> Callab
 
 
 def current_tenant(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Sets ``request.tenant`` and ``request.role``; the membership is checked again on every request."""
+    """Sets ``request.tenant`` and ``request.role``; the membership is checked again on every request.
+
+    ``request.seen`` is the number of the tenant's last event, taken before anything of the page is: an event that comes until the page is
+    live is shown twice, never lost.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         target: Any = request
-        target.tenant = target.role = None
+        target.tenant = target.role = target.seen = None
         user = request.user
         if user.is_authenticated:
             mine = selectors.tenants(user)
             target.tenant = mine.filter(pk=request.session.get(SESSION_KEY, "")).first() or mine.first()
             if target.tenant is not None:
                 target.role = selectors.role_in(user, target.tenant)
+                target.seen = sequence(target.tenant.pk)
         return get_response(request)
 
     return middleware

@@ -18,6 +18,7 @@ def page(request: HttpRequest) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "role": getattr(request, "role", None),
+        "seen": getattr(request, "seen", None),
         "tenants": selectors.tenants(user),
         "theme": user.theme,
         "node": settings.NODE,

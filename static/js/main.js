@@ -3,7 +3,7 @@ import htmx from 'htmx'
 import 'slipway/deeds'
 import { start as forms } from 'slipway/forms'
 import { times } from 'slipway/format'
-import { live } from 'slipway/socket'
+import { UNKNOWN, live } from 'slipway/socket'
 
 document.addEventListener('click', event => {
   const toggle = event.target.closest('[data-toggle="nav"]')
@@ -24,12 +24,14 @@ const MODULES = {
   terminals: () => import('slipway/terminal'),
   'live-list': () => import('slipway/list')
 }
-for (const [name, load] of Object.entries(MODULES)) {
+const started = Object.entries(MODULES).map(async ([name, load]) => {
   const root = document.querySelector(`[data-${name}]`)
-  if (root) load().then(module => module.start(root))
-}
-if (document.body.dataset.tenant) {
-  const tenant = live(`tenant/${document.body.dataset.tenant}`)
+  if (root) (await load()).start(root)
+})
+const { tenant: whose, seen, seenOf } = document.body.dataset
+if (whose) {
+  await Promise.all(started.map(one => one.catch(reportError))) // they hear of what came before the connection, too
+  const tenant = live(`tenant/${whose}`, whose === seenOf ? Number(seen) : UNKNOWN)
   import('slipway/sparklines').then(module => {
     module.start(tenant)
     if (document.querySelector('[data-node]')) module.node()

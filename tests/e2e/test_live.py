@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import Visit
 from tests.stack import Stack
@@ -140,3 +140,20 @@ def test_home_follows_what_happens(running: Stack, visit: Visit) -> None:
     expect(page.locator("#home-recent")).to_contain_text("ends-badly")
     attention.locator("li", has_text="ends-badly").get_by_role("link", name="Launch anew, with changes").click()
     expect(page.locator("[name=command]")).to_have_value("sh -c 'exit 3'")
+
+
+@pytest.mark.parametrize("path", ["/", "/containers/"])
+def test_what_happens_before_a_page_is_live_is_seen(running: Stack, visit: Visit, path: str) -> None:
+    """Its connection comes a while after what it shows, on a slow line or a busy machine: it stayed as it was until it was loaded anew."""
+    page, held = visit("demo").page, list[Route]()
+    page.route("**/js/main*.js", lambda route: held.append(route))  # noqa: PLW0108 -- Playwright marks what it calls, which a builtin does not take
+    page.goto(running.url.rstrip("/") + path, wait_until="commit")
+    expect(page.locator("h1")).to_be_visible()
+    name = f"in-between-{len(path)}"
+    with running.signed_in("demo") as member:
+        member.launch("recipe:busybox", name, command="sh -c 'exit 3'")
+    running._until(lambda: (name, "exited") in [(one.name, one.state.value) for one in running.engine.list()], 60, name)
+    expect(page.locator("main")).not_to_contain_text(name)
+    held[0].continue_()
+    _live(page)
+    expect(page.locator("main")).to_contain_text(name, timeout=SOON_MS)

@@ -37,10 +37,10 @@ function show () {
 }
 
 class Connection {
-  constructor (path) {
+  constructor (path, seq) {
     this.path = path
     this.wait = 500
-    this.seq = null
+    this.seq = seq
     this.open = false
     this.heard = 0
     this.opened = 0
@@ -102,4 +102,6 @@ addEventListener('online', again)
 addEventListener('pageshow', event => { if (event.persisted) again() })
 document.addEventListener('visibilitychange', () => { if (!document.hidden) again() })
 
-export const live = path => new Connection(path)
+// ``seq``: of the last event that the page knows; what came between the page and its connection is a gap like another.
+export const UNKNOWN = -1
+export const live = (path, seq = null) => new Connection(path, seq)
