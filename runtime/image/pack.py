@@ -49,6 +49,8 @@ class Packing:
     layer: bool = False
     """The tree is the upper of an overlay: what it hides is told as whiteouts (image-spec, layer.md)."""
     capabilities: bool = False
+    left_out: Callable[[str, os.stat_result], bool] | None = None
+    """Files, by what they are called in the tree, that do not belong to it."""
 
 
 class Packer:
@@ -98,6 +100,8 @@ class Packer:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 return False
+            if self._packing.left_out is not None and self._packing.left_out(told, found):
+                return True
             if stat.S_ISREG(found.st_mode):
                 self._regular(parent, name, told)
             elif stat.S_ISLNK(found.st_mode):

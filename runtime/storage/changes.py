@@ -5,16 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from runtime.api import Change
 from runtime.kernel.beneath import FOLDER, open_plainly
 from runtime.kernel.overlay import is_opaque, is_whiteout
 
+LeftOut = Callable[[str, os.stat_result], bool]
+"""Whether what is at this path, without a slash ahead, is no change."""
 
-def changes(upper: int, lowers: Sequence[Path]) -> Iterator[Change]:
-    """``lowers`` bottom first.  A folder comes before what is in it; what changes meanwhile is told as it is when its turn comes."""
+
+def nothing(_path: str, _found: os.stat_result) -> bool:
+    return False
+
+
+def changes(upper: int, lowers: Sequence[Path], left_out: LeftOut = nothing) -> Iterator[Change]:
+    """``lowers`` bottom first.  A folder comes before what is in it; what changes meanwhile is told as it is when its turn comes.
+
+    A folder that is there for what is ``left_out`` alone, and has the mode that it had, is none either.
+    """
     with contextlib.ExitStack() as opened:
         layers = [_kept(opened, os.open(lower, FOLDER | os.O_CLOEXEC)) for lower in reversed(lowers)]
         waiting = [""]
@@ -24,7 +34,7 @@ def changes(upper: int, lowers: Sequence[Path]) -> Iterator[Change]:
                 folder = _kept(here, open_plainly(upper, path or ".", FOLDER))
                 below = _stack(here, layers, path)
                 folders = []
-                for change, is_folder in _folder(folder, path, below):
+                for change, is_folder in _folder(folder, path, below, left_out):
                     yield change
                     if is_folder:
                         folders.append(change.path.removeprefix("/"))
@@ -36,26 +46,45 @@ def _kept(stack: contextlib.ExitStack, descriptor: int) -> int:
     return descriptor
 
 
-def _folder(folder: int, path: str, below: Sequence[int]) -> Iterator[tuple[Change, bool]]:
+def _folder(folder: int, path: str, below: Sequence[int], left_out: LeftOut) -> Iterator[tuple[Change, bool]]:
     names = sorted(os.listdir(folder))
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            had = _has(below, name)
-            if not is_whiteout(found):
-                yield Change("changed" if had else "added", f"/{_join(path, name)}"), stat.S_ISDIR(found.st_mode)
-            elif had:
-                yield Change("deleted", f"/{_join(path, name)}"), False
+            here, before = _join(path, name), _before(below, name)
+            if is_whiteout(found):
+                if before is not None:
+                    yield Change("deleted", f"/{here}"), False
+            elif not left_out(here, found) and not _carries(folder, here, found, before, left_out):
+                yield Change("added" if before is None else "changed", f"/{here}"), stat.S_ISDIR(found.st_mode)
     if is_opaque(folder):
         hidden = {name for lower in below for name in os.listdir(lower)}.difference(names)
-        yield from ((Change("deleted", f"/{_join(path, name)}"), False) for name in sorted(hidden) if _has(below, name))
+        yield from (
+            (Change("deleted", f"/{_join(path, name)}"), False) for name in sorted(hidden) if _before(below, name)
+        )
 
 
-def _has(folders: Sequence[int], name: str) -> bool:
-    """Whether these, top first, show it together."""
+def _before(folders: Sequence[int], name: str) -> os.stat_result | None:
+    """What these, top first, show together."""
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):
-            return not is_whiteout(os.stat(name, dir_fd=folder, follow_symlinks=False))
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return None if is_whiteout(found) else found
+    return None
+
+
+def _carries(folder: int, path: str, found: os.stat_result, before: os.stat_result | None, left_out: LeftOut) -> bool:
+    """Whether it is a folder of the image with the mode that it had, and all that is new in it is left out."""
+    if before is None or not stat.S_ISDIR(found.st_mode) or found.st_mode != before.st_mode:
+        return False
+    with (
+        contextlib.suppress(OSError),
+        contextlib.ExitStack() as opened,
+    ):  # of what changes meanwhile each is told as it is
+        inner = _kept(opened, open_plainly(folder, path.rpartition("/")[2], FOLDER))
+        names = os.listdir(inner)
+        left = [left_out(_join(path, name), os.stat(name, dir_fd=inner, follow_symlinks=False)) for name in names]
+        return bool(left) and all(left) and not is_opaque(inner)
     return False
 
 

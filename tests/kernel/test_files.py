@@ -286,6 +286,20 @@ def test_diff_tells_what_was_added_changed_and_deleted(engine: NativeEngine, tmp
         engine.stop(id, grace_s=0)
 
 
+def test_what_the_runtime_made_to_mount_its_own_files_on_is_no_change(engine: NativeEngine) -> None:
+    """The image has none of them."""
+    id = run(engine, spec(engine))
+    assert [change.path for change in engine.files.diff(id)] == []
+    image = engine.files.commit(id, CommitSpec("test/untouched"))
+    with tarfile.open(engine.store.blobs.path(image.layers[-1].digest)) as layer:
+        assert [name for name in layer.getnames() if not layer.getmember(name).isdir()] == []
+    inside(engine, id, "chmod 700 /etc")
+    assert [(change.kind, change.path) for change in engine.files.diff(id)] == [("changed", "/etc")]
+    inside(engine, id, "chmod 755 /etc; touch /etc/own; rm /etc/group")
+    found = [(change.kind, change.path) for change in engine.files.diff(id)]
+    assert found == [("changed", "/etc"), ("deleted", "/etc/group"), ("added", "/etc/own")]
+
+
 def test_a_commit_is_the_container_as_an_image_and_the_same_each_time(engine: NativeEngine) -> None:
     id = run(engine, spec(engine))
     inside(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from runtime.network.endpoint import Endpoint
@@ -9,6 +11,15 @@ from runtime.network.resolving import resolv_conf
 
 FOLDER = ("etc",)
 FILES = ("hosts", "hostname", "resolv.conf")
+PLACES = frozenset("/".join((*FOLDER, name)) for name in FILES)
+
+
+def is_place(path: str, found: os.stat_result) -> bool:
+    """Of a container's own files: one that the container runtime made for one of these to be mounted on, where the image has none.
+
+    Nobody in the container can write to it: it is no change of the container's.
+    """
+    return path in PLACES and stat.S_ISREG(found.st_mode) and found.st_size == 0
 
 
 def write(folder: Path, hostname: str, endpoint: Endpoint) -> None:

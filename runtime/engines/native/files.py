@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from runtime.api import Change, CommitSpec, Image
+from runtime.engines.native.etc import is_place
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
 from runtime.engines.native.refusals import told
@@ -61,7 +62,7 @@ class NativeFiles:
 
     def _diff(self, id: str, lowers: tuple[Path, ...]) -> Iterator[Change]:
         with told(), self._views.upper(id) as view:
-            yield from changes(view.root, lowers)
+            yield from changes(view.root, lowers, is_place)
 
     @told()
     def export(self, id: str, target: BinaryIO) -> None:
@@ -81,7 +82,9 @@ class NativeFiles:
         ):
             with self._views.upper(id) as view:
                 target = _Bounded(cast("BinaryIO", layer), Room(self._images.blobs.ingest, MOST_BYTES))
-                packer = Packer(cast("BinaryIO", target), Packing(view.uid_base, layer=True, capabilities=True))
+                packer = Packer(
+                    cast("BinaryIO", target), Packing(view.uid_base, layer=True, capabilities=True, left_out=is_place)
+                )
                 try:
                     packer.tree(view.root, "", "")
                     packer.close()

@@ -58,9 +58,7 @@ class Resizing:
         marked = replace(record, updating=size, first_limits=record.first_limits or spec.limits)
         self._records.save(spec.id, marked)
         failpoint("update.marked")
-        with self._ceilings.held(
-            spec.tenant
-        ):  # until the spec has it: by that a tenant's ceiling is laid on its containers
+        with self._ceilings.held(spec.tenant):  # until the spec has it, by which a ceiling is laid on its containers
             self._apply(spec, record, wanted)
             failpoint("update.applied")
             self._records.save_spec(changed)
