@@ -258,6 +258,17 @@ def test_shares_are_to_the_nearest_percent(tenant: Tenant, member: User) -> None
     assert re.findall(r">(\d+)%<", page) == ["67", "33"]
 
 
+def test_usage_without_a_price_is_not_told_as_none(tenant: Tenant, member: User) -> None:
+    client = Client()
+    client.force_login(member)
+    lived(made(tenant, "one"), 10**12)
+    query = f"range=month&to={NEXT:%Y-%m-%dT%H:00}"
+    assert "No usage in this time yet" not in client.get(f"/usage/?{query}&what=cpu").content.decode()
+    told = client.get(f"/usage/?{query}&what=cost").content.decode()
+    assert "No usage in this time yet" not in told
+    assert "had no price then" in told
+
+
 def test_more_containers_and_hours_are_no_more_queries(tenant: Tenant, member: User, admin: User) -> None:
     published(CPU, MEMORY, OUT)
     client = Client()
