@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +22,7 @@ from runtime.engines.native.engine import NativeEngine
 from runtime.errors import DeadlineExceeded
 from tests.conformance.test_attach import until
 from tests.conftest import patience
+from tests.kernel.containers import inside
 from tests.kernel.test_native_engine import engine, spec
 from tests.marks import no_cgroup
 
@@ -62,6 +65,19 @@ def test_a_terminal_has_its_size_and_its_echo(engine: NativeEngine) -> None:
             time.sleep(0.2)
             while chunk := session.read(0.1):
                 got += chunk.content
+
+
+def test_a_size_is_there_once_it_is_given(engine: NativeEngine) -> None:
+    """On a busy node a program began without one, though who ran it had given it before: the supervisor had not read it yet."""
+    id = started(engine, replace(spec(engine, "sleep", "1000"), terminal=True))
+    supervisor = int((engine.home.conmon(id) / "conmon.pid").read_text())
+    with closing(engine.attachments.open(id)) as session:
+        os.kill(supervisor, signal.SIGSTOP)
+        resumed = threading.Timer(0.3, os.kill, (supervisor, signal.SIGCONT))
+        resumed.start()
+        session.resize(91, 33)
+        assert inside(engine, id, "stty size < /proc/1/fd/0") == "33 91"
+        resumed.join()
 
 
 def test_an_input_of_once_ends_with_it(engine: NativeEngine) -> None:

@@ -6,9 +6,13 @@ conmon writes to an attached client before it goes on, so each session reads all
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import struct
+import termios
 import threading
+import time
 from collections import deque
 from pathlib import Path
 
@@ -24,6 +28,7 @@ INPUT_PACKET = 8192
 STDERR = 3
 RESIZE = 1
 CONNECT_S = 5.0
+HEARD_S, HEARD_EVERY_S = 1.0, 0.002
 
 
 class NativeAttachments(Attachments):
@@ -130,12 +135,16 @@ class NativeAttach:
             self._connection.shutdown(socket.SHUT_WR)
 
     def resize(self, columns: int, rows: int) -> None:
+        """Returns once the supervisor has read it, within :data:`HEARD_S`: who resizes before the program begins has it begin with that size."""
         if self._control is None:
             return
         with contextlib.suppress(OSError):  # nobody reads it any more
             descriptor = os.open(self._control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 os.write(descriptor, f"{RESIZE} {max(1, rows)} {max(1, columns)}\n".encode())
+                deadline = time.monotonic() + HEARD_S
+                while _unread(descriptor) and time.monotonic() < deadline:
+                    time.sleep(HEARD_EVERY_S)
             finally:
                 os.close(descriptor)
 
@@ -144,3 +153,8 @@ class NativeAttach:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._connection.close()
+
+
+def _unread(fifo: int) -> int:
+    """Bytes."""
+    return int(struct.unpack("i", fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)))[0])
