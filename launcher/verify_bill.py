@@ -6,6 +6,11 @@ It stands alone: Python 3.11, its standard library, and the folder of an export.
     python3 verify_bill.py FOLDER [--with FOLDER-OF-AN-EARLIER-PERIOD ...] [--sha256 HASH-OF-THE-INVOICE]
 
 Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read.
+
+A month may have millions of lines, so no file is held in memory.  What goes by a file's own order is read as a stream.  For what needs
+another order (the records and readings of each start of a container, the hours in which they are rated) a temporary database of SQLite
+has where each line begins, and sorts that: no order of a file is relied on.  The lines are then read again where they lie, of one start
+at a time.  The database takes about a tenth of the export's size on disk and is gone when the program ends, however it ends.
 """
 
 from __future__ import annotations
@@ -15,15 +20,20 @@ import copy
 import csv
 import datetime as dt
 import hashlib
+import heapq
 import json
+import sqlite3
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 Data = dict[str, Any]
 EXACT = Context(prec=400, traps=[Inexact])
@@ -46,14 +56,18 @@ TYPES = {"container": "Container", "port": "Published Port", "volume": "Volume"}
 OF_USAGE = ("ListUnitPrice", "ContractedUnitPrice", "PricingQuantity", "PricingUnit", "ConsumedQuantity", "ConsumedUnit",
             "SkuId", "SkuPriceId", "ResourceId", "ResourceName", "x_PriceBook", "x_Tier")  # fmt: skip
 """Columns of FOCUS that are null where a row is a credit or the rounding."""
+NO_EXPORT = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error, sqlite3.Error)
+"""What files that are none of an export's raise.  Also of SQLite: an id that is a list."""
 csv.field_size_limit(1 << 24)
 
 
+@lru_cache(10_000)
 def us(text: str) -> int:
     """Microseconds since 1970."""
     return (dt.datetime.fromisoformat(text.replace("Z", "+00:00")) - EPOCH) // dt.timedelta(microseconds=1)
 
 
+@lru_cache(10_000)
 def hour(at_us: int) -> str:
     return (EPOCH + dt.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%HZ")
 
@@ -65,27 +79,46 @@ def plain(value: Decimal) -> str:
 
 
 def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+    return measured(path)[0]
+
+
+def measured(path: Path) -> tuple[str, int]:
+    """Its hash and how many lines it has."""
+    digest, lines, last = hashlib.sha256(), 0, b"\n"
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return digest.hexdigest(), lines + (last != b"\n")
 
 
 @dataclass
 class Bundle:
     folder: Path
     bill: Data
-    streams: dict[str, list[Data]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Lines of the files that were looked at."""
 
     @classmethod
     def read(cls, folder: Path) -> Bundle:
         """Raises OSError and ValueError for what is no export."""
-        found = cls(folder, json.loads((folder / "bill.json").read_text(encoding="utf-8")))
-        for name in STREAMS:
-            with (folder / f"{name}.jsonl").open(encoding="utf-8") as handle:
-                found.streams[name] = [json.loads(line) for line in handle]
-        return found
+        return cls(folder, json.loads((folder / "bill.json").read_text(encoding="utf-8")))
+
+    def rows(self, name: str) -> Iterator[Data]:
+        """In the order of the file.  Raises OSError and ValueError."""
+        return (one for _, one in self.placed(name))
+
+    def placed(self, name: str) -> Iterator[tuple[int, Data]]:
+        """Each with where in the file it begins."""
+        at = 0
+        with self.path(name).open("rb") as handle:
+            for line in handle:
+                yield at, json.loads(line.decode("utf-8"))
+                at += len(line)
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
 
     @property
     def start(self) -> int:
@@ -98,6 +131,153 @@ class Bundle:
     @property
     def sha256(self) -> str:
         return hashlib.sha256((self.folder / "bill.json").read_bytes().rstrip(b"\n")).hexdigest()
+
+
+class Index:
+    """Where a bundle's lines are, by what they are asked for.  ``at`` is where in its file a line begins.
+
+    Of two resources by one id the last counts.  Of two sources by one id the first has all records, and those by the last one's owner.
+    """
+
+    TABLES = """
+        PRAGMA journal_mode = OFF;
+        PRAGMA cache_size = -16384;  -- KiB; as much again for what is sorted
+        CREATE TABLE resources (id PRIMARY KEY, identity, at);
+        CREATE TABLE sources (id PRIMARY KEY, number, container, resource);  -- epochs, then allocations, as they are numbered
+        CREATE TABLE readings (source, at);
+        CREATE TABLE records (source, resource, meter, window, at);
+        CREATE TABLE lines (window, resource, sku, at);
+        CREATE INDEX lines_by_hour ON lines (window, resource);
+    """
+    RESOURCES_KEPT = 10_000
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._files: dict[str, BinaryIO] = {}
+        self._opened = ExitStack()
+        # Without a name it is a temporary file of SQLite's own, which nobody else sees and nothing is left of.
+        self._db = self._opened.enter_context(closing(sqlite3.connect("")))
+        self._db.executescript(self.TABLES)
+        self.resource = lru_cache(self.RESOURCES_KEPT)(self._resource)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_failed: object) -> None:
+        self._opened.close()
+
+    def take_sources(self) -> None:
+        placed, rows = self.bundle.placed, self.bundle.rows
+        found = ((one["id"], one["identity"], at) for at, one in placed("resources"))
+        self._db.executemany("INSERT OR REPLACE INTO resources VALUES (?, ?, ?)", found)
+        lives = ((one["id"], one["container"], None) for one in rows("epochs"))
+        held = ((one["id"], None, one["resource"]) for one in rows("allocations"))
+        self._db.executemany(
+            "INSERT INTO sources VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "container = excluded.container, resource = excluded.resource",
+            ((id, number, *whose) for number, (id, *whose) in enumerate(chain(lives, held))),
+        )
+
+    def take_readings(self) -> None:
+        found = ((one["epoch"], at) for at, one in self.bundle.placed("readings"))
+        self._db.executemany("INSERT INTO readings VALUES (?, ?)", found)
+
+    def take_records(self) -> None:
+        found = (
+            (one["epoch"] or one["allocation"], one["resource"], one["meter"], us(one["window"]), at)
+            for at, one in self.bundle.placed("records")
+        )
+        self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", found)
+
+    def take_lines(self, found: Iterable[tuple[int, Data]]) -> None:
+        rows = ((one["window"], one["resource"], one["sku"], at) for at, one in found)
+        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?)", rows)
+
+    def _read(self, name: str, at: int) -> Data:
+        if name not in self._files:
+            self._files[name] = self._opened.enter_context(self.bundle.path(name).open("rb"))
+        self._files[name].seek(at)
+        found: Data = json.loads(self._files[name].readline().decode("utf-8"))
+        return found
+
+    def _resource(self, id: str) -> Data:
+        """Empty: there is none."""
+        for (at,) in self._db.execute("SELECT at FROM resources WHERE id = ?", (id,)):
+            return self._read("resources", at)
+        return {}
+
+    def by_source(self, name: str) -> BySource:
+        """The lines of each epoch, then of each allocation, of ``readings`` or ``records``."""
+        found = self._db.execute(
+            f"SELECT number, {name}.at FROM {name} CROSS JOIN sources ON sources.id = source ORDER BY number, {name}.at"  # noqa: S608 -- one of ours
+        )
+        return BySource((number, self._read(name, at)) for number, at in found)
+
+    def of_others(self) -> Iterator[tuple[str, str, str]]:
+        """Records that are billed to another than their source is of: their ids, whose it is, and who is billed."""
+        found = self._db.execute(
+            "SELECT records.at, coalesce(sources.container, owner.identity) AS whose, billed.identity FROM records "
+            "CROSS JOIN sources ON sources.id = source LEFT JOIN resources AS owner ON owner.id = sources.resource "
+            "LEFT JOIN resources AS billed ON billed.id = records.resource "
+            "WHERE whose IS NOT billed.identity ORDER BY records.rowid"
+        )
+        return ((self._read("records", at)["id"], whose, billed) for at, whose, billed in found)
+
+    def strangers(self) -> Iterator[str]:
+        """What records say that they are from, and what is none of the sources."""
+        found = self._db.execute(
+            "SELECT source FROM records LEFT JOIN sources ON sources.id = source WHERE sources.id IS NULL "
+            "GROUP BY source ORDER BY min(records.rowid)"
+        )
+        return (source for (source,) in found)
+
+    def used(self, start: int, end: int, meters: Container[str] | None) -> Iterator[tuple[int, str, str, int, int]]:
+        """(hour, resource, meter, quantity, number of its quality) of each record, in the order of the first three."""
+        found = self._db.execute(
+            "SELECT window, resource, meter, at FROM records WHERE window >= ? AND window < ? "
+            "ORDER BY window, resource, meter", (start, end)
+        )  # fmt: skip
+        for window, resource, meter, at in found:
+            if meters is None or meter in meters:
+                one = self._read("records", at)
+                yield window, resource, meter, one["quantity"], QUALITIES.index(one["quality"])
+
+    def windows_before(self, at_us: int) -> list[int]:
+        found = self._db.execute("SELECT DISTINCT window FROM records WHERE window < ? ORDER BY window", (at_us,))
+        return [window for (window,) in found]
+
+    def meters(self, start: int, end: int) -> set[str]:
+        found = self._db.execute("SELECT DISTINCT meter FROM records WHERE window >= ? AND window < ?", (start, end))
+        return {meter for (meter,) in found}
+
+    def lines(self, window: str, resource: str) -> Iterator[Data]:
+        """Of those that were taken."""
+        found = self._db.execute(
+            "SELECT at FROM lines WHERE window = ? AND resource = ? ORDER BY at", (window, resource)
+        )
+        return (self._read("lines", at) for (at,) in found)
+
+    def count_of_lines(self) -> int:
+        """By hour, resource and SKU."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM (SELECT DISTINCT window, resource, sku FROM lines)"
+        ).fetchone()
+        return int(count)
+
+
+class BySource:
+    """Lines in the order of their sources' numbers: those of one at a time, by rising numbers."""
+
+    def __init__(self, rows: Iterable[tuple[int, Data]]) -> None:
+        self._groups = groupby(rows, key=itemgetter(0))
+        self._next = next(self._groups, None)
+
+    def of(self, number: int) -> list[Data]:
+        if self._next is None or self._next[0] != number:
+            return []
+        found = [one for _, one in self._next[1]]
+        self._next = next(self._groups, None)
+        return found
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -119,13 +299,14 @@ def check_files(bundle: Bundle) -> Iterator[str]:
 
 def _check_streams(bundle: Bundle) -> Iterator[str]:
     for name in STREAMS:
-        path, said = bundle.folder / f"{name}.jsonl", bundle.bill["streams"][name]
-        if (sha256(path), len(bundle.streams[name])) != (said["sha256"], said["lines"]):
+        found, said = measured(bundle.path(name)), bundle.bill["streams"][name]
+        bundle.counts[name] = found[1]
+        if found != (said["sha256"], said["lines"]):
             yield f"bill: {name}.jsonl is not what the invoice was made from"
 
 
 def check_prices(bundle: Bundle) -> Iterator[str]:
-    for one in bundle.streams["prices"]:
+    for one in bundle.rows("prices"):
         text = json.dumps(one["book"], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         if hashlib.sha256(text.encode()).hexdigest() != one["sha256"]:
             yield f"prices: {one['name']} is not the book that was published: its hash differs"
@@ -134,7 +315,7 @@ def check_prices(bundle: Bundle) -> Iterator[str]:
 def check_price_list(bundle: Bundle) -> Iterator[str]:
     """The same prices as a table; ``From`` counts included units, too."""
     name = "price-list.csv"
-    wanted = [row for one in bundle.streams["prices"] for row in _price_rows(one)]
+    wanted = [row for one in bundle.rows("prices") for row in _price_rows(one)]
     with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
         found = list(csv.DictReader(handle))
     for number, (row, price) in enumerate(zip(found, wanted, strict=False), 2):
@@ -332,7 +513,7 @@ def _limit(meter: str, of: Data) -> int:
 
 def check_sizes(bundle: Bundle) -> Iterator[str]:
     """Changes of an epoch's limits are in order, and none is charged from before it was made."""
-    for epoch in bundle.streams["epochs"]:
+    for epoch in bundle.rows("epochs"):
         sizes = epoch.get("sizes", [])
         for size in sizes:
             if size["boottime_ns"] < size["told_boottime_ns"]:
@@ -342,36 +523,30 @@ def check_sizes(bundle: Bundle) -> Iterator[str]:
                 yield f"epochs: {epoch['id']} has its changes of limits out of order at {after['at']}"
 
 
-def check_records(bundle: Bundle) -> Iterator[str]:
-    readings: dict[str, list[Data]] = defaultdict(list)
-    for one in bundle.streams["readings"]:
-        readings[one["epoch"]].append(one)
-    records: dict[str, list[Data]] = defaultdict(list)
-    for one in bundle.streams["records"]:
-        records[one["epoch"] or one["allocation"]].append(one)
-    yield from _check_whose(bundle)
-    for epoch in bundle.streams["epochs"]:
+def check_records(index: Index) -> Iterator[str]:
+    bundle = index.bundle
+    index.take_sources()
+    index.take_readings()
+    index.take_records()
+    yield from _check_whose(index)
+    readings, records = index.by_source("readings"), index.by_source("records")
+    number = -1
+    for number, epoch in enumerate(bundle.rows("epochs")):
+        read, counted = readings.of(number), records.of(number)
         if epoch["generation"] >= 2:
-            yield from _check_life(bundle, Life(epoch, readings[epoch["id"]]), records.pop(epoch["id"], []))
-        else:
-            records.pop(epoch["id"], None)
-    for allocation in bundle.streams["allocations"]:
-        held = records.pop(allocation["id"], [])
+            yield from _check_life(bundle, Life(epoch, read), counted)
+    for of, allocation in enumerate(bundle.rows("allocations"), number + 1):
+        held = records.of(of)
         yield from _check_held(allocation, held)
         yield from _check_whole(bundle, allocation, held)
-    for source in records:
+    for source in index.strangers():
         yield f"records: {source} has records and is neither an epoch nor an allocation of this export"
 
 
-def _check_whose(bundle: Bundle) -> Iterator[str]:
+def _check_whose(index: Index) -> Iterator[str]:
     """Each record is of the container or volume whose life, or holding, it comes from."""
-    identity = {one["id"]: one["identity"] for one in bundle.streams["resources"]}
-    whose = {one["id"]: one["container"] for one in bundle.streams["epochs"]}
-    whose |= {one["id"]: identity.get(one["resource"]) for one in bundle.streams["allocations"]}
-    for one in bundle.streams["records"]:
-        source = one["epoch"] or one["allocation"]
-        if source in whose and identity.get(one["resource"]) != whose[source]:
-            yield f"records: {one['id']} is of {whose[source]}, and billed to {identity.get(one['resource'])}"
+    for id, whose, billed in index.of_others():
+        yield f"records: {id} is of {whose}, and billed to {billed}"
 
 
 def _check_life(bundle: Bundle, life: Life, records: list[Data]) -> Iterator[str]:
@@ -491,16 +666,16 @@ def in_force(books: Sequence[Book], meter: str, at: int, *, contract: bool) -> B
     return last if last is not None and meter in last.prices else None
 
 
-def hours(records: Iterable[Data], start: int, end: int) -> list[tuple[int, str, str, int, str]]:
+def hours(
+    indexes: Iterable[Index], start: int, end: int, meters: Container[str] | None = None
+) -> Iterator[tuple[int, str, str, int, str]]:
     """(hour, resource, meter, quantity, the least quality), in the order in which they are rated."""
-    sums: dict[tuple[int, str, str], tuple[int, int]] = {}
-    for one in records:
-        window = us(one["window"])
-        if start <= window < end:
-            key = (window, one["resource"], one["meter"])
-            quantity, quality = sums.get(key, (0, 0))
-            sums[key] = quantity + one["quantity"], max(quality, QUALITIES.index(one["quality"]))
-    return [(*key, sums[key][0], QUALITIES[sums[key][1]]) for key in sorted(sums)]
+    used = heapq.merge(*(one.used(start, end, meters) for one in indexes), key=itemgetter(0, 1, 2))
+    for (window, resource, meter), some in groupby(used, key=itemgetter(0, 1, 2)):
+        quantity = quality = 0
+        for *_, part, number in some:
+            quantity, quality = quantity + part, max(quality, number)
+        yield window, resource, meter, quantity, QUALITIES[quality]
 
 
 def rate(used: Iterable[tuple[int, str, str, int, str]], books: Sequence[Book]) -> Iterator[Data]:
@@ -530,41 +705,65 @@ def rate(used: Iterable[tuple[int, str, str, int, str]], books: Sequence[Book]) 
             }  # fmt: skip
 
 
-def check_lines(bundle: Bundle, earlier: Sequence[Bundle]) -> Iterator[str]:
-    books = [Book(one) for one in bundle.streams["prices"]]
-    expected = list(rate(hours(bundle.streams["records"], bundle.start, bundle.end), books))
-    found = [one for one in bundle.streams["lines"] if not one["correction"]]
-    for line, wanted in zip(found, expected, strict=False):
+def check_lines(index: Index, earlier: Sequence[Bundle]) -> Iterator[str]:
+    bundle = index.bundle
+    books = [Book(one) for one in bundle.rows("prices")]
+    expected = rate(hours([index], bundle.start, bundle.end), books)
+    count = made = 0
+    for line in bundle.rows("lines"):
+        if line["correction"]:
+            continue
+        count += 1
+        wanted = next(expected, None)
+        if wanted is None:
+            continue
+        made += 1
         for name, value in wanted.items():
             said = us(line[name]) if name == "window" else line[name]
             if said != value:
                 yield f"lines: number {line['number']} ({line['sku']}, {line['window']}): {name} is {line[name]}, and should be {value}"
-    if len(found) != len(expected):
-        yield f"lines: there are {len(found)}, and the records make {len(expected)}"
-    yield from _check_corrections(bundle, earlier, books)
+    made += sum(1 for _ in expected)
+    if count != made:
+        yield f"lines: there are {count}, and the records make {made}"
+    yield from _check_corrections(index, earlier, books)
 
 
-def _check_corrections(bundle: Bundle, earlier: Sequence[Bundle], books: Sequence[Book]) -> Iterator[str]:
-    said = _summed(one for one in bundle.streams["lines"] if one["correction"])
-    late = sorted({us(one["window"]) for one in bundle.streams["records"] if us(one["window"]) < bundle.start})
+def _check_corrections(index: Index, earlier: Sequence[Bundle], books: Sequence[Book]) -> Iterator[str]:
+    bundle = index.bundle
+    index.take_lines((at, one) for at, one in bundle.placed("lines") if one["correction"])
+    late = index.windows_before(bundle.start)
     before = sorted((one for one in earlier if one.start < bundle.start), key=lambda one: one.start)
-    while late and _covered(late[0], before):
-        start, end = _month(late[0])
-        late = [at for at in late if at >= end]
-        meters = {one["meter"] for one in bundle.streams["records"] if start <= us(one["window"]) < end}
-        records = [one for some in (*before, bundle) for one in some.streams["records"] if one["meter"] in meters]
-        anew = _summed({**line, "window": _text(line["window"])} for line in rate(hours(records, start, end), books))
-        billed = _summed(one for some in before for one in some.streams["lines"] if one["meter"] in meters)
-        for key in sorted(anew):
-            was = billed.get(key, NOTHING)
-            wanted = (anew[key][0] - was[0], EXACT.subtract(anew[key][1], was[1]), EXACT.subtract(anew[key][2], was[2]))
-            told = said.pop(key, NOTHING)
-            if told != wanted:
-                yield f"corrections: {key}: {_amounts(told)}, and should be {_amounts(wanted)}"
+    followed = 0
+    with ExitStack() as opened:
+        old = [opened.enter_context(Index(one)) for one in before] if late else []
+        for one in old:
+            one.take_records()
+            one.take_lines(one.bundle.placed("lines"))
+        while late and _covered(late[0], before):
+            start, end = _month(late[0])
+            late = [at for at in late if at >= end]
+            meters = index.meters(start, end)
+            rated = rate(hours([*old, index], start, end, meters), books)
+            for (at, resource), some in groupby(rated, key=itemgetter("window", "resource")):
+                window = _text(at)
+                anew = _summed({**line, "window": window} for line in some)
+                billed = _summed(line for one in old for line in one.lines(window, resource) if line["meter"] in meters)
+                said = _summed(index.lines(window, resource))
+                for key in sorted(anew):
+                    was = billed.get(key, NOTHING)
+                    wanted = (
+                        anew[key][0] - was[0],
+                        EXACT.subtract(anew[key][1], was[1]),
+                        EXACT.subtract(anew[key][2], was[2]),
+                    )
+                    told = said.get(key, NOTHING)
+                    followed += key in said
+                    if told != wanted:
+                        yield f"corrections: {key}: {_amounts(told)}, and should be {_amounts(wanted)}"
     if late:
         yield f"corrections: they are of a period that starts by {hour(late[0])}: give its export too, by --with"
-    elif said:
-        yield f"corrections: {len(said)} of them follow from no records"
+    elif left := index.count_of_lines() - followed:
+        yield f"corrections: {left} of them follow from no records"
 
 
 def _covered(at_us: int, before: Sequence[Bundle]) -> bool:
@@ -610,10 +809,11 @@ def _amounts(sums: Sums) -> str:
 # ------------------------------------------------------------------------------------------------ sums
 
 
-def check_sums(bundle: Bundle) -> Iterator[str]:
+def check_sums(index: Index) -> Iterator[str]:
+    bundle = index.bundle
     said = bundle.bill["invoice"]
-    charges = _total(one["cost"] for one in bundle.streams["lines"])
-    credits_given = _total(one["amount"] for one in bundle.streams["credits"])
+    charges = _total(one["cost"] for one in bundle.rows("lines"))
+    credits_given = _total(one["amount"] for one in bundle.rows("credits"))
     due = EXACT.subtract(charges, credits_given)
     wanted = {"charges": charges, "credits": credits_given, "payable": due, "adjustment": Decimal(0)}
     if said["number"] and said["currency"]:
@@ -624,15 +824,15 @@ def check_sums(bundle: Bundle) -> Iterator[str]:
         if Decimal(said[name]) != value:
             yield f"invoice: {name} is {said[name]}, and should be {plain(value)}"
     for version in ("1.2", "1.3"):
-        yield from _check_focus(bundle, version, wanted["payable"])
+        yield from _check_focus(index, version, wanted["payable"])
     yield from _check_invoice_detail(bundle, wanted["payable"])
 
 
-def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str]:
+def _check_focus(index: Index, version: str, payable: Decimal) -> Iterator[str]:
     """A row for each line, then for each credit, then for the rounding."""
     name = f"focus-{version}.csv"
-    total, expected = Decimal(0), _focus_rows(bundle)
-    with (bundle.folder / name).open(encoding="utf-8", newline="") as handle:
+    total, expected = Decimal(0), _focus_rows(index)
+    with (index.bundle.folder / name).open(encoding="utf-8", newline="") as handle:
         for number, row in enumerate(csv.DictReader(handle), 2):
             total = EXACT.add(total, Decimal(row["BilledCost"]))
             wanted = next(expected, None)
@@ -640,7 +840,7 @@ def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str
                 yield f"{name}: row {number}: it follows from no line and no credit, and is no rounding"
                 continue
             for column, value in wanted.items():
-                if _of_cell(row[column], value) != value:
+                if (not row[column] or row[column] != value) and _of_cell(row[column], value) != value:
                     yield f"{name}: row {number}: {column} is {row[column]}, and by the evidence {_told(value)}"
     if left := sum(1 for _ in expected):
         yield f"{name}: {left} lines, credits or roundings have no row"
@@ -648,17 +848,17 @@ def _check_focus(bundle: Bundle, version: str, payable: Decimal) -> Iterator[str
         yield f"{name}: BilledCost sums to {plain(total)}, and {plain(payable)} is payable"
 
 
-def _focus_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _focus_rows(index: Index) -> Iterator[dict[str, Any]]:
     """What the other files say of each row, by column: text, a Decimal, a moment in microseconds, or None for null."""
-    resources = {one["id"]: one for one in bundle.streams["resources"]}
+    bundle = index.bundle
     said = bundle.bill["invoice"]
     common = {
         "BillingAccountId": bundle.bill["tenant"]["id"], "BillingCurrency": said["currency"], "InvoiceId": said["number"] or None,
         "BillingPeriodStart": bundle.start, "BillingPeriodEnd": bundle.end, "PricingCurrency": said["currency"],
     }  # fmt: skip
-    for line in bundle.streams["lines"]:
-        yield common | _focus_usage(line, resources.get(line["resource"], {}))
-    others = [("Credit", -Decimal(one["amount"]), one["reason"]) for one in bundle.streams["credits"]]
+    for line in bundle.rows("lines"):
+        yield common | _focus_usage(line, index.resource(line["resource"]))
+    others = [("Credit", -Decimal(one["amount"]), one["reason"]) for one in bundle.rows("credits")]
     if adjustment := Decimal(said["adjustment"]):
         others.append(("Adjustment", adjustment, "Rounding of the invoice to the currency's smallest unit"))
     costs = ("BilledCost", "EffectiveCost", "ContractedCost", "ListCost", "PricingCurrencyEffectiveCost")
@@ -747,7 +947,7 @@ def _price(text: str) -> str:
 def _invoice_rows(bundle: Bundle) -> dict[Grain, tuple[Decimal, ...]]:
     """Cost, cost by the list and quantity of each."""
     found: dict[Grain, tuple[Decimal, ...]] = {}
-    for line in bundle.streams["lines"]:
+    for line in bundle.rows("lines"):
         month = ""
         if line["correction"]:
             month = (EPOCH + dt.timedelta(microseconds=_month(us(line["window"]))[0])).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -756,7 +956,7 @@ def _invoice_rows(bundle: Bundle) -> dict[Grain, tuple[Decimal, ...]]:
         parts = (line["cost"], line["list_cost"], line["pricing_quantity"])
         sums = found.get(key, (Decimal(0),) * 3)
         found[key] = tuple(EXACT.add(sum, Decimal(part)) for sum, part in zip(sums, parts, strict=True))
-    for one in bundle.streams["credits"]:
+    for one in bundle.rows("credits"):
         found["Credit", "", "", "", one["key"], "", "", ""] = (*[-Decimal(one["amount"])] * 2, Decimal(0))
     if adjustment := Decimal(bundle.bill["invoice"]["adjustment"]):
         found["Adjustment", "", "", "", "", "", "", ""] = (adjustment, adjustment, Decimal(0))
@@ -783,16 +983,19 @@ def check_chain(bundle: Bundle, earlier: Sequence[Bundle], given: str) -> Iterat
 
 def verify(bundle: Bundle, earlier: Sequence[Bundle] = (), given: str = "") -> list[str]:
     """Every difference, as a sentence that begins with where it is.  None: the bill is right."""
-    return [
-        *check_files(bundle),
-        *check_chain(bundle, earlier, given),
-        *check_prices(bundle),
-        *check_price_list(bundle),
-        *check_sizes(bundle),
-        *check_records(bundle),
-        *check_lines(bundle, earlier),
-        *check_sums(bundle),
-    ]
+    return list(differences(bundle, earlier, given))
+
+
+def differences(bundle: Bundle, earlier: Sequence[Bundle], given: str) -> Iterator[str]:
+    yield from check_files(bundle)
+    yield from check_chain(bundle, earlier, given)
+    yield from check_prices(bundle)
+    yield from check_price_list(bundle)
+    yield from check_sizes(bundle)
+    with Index(bundle) as index:
+        yield from check_records(index)
+        yield from check_lines(index, earlier)
+        yield from check_sums(index)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -803,21 +1006,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = top.parse_args(arguments)
     try:
         bundle, earlier = Bundle.read(chosen.folder), [Bundle.read(folder) for folder in chosen.earlier]
-        differences = verify(bundle, earlier, chosen.sha256)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error) as fault:
+        count = 0
+        for difference in differences(bundle, earlier, chosen.sha256):
+            print(difference)
+            count += 1
+        old = sum(epoch["generation"] < 2 for epoch in bundle.rows("epochs"))
+    except BrokenPipeError:
+        raise
+    except sqlite3.OperationalError as fault:
+        print(f"There is no room for temporary files: {fault}. SQLITE_TMPDIR may name another folder.", file=sys.stderr)
+        return 2
+    except NO_EXPORT as fault:
         print(f"This is no whole export: {type(fault).__name__}: {fault}", file=sys.stderr)
         return 2
-    for difference in differences:
-        print(difference)
-    old = sum(epoch["generation"] < 2 for epoch in bundle.streams["epochs"])
     if old:
         print(f"Not recomputed: the records of {old} starts from before readings were kept in this form.")
     invoice = bundle.bill["invoice"]
-    counted = ", ".join(f"{len(bundle.streams[name])} {name}" for name in ("readings", "records", "lines"))
+    counted = ", ".join(f"{bundle.counts[name]} {name}" for name in ("readings", "records", "lines"))
     print(f"{counted}; {invoice['payable']} {invoice['currency']}; sha256 {bundle.sha256}")
     right = "All else" if old else "Everything"
-    print(f"{len(differences)} differences" if differences else f"{right} follows from the readings and the prices.")
-    return 1 if differences else 0
+    print(f"{count} differences" if count else f"{right} follows from the readings and the prices.")
+    return 1 if count else 0
 
 
 if __name__ == "__main__":

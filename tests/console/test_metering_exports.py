@@ -6,7 +6,9 @@ import csv
 import datetime as dt
 import hashlib
 import json
+import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tracemalloc
@@ -303,6 +305,83 @@ def test_a_record_or_a_reading_that_was_taken_out_is_named(exported: Path) -> No
         (folder / name).write_text("".join(lines))
         consistent(folder)
         assert differences(folder), name
+
+
+@pytest.mark.django_db
+def test_records_readings_and_resources_in_any_order_are_recomputed(exported: Path) -> None:
+    """Lines are billed in their order: one that is out of it is named."""
+    luck = random.Random(1)
+
+    def shuffled(name: str) -> None:
+        lines = (exported / name).read_text().splitlines(keepends=True)
+        luck.shuffle(lines)
+        (exported / name).write_text("".join(lines))
+
+    for name in ("records", "readings", "resources", "epochs", "allocations"):
+        shuffled(f"{name}.jsonl")
+    assert differences(exported)
+    consistent(exported)
+    assert differences(exported) == []
+    shuffled("lines.jsonl")
+    consistent(exported)
+    assert any(one.startswith("lines") for one in differences(exported))
+
+
+RENAMED = {
+    "resources": ("id", "identity"), "epochs": ("id", "container"), "allocations": ("id", "resource"), "readings": ("epoch",),
+    "records": ("id", "epoch", "allocation", "resource"), "lines": ("resource",),
+}  # fmt: skip
+
+
+def multiplied(folder: Path, into: Path, times: int) -> None:
+    """All of it under so many names.  That ids of records do not follow from these is told of each, so it ends with differences."""
+    shutil.copytree(folder, into)
+    for stream, names in RENAMED.items():
+        with (into / f"{stream}.jsonl").open("w") as made:
+            for line in (folder / f"{stream}.jsonl").read_text().splitlines():
+                one = json.loads(line)
+                for number in range(times):
+                    made.write(json.dumps(one | {name: one[name] and f"{one[name]}-{number}" for name in names}) + "\n")
+    for version in ("1.2", "1.3"):
+        head, *rows = (folder / f"focus-{version}.csv").read_text().splitlines(keepends=True)
+        (into / f"focus-{version}.csv").write_text(head + "".join(row * times for row in rows))
+
+
+PEAK = """
+import re, sys
+sys.path.insert(0, sys.argv[1])
+import verify_bill
+code = verify_bill.main(sys.argv[2:])
+print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.django_db
+def test_recomputing_takes_no_more_memory_for_more_records(exported: Path) -> None:
+    peaks = []
+    for times in (40, 160):
+        folder = exported.with_name(f"times-{times}")
+        multiplied(exported, folder, times)
+        ran = subprocess.run([sys.executable, "-I", "-S", "-c", PEAK, str(exported), str(folder)],
+                             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        assert ran.returncode == 1, ran.stderr
+        peaks.append(int(ran.stderr))
+    count = (folder / "records.jsonl").read_bytes().count(b"\n")
+    assert count > 20_000
+    assert peaks[1] - peaks[0] < count / 2, "in KiB: a record alone would be more than one"
+
+
+@pytest.mark.django_db
+def test_that_there_is_no_room_for_what_is_sorted_is_told(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_index: verify_bill.Index) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(verify_bill.Index, "take_records", full)
+    assert verify_bill.main([str(exported)]) == 2
+    assert "room" in capsys.readouterr().err
 
 
 @pytest.mark.django_db
