@@ -10,7 +10,7 @@ Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read.
 A month may have millions of lines, so no file is held in memory.  What goes by a file's own order is read as a stream.  For what needs
 another order (the records and readings of each start of a container, the hours in which they are rated) a temporary database of SQLite
 has where each line begins, and sorts that: no order of a file is relied on.  The lines are then read again where they lie, of one start
-at a time.  The database takes about a tenth of the export's size on disk and is gone when the program ends, however it ends.
+at a time.  The database takes about an eighth of the export's size on disk and is gone when the program ends, however it ends.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OF_USAGE = ("ListUnitPrice", "ContractedUnitPrice", "PricingQuantity", "PricingU
             "SkuId", "SkuPriceId", "ResourceId", "ResourceName", "x_PriceBook", "x_Tier")  # fmt: skip
 """Columns of FOCUS that are null where a row is a credit or the rounding."""
 NO_EXPORT = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error, sqlite3.Error)
-"""What files that are none of an export's raise.  Also of SQLite: an id that is a list."""
+"""What files that are none of an export's raise."""
 csv.field_size_limit(1 << 24)
 
 
@@ -149,7 +149,7 @@ class Index:
         CREATE TABLE lines (window, resource, sku, at);
         CREATE INDEX lines_by_hour ON lines (window, resource);
     """
-    RESOURCES_KEPT = 10_000
+    RESOURCES_KEPT = 2_000
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -168,10 +168,10 @@ class Index:
 
     def take_sources(self) -> None:
         placed, rows = self.bundle.placed, self.bundle.rows
-        found = ((one["id"], one["identity"], at) for at, one in placed("resources"))
+        found = ((_name(one["id"]), _name(one["identity"]), at) for at, one in placed("resources"))
         self._db.executemany("INSERT OR REPLACE INTO resources VALUES (?, ?, ?)", found)
-        lives = ((one["id"], one["container"], None) for one in rows("epochs"))
-        held = ((one["id"], None, one["resource"]) for one in rows("allocations"))
+        lives = ((_name(one["id"]), _name(one["container"]), None) for one in rows("epochs"))
+        held = ((_name(one["id"]), None, _name(one["resource"])) for one in rows("allocations"))
         self._db.executemany(
             "INSERT INTO sources VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
             "container = excluded.container, resource = excluded.resource",
@@ -179,18 +179,24 @@ class Index:
         )
 
     def take_readings(self) -> None:
-        found = ((one["epoch"], at) for at, one in self.bundle.placed("readings"))
+        found = ((_name(one["epoch"]), at) for at, one in self.bundle.placed("readings"))
         self._db.executemany("INSERT INTO readings VALUES (?, ?)", found)
 
     def take_records(self) -> None:
         found = (
-            (one["epoch"] or one["allocation"], one["resource"], one["meter"], us(one["window"]), at)
+            (
+                _name(one["epoch"] or one["allocation"]),
+                _name(one["resource"]),
+                _name(one["meter"]),
+                us(one["window"]),
+                at,
+            )
             for at, one in self.bundle.placed("records")
         )
         self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", found)
 
     def take_lines(self, found: Iterable[tuple[int, Data]]) -> None:
-        rows = ((one["window"], one["resource"], one["sku"], at) for at, one in found)
+        rows = ((_name(one["window"]), _name(one["resource"]), _name(one["sku"]), at) for at, one in found)
         self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?)", rows)
 
     def _read(self, name: str, at: int) -> Data:
@@ -202,7 +208,7 @@ class Index:
 
     def _resource(self, id: str) -> Data:
         """Empty: there is none."""
-        for (at,) in self._db.execute("SELECT at FROM resources WHERE id = ?", (id,)):
+        for (at,) in self._db.execute("SELECT at FROM resources WHERE id = ?", (_name(id),)):
             return self._read("resources", at)
         return {}
 
@@ -263,6 +269,11 @@ class Index:
             "SELECT count(*) FROM (SELECT DISTINCT window, resource, sku FROM lines)"
         ).fetchone()
         return int(count)
+
+
+def _name(value: object) -> str | None:
+    """As it is kept, also where somebody made another thing of it than a text."""
+    return None if value is None else str(value)
 
 
 class BySource:

@@ -192,6 +192,7 @@ def test_the_program_stands_alone(exported: Path) -> None:
         ),
         ("records.jsonl", lambda one: one["meter"] == "published_port", {"resource": "another's"}, "records"),
         ("records.jsonl", lambda one: one["meter"] == "cpu", {"resource": "another's"}, "records"),
+        ("records.jsonl", lambda one: one["meter"] == "cpu", {"resource": 2**70}, "records"),
         ("resources.jsonl", lambda one: True, {"identity": "another"}, "records"),
         ("records.jsonl", lambda one: one["meter"] == "cpu", {"id": "0" * 64}, "records"),
         ("records.jsonl", lambda one: one["meter"] == "block_write", {"meter": "block_red"}, "records"),
