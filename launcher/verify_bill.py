@@ -5,12 +5,12 @@ It stands alone: Python 3.11, its standard library, and the folder of an export.
 
     python3 verify_bill.py FOLDER [--with FOLDER-OF-AN-EARLIER-PERIOD ...] [--sha256 HASH-OF-THE-INVOICE]
 
-Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read.
+Exit code: 0 nothing differs, 1 something does, 2 the folder cannot be read, or no temporary file be written.
 
 A month may have millions of lines, so no file is held in memory.  What goes by a file's own order is read as a stream.  For what needs
 another order (the records and readings of each start of a container, the hours in which they are rated) a temporary database of SQLite
-has where each line begins, and sorts that: no order of a file is relied on.  The lines are then read again where they lie, of one start
-at a time.  The database takes about an eighth of the export's size on disk and is gone when the program ends, however it ends.
+has where each line begins, and sorts that: no order of these files is relied on.  Their lines are then read again where they lie, of
+one start at a time.  The database takes about an eighth of the export's size on disk and is gone when the program ends, however it ends.
 """
 
 from __future__ import annotations
