@@ -42,7 +42,7 @@ def test_a_command_that_ends_at_once_is_heard(engine: NativeEngine) -> None:
 def test_the_size_is_what_was_asked_for(engine: NativeEngine) -> None:
     """Or is in a moment, where the runtime makes a terminal of none first (crun 1.8): who reads it at the start is told of the change."""
     id = run(engine, spec(engine))
-    script = "stty size; trap 'stty size' WINCH; for n in 1 2 3 4 5; do sleep 0.1; done"
+    script = "trap 'stty size' WINCH; stty size; for n in 1 2 3 4 5; do sleep 0.1; done"
     assert said(engine, id, "sh", "-c", script).split()[-2:] == [b"30", b"100"]
 
 
