@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime.cli.finding import TENANT, each, find, here
 from runtime.cli.parsing import Declared, command, container, containers, env, environment, natural, seconds
-from runtime.errors import Conflict
+from runtime.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine, LogLine, Port
@@ -121,7 +121,7 @@ def prune(engine: Engine, _options: argparse.Namespace) -> int:
         if one.tenant == TENANT and one.state is State.EXITED and one.restart_at is None:
             try:
                 engine.remove(one.id)
-            except Conflict:  # started meanwhile
+            except (Conflict, NotFound):  # started meanwhile, or gone
                 continue
             print(one.name)
     return 0

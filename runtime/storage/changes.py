@@ -83,8 +83,8 @@ def _carries(folder: int, path: str, found: os.stat_result, before: os.stat_resu
     ):  # of what changes meanwhile each is told as it is
         inner = _kept(opened, open_plainly(folder, path.rpartition("/")[2], FOLDER))
         names = os.listdir(inner)
-        left = [left_out(_join(path, name), os.stat(name, dir_fd=inner, follow_symlinks=False)) for name in names]
-        return bool(left) and all(left) and not is_opaque(inner)
+        left = (left_out(_join(path, name), os.stat(name, dir_fd=inner, follow_symlinks=False)) for name in names)
+        return bool(names) and all(left) and not is_opaque(inner)
     return False
 
 

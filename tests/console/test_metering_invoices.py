@@ -114,13 +114,15 @@ def test_figures_of_an_invoice_lead_to_what_is_on_it_and_not_to_what_came_late(
 
 
 def sums_behind(client: Client, path: str) -> dict[str, set[int]]:
-    """By SKU what the records sum to that its quantities on an invoice lead to."""
+    """By SKU what the records sum to that its quantities and costs on an invoice lead to."""
     found: dict[str, set[int]] = {}
     page = html.unescape(client.get(path).content.decode())
     for row in re.findall(r"<tr>.*?</tr>", page.partition("</caption>")[2].partition("</table>")[0], re.DOTALL):
-        link, sku = re.search(r'href="([^"]+)"', row), re.search(r'<td class="mono">(\w+)</td>', row)
-        if link and sku:
-            sums = client.get(link[1]).context["totals"]
+        links, sku = re.findall(r'href="([^"]+)"', row), re.search(r'<td class="mono">(\w+)</td>', row)
+        if sku:
+            assert len(links) == 2, row
+        for link in links if sku else ():
+            sums = client.get(link).context["totals"]
             found.setdefault(sku[1], set()).update(one.quantity for one in sums)
     return found
 

@@ -67,8 +67,9 @@ def test_a_terminal_has_its_size_and_its_echo(engine: NativeEngine) -> None:
                 got += chunk.content
 
 
-def test_a_size_is_there_once_it_is_given(engine: NativeEngine) -> None:
+def test_a_size_is_there_once_it_is_given(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy node a program began without one, though who ran it had given it before: the supervisor had not read it yet."""
+    monkeypatch.setattr(attach, "HEARD_S", patience(10))
     id = started(engine, replace(spec(engine, "sleep", "1000"), terminal=True))
     supervisor = int((engine.home.conmon(id) / "conmon.pid").read_text())
     with closing(engine.attachments.open(id)) as session:

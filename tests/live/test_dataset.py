@@ -9,6 +9,8 @@ import errno
 import gc
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,6 +54,9 @@ def agent(tmp_path: Path, settings: Any) -> Iterator[None]:
     tmp_path.chmod(0o755)
     with running_agent(FakeEngine(Home(tmp_path, "tfake")), tmp_path / "agent.sock"):
         yield
+
+
+SOURCE = Path(__file__).parents[2]
 
 
 def container(tenant: Tenant, name: str) -> Container:
@@ -182,6 +187,13 @@ def _sandboxed(tenant: Tenant) -> list[str]:
             if f"/dataset/{tenant.pk}/q-" in mounts.read_text():
                 found.append(mounts.parent.name)
     return found
+
+
+def test_the_database_begins_no_threads_for_the_nodes_processors() -> None:
+    """Their stacks would count in what a question may have: of more than some dozen nothing was left."""
+    program = "import os; from console.metering.dataset import worker; worker.opened(); print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=SOURCE)
+    assert int(done.stdout) <= 2
 
 
 def test_an_answer_that_is_too_large_is_refused_where_it_would_be_held_in_memory(tenant: Tenant, viewer: User) -> None:

@@ -7,6 +7,7 @@ rating), so a month that is over is written once.  A question gets a folder of h
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import secrets
@@ -27,7 +28,7 @@ from console.metering.dataset.tables import AT_ONCE, CONTAINERS, COSTS, USAGE, R
 from console.metering.models import CostDay, Period, UsageRecord
 from console.metering.months import month_of
 from console.metering.selectors.prices import Prices
-from console.metering.spans import DAY, moment
+from console.metering.spans import DAY, day_of, moment
 
 ABANDONED_S = 600
 """A folder of links that is older belongs to a question whose process was killed."""
@@ -110,7 +111,10 @@ def _counts(tenant: Tenant) -> Iterator[tuple[str, int]]:
         end = start + DAY if by_day else month_of(start)[1]
         if count := found.filter(window__gte=start, window__lt=end).count():
             yield f"{start:%Y-%m-%d}" if by_day else f"{start:%Y-%m}", count
-        start = end
+            start = end
+        else:  # years may lie between, by a clock that was wrong
+            following: dt.datetime = found.filter(window__gte=end).aggregate(first=Min("window"))["first"]
+            start = day_of(following) if following >= this else month_of(following)[0]
 
 
 def _costs(period: Period, counts: Mapping[str, int]) -> Iterator[tuple[Table, str, str]]:

@@ -40,15 +40,19 @@ class Refused(Exception):
     pass
 
 
+ALONE: dict[str, Any] = {"threads": 1, "async_threads": 1}
+"""From the start: as many as the node has processors are begun else, whose stacks count in the process's address space."""
+
+
 def opened() -> duckdb.DuckDBPyConnection:
     """With a view for each table, and after that no way to any other file, to extensions or to the settings."""
-    database = duckdb.connect(":memory:")
+    database = duckdb.connect(":memory:", config=ALONE)
     files = sorted(glob.glob(f"{DATA}/*.parquet"))
     for name in sorted({os.path.basename(path).split(".")[0] for path in files}):
         listed = ", ".join(f"'{path}'" for path in files if os.path.basename(path).startswith(f"{name}."))
         database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")  # noqa: S608 -- our own names
     for setting in (
-        "TimeZone = 'UTC'", "threads = 1", f"memory_limit = '{MEMORY}'", "temp_directory = ''",
+        "TimeZone = 'UTC'", f"memory_limit = '{MEMORY}'", "temp_directory = ''",
         "autoinstall_known_extensions = false", "autoload_known_extensions = false", "allow_community_extensions = false",
         f"allowed_directories = ['{DATA}/']", "enable_external_access = false", "lock_configuration = true",
     ):  # fmt: skip

@@ -46,13 +46,14 @@ def believed(now: dt.datetime, boot: str, boottime_us: int) -> bool:
         return False
     clock.ahead_us, clock.doubted_us, clock.seen_us = ahead_us, None, now_us
     clock.save()
+    MachineClock.objects.filter(seen_us__gt=now_us).update(seen_us=now_us)  # by a clock that was ahead, as is known now
     return True
 
 
 def _latest_us(now_us: int) -> int:
     """The latest time of a boot that is believed at once."""
     last_us: int | None = MachineClock.objects.aggregate(last=Max("seen_us"))["last"]
-    return last_us + LONGEST_DOWN // MICROSECOND if last_us else now_us
+    return last_us + (LONGEST_DOWN - JUMP) // MICROSECOND if last_us else now_us
 
 
 def _stayed(clock: MachineClock, ahead_us: int, boottime_us: int) -> bool:

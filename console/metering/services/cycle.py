@@ -20,7 +20,10 @@ def turn(as_of: dt.datetime) -> None:
     """Each part may come again; the sums are the same.  One month that cannot be closed or rated is told in the log and keeps no other waiting."""
     allocations.charge(as_of)
     sums.refresh()
-    forget_cut_short()
+    try:
+        forget_cut_short()
+    except Exception:
+        log.exception("what a crash left of ratings is still there; the next turn tries again")
     if not PriceBook.objects.filter(published_at__isnull=False).exists():
         return
     periods.close_due(as_of)

@@ -365,7 +365,9 @@ class NativeEngine(Facets):
             if spec.user:
                 identity = passwd.resolve(self.home.bundle(id) / "merged", spec.user)
             group = Cgroup(self.home.cgroup(self._records.spec(id).tenant, id))
-            refuse_unconfined(group.path, record.pid or 0)  # runc has the command join the first process, wherever that is
+            refuse_unconfined(
+                group.path, record.pid or 0
+            )  # runc has the command join the first process, wherever that is
             process = execs.described(self.home.bundle(id), spec, identity)
             return execs.run(choice.choose(self.home), self.home.run / "exec", id, process, spec, group)
         except (RuntimeFault, OSError) as error:
