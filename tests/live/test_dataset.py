@@ -41,6 +41,7 @@ from tests.console.test_metering import final
 from tests.console.test_metering_bills import CPU, MEMORY, MONTH, NEXT, OUT, period, published
 from tests.live.agent import agent as running_agent
 
+SOURCE = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(os.geteuid() != 0, reason="root makes the sandbox"),
@@ -54,9 +55,6 @@ def agent(tmp_path: Path, settings: Any) -> Iterator[None]:
     tmp_path.chmod(0o755)
     with running_agent(FakeEngine(Home(tmp_path, "tfake")), tmp_path / "agent.sock"):
         yield
-
-
-SOURCE = Path(__file__).parents[2]
 
 
 def container(tenant: Tenant, name: str) -> Container:
