@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from console.accounts.models import Tenant, User
+from console.core.templatetags.metering import money
 from console.metering import services
 from console.metering.models import Period
 from console.metering.months import month_of
@@ -39,8 +40,8 @@ def opened(user: User, path: str) -> str:
 
 
 def linked(page: str) -> dict[str, str]:
-    """What is a link to records, and where it leads."""
-    found = re.findall(r'<a [^>]*href="(/(?:usage|admin)/records/[^"]*)"[^>]*>([^<]*)</a>', page)
+    """What is a link to records or to an invoice, and where it leads."""
+    found = re.findall(r'<a [^>]*href="(/(?:usage|admin)/(?:records|invoices)/[^"]*)"[^>]*>([^<]*)</a>', page)
     return {text.strip(): link for link, text in found}
 
 
@@ -63,9 +64,19 @@ def test_figures_of_a_month_lead_to_its_records(tenant: Tenant, member: User, ad
     span = f"from={MONTH:%Y-%m-%d}&to={TO}"
     invoice = opened(member, f"/usage/invoices/{MONTH:%Y-%m}/")
     assert re.search(rf'href="/usage/records/\?{span}">\s*{re.escape(shown)}', invoice)
-    assert f"/usage/records/?{span}" in linked(opened(member, "/usage/invoices/")).values()
+
+
+def test_the_charges_of_a_list_lead_to_the_invoice_which_leads_on(tenant: Tenant, member: User, admin: User) -> None:
+    """What was credited or corrected is on the invoice, and not among the records of its month."""
+    published(CPU, MEMORY)
+    lived(made(tenant, "web"), 2 * 10**12)
+    run = rate_period(period().pk)
+    charges = money(run.total, run.currency)
+    listed = linked(opened(member, "/usage/invoices/"))
+    assert listed[charges] == listed[f"{MONTH:%Y-%m}"] == f"/usage/invoices/{MONTH:%Y-%m}/"
     everybodys = linked(opened(admin, f"/admin/invoices/?month={MONTH:%Y-%m}"))
-    assert f"/admin/records/?tenant={tenant.pk}&{span}" in everybodys.values()
+    assert everybodys[charges] == everybodys["Acme"] == f"/admin/invoices/{MONTH:%Y-%m}/?tenant={tenant.pk}"
+    assert opened(admin, everybodys[charges]).count(f"/admin/records/?tenant={tenant.pk}&") > 1
 
 
 def test_the_cost_so_far_leads_to_the_records_of_its_month_and_of_no_other_time(tenant: Tenant, owner: User) -> None:
