@@ -6,7 +6,7 @@ import os
 import signal
 
 POINTS = (
-    "spool.written", "spool.synced", "ingest.stored", "drain.taken", "drain.moved", "final.ingested", "close.rated",
+    "spool.written", "spool.synced", "ingest.stored", "drain.taken", "drain.moved", "final.ingested", "rating.written", "close.rated",
     "close.frozen", "budget.reached",
     "export.stored", "export.manifest",
 )  # fmt: skip

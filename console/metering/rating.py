@@ -64,6 +64,8 @@ class Used:
     meter: str
     quantity: int
     quality: str
+    records: int = 0
+    """That it is the sum of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,10 @@ def _timed(work: Callable[[], object]) -> float:
 def _figures(containers: int, lines: int) -> dict[str, float]:
     from console.accounts.models import Tenant
     from console.metering import services
-    from console.metering.models import Period, UsageRecord
+    from console.metering.models import Period, RatingRun, UsageRecord
     from console.metering.services import prices
     from console.metering.services.prices import BookDraft, PriceDraft
-    from console.metering.services.rating import rate_period
+    from console.metering.services.rating import carry_on, rate_period
     from console.workloads.models import Container
 
     tenant = Tenant.objects.create(name="Bench", slug="bench")
@@ -75,6 +75,12 @@ def _figures(containers: int, lines: int) -> dict[str, float]:
         PriceDraft("MEM", "memory_limit", "GiB-Seconds", (("0", "0.000001"),))))  # fmt: skip
     prices.publish(prices.draft(draft).pk)
     period = Period.objects.get()
+    for hour in (1, 2, 3):  # the first has nothing behind it, the second little
+        if hour > 1:
+            services.take(_looks(ids, 3600 * hour - 29))
+        as_of = START + dt.timedelta(hours=hour, minutes=20)
+        found["rated"] = _timed(lambda: carry_on(period.pk, as_of))  # noqa: B023 -- called in this turn
+    assert RatingRun.objects.count() == 1, "it was carried on"
     seconds = _timed(lambda: rate_period(period.pk))
     found["lines_a_second"] = rate_period(period.pk).lines_count / seconds
     found |= _records_page(tenant, lines)

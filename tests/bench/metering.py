@@ -2,7 +2,8 @@
 costs over containers that run.
 
 The hour's close is the look just after a full hour: of each container the readings on both sides of it, and their records, from
-decoded looks to the last commit; the spool is not in it (the collector's row has that), nor is what the schedule makes of it later.
+decoded looks to the last commit; the spool is not in it (the collector's row has that).  What the schedule makes of it twenty minutes later
+is a row of its own: the hour is added to the month's rating, however many hours are in that.
 Of PostgreSQL's own processes no time is in "processor time".
 """
 
@@ -54,6 +55,7 @@ def _rows(database: str, containers: int, lines: int, environment: dict[str, str
         Row(f"{database}: a minute's look at {containers}", "s", found["minute"]),
         Row(f"{database}: the hour's close of {containers}", "s", found["hour"], goal=GOAL_HOUR_S if full else None, absolute=True),
         Row(f"{database}: of it this process's own processor time", "s", found["hour_cpu"]),
+        Row(f"{database}: the rating carried on by that hour", "s", found["rated"], goal=GOAL_HOUR_S if full else None, absolute=True),
         Row(f"{database}: sums of a month of {lines} records", "s", found["page_sums"]),
         Row(f"{database}: the same, from the records alone", "s", found["page_unsummed"]),
         Row(f"{database}: their first page", "s", found["page_rows"]),

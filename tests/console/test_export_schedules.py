@@ -305,18 +305,18 @@ def test_charges_of_a_day_whose_month_is_just_being_closed_wait_for_that(
     """The rating that counts is then one from before, and another a moment later."""
     used(container)
     schedule = scheduled(tenant, owner, wish(root, contents=("focus",)))
-    rated = deliveries.rate_period
+    rated = deliveries.carry_on
 
     def overtaken(period_id: int) -> None:
         Period.objects.filter(pk=period_id).update(state=Period.State.CLOSING)
         raise NotAllowed("it is being closed")
 
-    monkeypatch.setattr(deliveries, "rate_period", overtaken)
+    monkeypatch.setattr(deliveries, "carry_on", overtaken)
     deliveries.deliver_due(AFTER)
     waiting = schedule.deliveries.get()
     assert waiting.state == State.WAITING
     assert "not closed yet" in waiting.error
-    monkeypatch.setattr(deliveries, "rate_period", rated)
+    monkeypatch.setattr(deliveries, "carry_on", rated)
     periods.close(period().pk, NEXT)
     deliveries.deliver_due(AFTER + DAY)
     assert schedule.deliveries.get(starts_at=TODAY).state == State.DELIVERED

@@ -108,11 +108,11 @@ def test_the_schedule_goes_on_where_somebody_closes_a_month_meanwhile(
     prices.publish(files.draft_from_json(json.dumps(BOOK)).pk)
     checked: list[dt.datetime] = []
 
-    def overtaken(period_id: int) -> None:
+    def overtaken(period_id: int, as_of: dt.datetime) -> None:
         periods.close(period_id, NEXT)
-        rate_period(period_id)
+        rate_period(period_id, as_of)
 
-    monkeypatch.setattr(cycle, "rate_period", overtaken)
+    monkeypatch.setattr(cycle, "carry_on", overtaken)
     monkeypatch.setattr(cycle.budgets, "check", checked.append)
     cycle.turn(NEXT - dt.timedelta(minutes=1))
     assert period().state == Period.State.CLOSED
@@ -121,10 +121,12 @@ def test_the_schedule_goes_on_where_somebody_closes_a_month_meanwhile(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("module", "as_of"), [(cycle, NEXT - dt.timedelta(minutes=1)), (periods, NEXT)], ids=["rated", "closed"]
+    ("module", "name", "as_of"),
+    [(cycle, "carry_on", NEXT - dt.timedelta(minutes=1)), (periods, "rate_period", NEXT)],
+    ids=["rated", "closed"],
 )
 def test_one_month_that_fails_keeps_no_other_waiting(
-    container: Container, monkeypatch: pytest.MonkeyPatch, module: ModuleType, as_of: dt.datetime
+    container: Container, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, as_of: dt.datetime
 ) -> None:
     services.ingest_final(final(container, at(60, cpu_ns=5 * 10**9)))
     prices.publish(files.draft_from_json(json.dumps(BOOK)).pk)
@@ -132,14 +134,14 @@ def test_one_month_that_fails_keeps_no_other_waiting(
     bad = Period.objects.create(
         tenant=Tenant.objects.create(id="a", name="First", slug="first"), starts_at=good.starts_at, ends_at=good.ends_at
     )
-    rated, checked = module.rate_period, list[dt.datetime]()
+    rated, checked = getattr(module, name), list[dt.datetime]()
 
-    def broken(period_id: int) -> None:
+    def broken(period_id: int, *more: dt.datetime) -> None:
         if period_id == bad.pk:
             raise ArithmeticError("a sum that nobody foresaw")
-        rated(period_id)
+        rated(period_id, *more)
 
-    monkeypatch.setattr(module, "rate_period", broken)
+    monkeypatch.setattr(module, name, broken)
     monkeypatch.setattr(cycle.budgets, "check", checked.append)
     cycle.turn(as_of)
     good.refresh_from_db()

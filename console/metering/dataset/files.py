@@ -131,7 +131,7 @@ def _costs(period: Period, counts: Mapping[str, int]) -> Iterator[tuple[Table, s
         name = f"{day:%Y-%m-%d}"
         marked.update(f"{name} {counts.get(name, counts.get(month))} {[row[1:] for row in rows]}".encode())
         yield COSTS, name, marked.hexdigest()[:16]
-    yield COSTS, month + LATE, f"{run.pk}-{period.state}"
+    yield COSTS, month + LATE, f"{run.sha256[:16]}-{period.state}"
 
 
 def _rows(table: Table, tenant: Tenant, name: str) -> Rows:

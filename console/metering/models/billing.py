@@ -48,14 +48,15 @@ class Period(models.Model):
 
 
 class RatingRun(models.Model):
-    """One rating of a period; the period points at the one that counts."""
+    """One rating of a period; the period points at the one that counts.  While the period is open, hours that come are added to it."""
 
     period = models.ForeignKey(Period, on_delete=models.CASCADE, related_name="runs")
     created_at = models.DateTimeField(auto_now_add=True)
+    """When it began or, of one that was carried on, when that did."""
     lines_count = models.PositiveIntegerField(default=0)
     total = ExactDecimalField(default="0")
     sha256 = models.CharField(max_length=64, blank=True)
-    """Of its lines in order: the same inputs rate to the same."""
+    """Of its lines in order (``services.tally``): the same inputs rate to the same.  Empty while it is written."""
     currency = models.CharField(max_length=3, blank=True)
     numbers = models.JSONField(default=dict)
     """Day -> the numbers of its first and its last line; corrections are behind all of them."""
@@ -63,6 +64,8 @@ class RatingRun(models.Model):
     """SKU -> how many base units of the month it has rated, as text: where in the tiers the next one is."""
     summary = models.JSONField(default=list)
     """What was bought at each price; see ``services.summary``."""
+    settled = models.JSONField(default=dict)
+    """Where the next rating can go on; see ``services.tally.Settled``.  Empty: nowhere."""
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.period_id}"

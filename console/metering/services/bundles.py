@@ -9,7 +9,7 @@ from pathlib import Path
 from console.core.errors import NotAllowed
 from console.metering.exports import bundle
 from console.metering.models import Period, UsageRecord
-from console.metering.services.rating import rate_period
+from console.metering.services.rating import carry_on
 
 TRIES = 3
 """Usage may come while an open month is written; of one in which it always does the last try is given as it is."""
@@ -20,7 +20,7 @@ def write(period_id: int, folder: Path, progress: bundle.Progress = lambda _file
     for left in reversed(range(TRIES)):
         before = _known(period_id)
         with contextlib.suppress(NotAllowed):  # closed: it is rated for good
-            rate_period(period_id)
+            carry_on(period_id)
         bundle.write(Period.objects.select_related("tenant", "run").get(pk=period_id), folder, progress)
         if not left or _known(period_id) == before:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from django.db import transaction
@@ -21,6 +21,11 @@ from console.metering.units import EXACT, total
 FIELDS = ("run_id", "tenant_id", "day", "resource_id", "meter", "whole", "rest", "nanos")
 MONTH_FIELDS = ("run_id", "tenant_id", "month", "resource_id", "meter", "nanos")
 NANOS = 9
+AT_ONCE = 2000
+
+
+Key = tuple[str, str]
+"""Resource and meter."""
 
 
 class CostDays:
@@ -28,48 +33,91 @@ class CostDays:
     one is all that is held.
     """
 
-    def __init__(self, run: RatingRun, tenant: str) -> None:
+    def __init__(self, run: RatingRun, tenant: str, before: Decimal = Decimal(0), *, taken_away: bool = False) -> None:
+        """``before``: what the lines before the first one cost.  ``taken_away``: the sums are below zero."""
         self.numbers: dict[str, list[int]] = {}
-        self._run, self._tenant = run, tenant
-        self._sums: dict[tuple[dt.datetime, str, str], tuple[int, Decimal]] = {}
-        self._day: dt.datetime | None = None
+        self._run, self._tenant, self._sign = run, tenant, -1 if taken_away else 1
+        self._hour: dict[Key, tuple[int, Decimal]] = {}
+        self._sums: dict[Key, tuple[int, int]] = {}
+        """Of the day, in base units and nanos."""
+        self._window: dt.datetime | None = None
         self._months: dict[tuple[dt.datetime, str, str], int] = {}
-        self._cost, self._told = Decimal(0), 0
+        self._cost, self._told = before, int(_nanos(before))
 
     def add(self, lines: Iterable[Line], first: int) -> None:
         """``first``: the number of the first of them."""
         for number, line in enumerate(lines, first):
-            day = day_of(line.window)
-            self._next(day)
+            self._next(line.window)
             if not line.correction:
-                self.numbers.setdefault(f"{day:%Y-%m-%d}", [number, number])[1] = number
-            key = (day, line.resource, line.meter)
-            quantity, cost = self._sums.get(key, (0, Decimal(0)))
-            self._sums[key] = quantity + line.quantity, total(cost, line.cost)
+                self.numbers.setdefault(f"{line.window:%Y-%m-%d}", [number, number])[1] = number
+            key = (line.resource, line.meter)
+            quantity, cost = self._hour.get(key, (0, Decimal(0)))
+            self._hour[key] = quantity + line.quantity, total(cost, line.cost)
 
+    @transaction.atomic
     def finish(self) -> None:
         """The day that is held, and the months."""
         self._store()
         rows = [(self._run.pk, self._tenant, *key, self._months[key]) for key in sorted(self._months)]
         insert(CostMonth, MONTH_FIELDS, rows)
 
+    def _next(self, window: dt.datetime) -> None:
+        if self._window is not None and window != self._window:
+            if day_of(window) == day_of(self._window):
+                self._sum_hour()
+            else:
+                self._store()
+        self._window = window
+
+    def _sum_hour(self) -> None:
+        """What rounding leaves over goes on to the next, so that all sum to the whole, and to the same whichever hour one begins at."""
+        for key in sorted(self._hour):
+            quantity, cost = self._hour[key]
+            self._cost = total(self._cost, cost)
+            reached = int(_nanos(self._cost))
+            nanos, self._told = reached - self._told, reached
+            before = self._sums.get(key, (0, 0))
+            self._sums[key] = before[0] + self._sign * quantity, before[1] + self._sign * nanos
+        self._hour.clear()
+
     def _store(self) -> None:
-        insert(CostDay, FIELDS, [self._row(*key, *self._sums[key]) for key in sorted(self._sums)])
+        if self._window is None:
+            return
+        self._sum_hour()
+        day = day_of(self._window)
+        month = month_of(day)[0]
+        for key, (_, nanos) in self._sums.items():
+            self._months[month, *key] = self._months.get((month, *key), 0) + nanos
+        with transaction.atomic():
+            insert(CostDay, FIELDS, _rows(self._run, self._tenant, day, self._sums))
         self._sums.clear()
 
-    def _next(self, day: dt.datetime) -> None:
-        if self._day is not None and day != self._day:
-            self._store()
-        self._day = day
 
-    def _row(self, day: dt.datetime, resource: str, meter: str, quantity: int, cost: Decimal) -> tuple[object, ...]:
-        """What rounding leaves over goes on to the next row, so that the rows sum to the whole."""
-        self._cost = total(self._cost, cost)
-        reached = int(_nanos(self._cost))
-        nanos, self._told = reached - self._told, reached
-        month = (month_of(day)[0], resource, meter)
-        self._months[month] = self._months.get(month, 0) + nanos
-        return (self._run.pk, self._tenant, day, resource, meter, *divmod(quantity, LIMB), nanos)
+def _rows(
+    run: RatingRun, tenant: str, day: dt.datetime, sums: Mapping[Key, tuple[int, int]]
+) -> list[tuple[object, ...]]:
+    return [(run.pk, tenant, day, *key, *divmod(sums[key][0], LIMB), sums[key][1]) for key in sorted(sums)]
+
+
+def move(other: RatingRun, run: RatingRun, tenant: str) -> None:
+    """Adds the sums of ``other`` to those of ``run``, in this transaction."""
+    for day in list(other.days.values_list("day", flat=True).distinct().order_by("day")):
+        found = CostDay.objects.filter(run__in=(run, other), day=day)
+        sums: dict[Key, tuple[int, int]] = {}
+        for resource, meter, large, small, nanos in found.values_list(
+            "resource_id", "meter", "whole", "rest", "nanos"
+        ).iterator(AT_ONCE):
+            before = sums.get((resource, meter), (0, 0))
+            sums[resource, meter] = before[0] + large * LIMB + small, before[1] + nanos
+        found.delete()
+        insert(CostDay, FIELDS, _rows(run, tenant, day, sums))
+    for month in list(other.months.values_list("month", flat=True).distinct().order_by("month")):
+        within = CostMonth.objects.filter(run__in=(run, other), month=month)
+        costs: dict[Key, int] = {}
+        for resource, meter, nanos in within.values_list("resource_id", "meter", "nanos").iterator(AT_ONCE):
+            costs[resource, meter] = costs.get((resource, meter), 0) + nanos
+        within.delete()
+        insert(CostMonth, MONTH_FIELDS, [(run.pk, tenant, month, *key, costs[key]) for key in sorted(costs)])
 
 
 def _nanos(cost: Decimal) -> Decimal:
@@ -91,15 +139,15 @@ def catch_up() -> int:
 def _sum(run: RatingRun) -> None:
     run.days.all().delete()
     days, summary = CostDays(run, run.period.tenant_id), Summary()
-    for stored in run.lines.order_by("number").iterator(chunk_size=2000):
-        lines = [_line(stored)]
+    for stored in run.lines.order_by("number").iterator(AT_ONCE):
+        lines = [line(stored)]
         days.add(lines, stored.number)
         summary.add(lines)
     days.finish()
     RatingRun.objects.filter(pk=run.pk).update(numbers=days.numbers, summary=summary.rows())
 
 
-def _line(stored: RatedLine) -> Line:
+def line(stored: RatedLine) -> Line:
     return Line(
         window=stored.window, resource=stored.resource_id, meter=stored.meter, sku=stored.sku, tier=stored.tier,
         unit=stored.unit, quantity=int(stored.quantity), pricing_quantity=stored.pricing_quantity,

@@ -10,7 +10,7 @@ from django.db.models import Q
 from console.core.errors import NotAllowed
 from console.metering.models import Period, PriceBook
 from console.metering.services import allocations, budgets, costs, periods, sums
-from console.metering.services.rating import forget_cut_short, rate_period
+from console.metering.services.rating import carry_on, forget_cut_short
 
 log = logging.getLogger(__name__)
 RATE_EVERY = dt.timedelta(hours=1)
@@ -31,7 +31,7 @@ def turn(as_of: dt.datetime) -> None:
     costs.catch_up()
     for period in Period.objects.filter(stale, state=Period.State.OPEN).order_by("starts_at", "tenant"):
         try:
-            rate_period(period.pk)
+            carry_on(period.pk, as_of)
         except NotAllowed:
             log.info("%s is being closed by somebody", period)
         except Exception:

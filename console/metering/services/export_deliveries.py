@@ -29,7 +29,7 @@ from console.metering.models import ExportDelivery, ExportSchedule
 from console.metering.selectors.exports import period_name
 from console.metering.services import exports
 from console.metering.services.budgets import containers
-from console.metering.services.rating import rate_period
+from console.metering.services.rating import carry_on
 from console.metering.services.turns import in_turn
 from console.metering.spool import Spool
 from runtime.home import Home
@@ -157,7 +157,7 @@ def _rate(wanted: periodic.Wanted) -> None:
     period = wanted.unrated
     if period is not None:
         try:
-            rate_period(period.pk)
+            carry_on(period.pk)
         except errors.NotAllowed:  # closed in this moment, or just being closed
             periodic.refuse_unclosed(wanted)
 

@@ -1,11 +1,13 @@
-"""A period's rating: its hours priced, line by line, in a new run that then becomes the one that counts."""
+"""A period's rating: its hours priced, line by line, in a new run that then becomes the one that counts.
+
+An open month is rated each hour, so the one that counts is carried on where it can be: the hours that it has settled stay.  A month is closed
+by a rating of the whole.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -14,50 +16,40 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.core.errors import NotAllowed
+from console.metering.failpoints import failpoint
 from console.metering.models import Period, RatedLine, RatingRun
 from console.metering.models.decimals import plain
 from console.metering.rating import Line, rate
 from console.metering.rows import insert
-from console.metering.selectors.hours import used_hours
+from console.metering.selectors.hours import records_before, used_hours
 from console.metering.selectors.prices import Prices
 from console.metering.services.corrections import corrections
-from console.metering.services.costs import CostDays
-from console.metering.services.summary import Summary
-from console.metering.units import total
+from console.metering.services.costs import CostDays, line, move
+from console.metering.services.tally import RULES, Settled, Tally, settled
+from console.metering.splitting import hour_of
 
 AT_ONCE = 2000
 CUT_SHORT_AFTER = dt.timedelta(days=1)
+ON_ITS_WAY = dt.timedelta(minutes=15)
+"""So long after an hour its last records may come; where one comes later still, the whole month is rated anew."""
 FIELDS = (
     "run_id", "number", "resource_id", "window", "meter", "sku", "book_id", "list_book_id", "tier", "unit", "quantity",
     "pricing_quantity", "list_unit_price", "unit_price", "list_cost", "cost", "quality", "correction",
 )  # fmt: skip
+RESULTS = ("lines_count", "total", "sha256", "numbers", "reached", "summary", "settled")
+"""Of a run, once it is written."""
 
 
-def rate_period(period_id: int) -> RatingRun:
-    """Raises NotAllowed for a closed period: what it cost is on its invoice.  Likewise where its closing begins meanwhile: usage may have
-    come since its hours were read here, which the closing's own rating knows.
+def rate_period(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
+    """The whole of it.  ``as_of``: now, unless told.  Raises NotAllowed for a closed period: what it cost is on its invoice.  Likewise where
+    its closing begins meanwhile: usage may have come since its hours were read here, which the closing's own rating knows.
 
     Written an hour of usage at a time, so that nobody waits for a whole month; it counts once it is whole.
     """
     period = _not_closed(Period.objects.get(pk=period_id))
     prices = Prices(period.tenant_id)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
-    digest, cost, count = hashlib.sha256(), Decimal(0), 0
-    days, summary = CostDays(run, period.tenant_id), Summary()
-    reached: dict[str, int] = {}
-    for batch in _batches(period, prices, reached):
-        with transaction.atomic():
-            insert(RatedLine, FIELDS, [_row(run, count + number, line) for number, line in enumerate(batch, 1)])
-            days.add(batch, count + 1)
-        summary.add(batch)
-        for line in batch:
-            digest.update(text(line).encode() + b"\n")
-            cost = total(cost, line.cost)
-        count += len(batch)
-    days.finish()
-    run.lines_count, run.total, run.sha256 = count, cost, digest.hexdigest()
-    run.summary = summary.rows()
-    run.numbers, run.reached = days.numbers, {sku: str(quantity) for sku, quantity in reached.items()}
+    _write(run, prices, CostDays(run, period.tenant_id), Tally(), _settles(as_of))
     try:
         before = _swap(period, run)
     except NotAllowed:
@@ -66,6 +58,88 @@ def rate_period(period_id: int) -> RatingRun:
     if before is not None:
         _empty(before)
     return run
+
+
+def carry_on(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
+    """As :func:`rate_period`, to the same lines, sums and hash.  Where nothing has come to the hours that the rating which counts has settled, and
+    no price, these stay: what is behind them is rated, and takes the place of what was there, at once.
+    """
+    period = _not_closed(Period.objects.select_related("run").get(pk=period_id))
+    prices = Prices(period.tenant_id)
+    before = period.run
+    place = None if before is None else _place(period, before, prices)
+    if before is None or place is None:
+        return rate_period(period_id, as_of)
+    run = RatingRun.objects.create(period=period, currency=prices.currency)
+    gone = CostDays(run, period.tenant_id, place.cost, taken_away=True)
+    for number, lines in _behind(before, place):
+        gone.add(lines, number)
+    gone.finish()
+    days = CostDays(run, period.tenant_id, place.cost)
+    _write(run, prices, days, Tally.from_settled(place), _settles(as_of), place.hour)
+    failpoint("rating.written")
+    try:
+        return _join(period, before, run, place)
+    except NotAllowed:
+        run.delete()
+        raise
+
+
+def _settles(as_of: dt.datetime | None) -> dt.datetime:
+    """The hour from which on more is expected."""
+    return hour_of((as_of or timezone.now()) - ON_ITS_WAY)
+
+
+def _place(period: Period, run: RatingRun, prices: Prices) -> Settled | None:
+    """From where on the run can be carried on: what lies before would be rated to the same.  A month that is being closed is rated whole."""
+    found = settled(run.settled)
+    if (
+        period.state != Period.State.OPEN
+        or found is None
+        or found.rules != RULES
+        or list(found.books) != _books(prices)
+    ):
+        return None
+    return found if found.records == records_before(period, found.hour) else None
+
+
+def _books(prices: Prices) -> list[int]:
+    return [book.pk for book in prices.books()]
+
+
+def _behind(run: RatingRun, place: Settled) -> Iterator[tuple[int, list[Line]]]:
+    """The lines behind what is settled, in parts, with the number of the first."""
+    number = place.lines
+    while stored := list(run.lines.filter(number__gt=number).order_by("number")[:AT_ONCE]):
+        yield stored[0].number, [line(one) for one in stored]
+        number = stored[-1].number
+
+
+def _write(
+    run: RatingRun, prices: Prices, days: CostDays, tally: Tally, settles: dt.datetime, since: dt.datetime | None = None
+) -> None:
+    """The hours from ``since`` on and the corrections, and into ``run`` what they come to.  ``settles``: the first hour that is not settled."""
+    period, place = run.period, None
+    since = since or period.starts_at
+    settles = max(settles, since)
+    for hour in used_hours(period, since):
+        if place is None and hour[0].window >= settles:
+            place = tally.settle(settles, _books(prices))
+        tally.read(hour)
+        _store(run, days, tally, rate(hour, prices.offer, tally.reached))
+    place = place or tally.settle(settles, _books(prices))
+    _store(run, days, tally, corrections(period, prices))
+    days.finish()
+    run.lines_count, run.total, run.sha256 = tally.lines, tally.cost, tally.sha256
+    run.summary, run.numbers, run.settled = tally.summary.rows(), days.numbers, place.told()
+    run.reached = {sku: str(quantity) for sku, quantity in tally.reached.items()}
+
+
+def _store(run: RatingRun, days: CostDays, tally: Tally, lines: Iterator[Line]) -> None:
+    for first, part in tally.link(_parts(lines)):
+        with transaction.atomic():
+            insert(RatedLine, FIELDS, [_row(run, number, one) for number, one in enumerate(part, first)])
+            days.add(part, first)
 
 
 def _not_closed(period: Period, *, was: str | None = None) -> Period:
@@ -80,10 +154,33 @@ def _swap(begun: Period, run: RatingRun) -> RatingRun | None:
     """The run counts from here on; returns the one that did.  ``begun``: the period as it was when the rating began."""
     period = _not_closed(Period.objects.select_for_update().get(pk=begun.pk), was=begun.state)
     before = period.run
-    run.save(update_fields=["lines_count", "total", "sha256", "numbers", "reached", "summary"])
+    run.save(update_fields=RESULTS)
     period.run = run
     period.save(update_fields=["run"])
     return before
+
+
+@transaction.atomic
+def _join(begun: Period, before: RatingRun, run: RatingRun, place: Settled) -> RatingRun:
+    """What ``run`` has takes the place of what ``before`` has behind ``place``; returns the one that counts, which is another where somebody rated
+    meanwhile.
+    """
+    period = _not_closed(Period.objects.select_for_update().get(pk=begun.pk), was=begun.state)
+    found = period.run
+    assert found is not None, "one that was rated stays so"
+    if (found.pk, found.sha256, found.settled) == (before.pk, before.sha256, before.settled):
+        found.lines.filter(number__gt=place.lines).delete()
+        run.lines.update(run=found)
+        move(run, found, period.tenant_id)
+        numbers = {day: span for day, span in found.numbers.items() if span[0] <= place.lines}
+        for day, (first, last) in run.numbers.items():
+            numbers[day] = [numbers.get(day, (first, last))[0], last]
+        for name in (*RESULTS, "created_at"):
+            setattr(found, name, getattr(run, name))
+        found.numbers = numbers
+        found.save(update_fields=(*RESULTS, "created_at"))
+    run.delete()
+    return found
 
 
 def _empty(run: RatingRun) -> None:
@@ -101,12 +198,6 @@ def forget_cut_short() -> None:
         run.delete()
 
 
-def _batches(period: Period, prices: Prices, reached: dict[str, int]) -> Iterator[list[Line]]:
-    for hour in used_hours(period):
-        yield from _parts(rate(hour, prices.offer, reached))
-    yield from _parts(corrections(period, prices))
-
-
 def _parts(lines: Iterator[Line]) -> Iterator[list[Line]]:
     while batch := list(islice(lines, AT_ONCE)):
         yield batch
@@ -119,19 +210,3 @@ def _row(run: RatingRun, number: int, line: Line) -> tuple[Any, ...]:
         str(line.quantity), plain(line.pricing_quantity), *prices, plain(line.list_cost), plain(line.cost), line.quality,
         line.correction,
     )  # fmt: skip
-
-
-def text(line: Line) -> str:
-    """What the run's hash is of: the same in whichever database it was rated."""
-    prices = ["" if price is None else plain(price) for price in (line.list_unit_price, line.unit_price)]
-    costs = [plain(cost) for cost in (line.pricing_quantity, line.list_cost, line.cost)]
-    parts = [
-        f"{line.window:%Y-%m-%dT%HZ}",
-        line.resource,
-        line.meter,
-        line.sku,
-        line.tier,
-        line.unit,
-        str(line.quantity),
-    ]
-    return "|".join([*parts, *prices, *costs, line.quality, "correction" if line.correction else ""])

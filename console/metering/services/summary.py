@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,8 +17,15 @@ Key = tuple[bool, str, str, str, str, str, str]
 class Summary:
     """Of one rating's lines.  There are as many rows as there are prices, however many lines."""
 
-    def __init__(self) -> None:
-        self._sums: dict[Key, tuple[Decimal, Decimal, Decimal, int]] = {}
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        """``rows``: what :meth:`rows` said of the lines before."""
+        self._sums: dict[Key, tuple[Decimal, Decimal, Decimal, int]] = {
+            (
+                row["correction"], row["sku"], row["meter"], row["unit"], row["tier"], row["unit_price"],
+                row["list_unit_price"],
+            ): (Decimal(row["quantity"]), Decimal(row["list_cost"]), Decimal(row["cost"]), row["lines"])
+            for row in rows
+        }  # fmt: skip
 
     def add(self, lines: Iterable[Line]) -> None:
         for line in lines:
