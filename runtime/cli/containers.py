@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from runtime.cli.finding import TENANT, each, find, here
+from runtime.cli.finding import TENANT, each, find, here, tell
 from runtime.cli.parsing import Declared, command, container, containers, env, environment, natural, seconds
-from runtime.errors import Conflict, NotFound
+from runtime.errors import Conflict, NotFound, RuntimeFault
 
 if TYPE_CHECKING:
     from runtime.api import ContainerStatus, Engine, LogLine, Port
@@ -114,17 +114,22 @@ def rm(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def prune(engine: Engine, _options: argparse.Namespace) -> int:
-    """What waits for its restart policy, and what was never started, stays."""
+    """What waits for its restart policy, and what was never started, stays.  What cannot be removed is told, and keeps no other."""
     from runtime.api import State
 
+    code = 0
     for one in here(engine):
         if one.tenant == TENANT and one.state is State.EXITED and one.restart_at is None:
             try:
                 engine.remove(one.id)
             except (Conflict, NotFound):  # started meanwhile, or gone
                 continue
-            print(one.name)
-    return 0
+            except RuntimeFault as fault:
+                tell(one.name, fault)
+                code = 1
+            else:
+                print(one.name)
+    return code
 
 
 def inspect(engine: Engine, options: argparse.Namespace) -> int:

@@ -59,8 +59,13 @@ def each(engine: Engine, texts: Sequence[str], work: Callable[[str], object]) ->
         except RuntimeFault as fault:
             if len(texts) == 1:
                 raise
-            from runtime.cli.words import plain
-
-            print(plain(f"{text}: {fault}"), file=sys.stderr)
+            tell(text, fault)
             code = 1
     return code
+
+
+def tell(text: str, fault: RuntimeFault) -> None:
+    """What was refused of one of several."""
+    from runtime.cli.words import plain
+
+    print(plain(f"{text}: {fault}"), file=sys.stderr)

@@ -54,6 +54,15 @@ def test_a_file_that_is_too_large_is_told_of_beside_its_field_and_not_sent(runni
     expect(page.get_by_text("The upload is in /.")).to_be_visible()
 
 
+def test_a_price_book_that_is_too_large_is_told_of_beside_its_field(visit: Visit) -> None:
+    page = visit("admin").go("/admin/prices/")
+    page.set_input_files("#file", {"name": "big.json", "mimeType": "application/json", "buffer": b" " * 3_000_000})
+    expect(page.locator("#file-problem")).to_contain_text("larger than 1 MiB")
+    page.get_by_role("button", name="Upload and look").click()
+    expect(page.locator("#file")).to_be_focused()
+    assert page.url.endswith("/admin/prices/")
+
+
 def test_what_has_stopped_has_no_figures_of_now(running: Stack, visit: Visit) -> None:
     person = visit("demo")
     id = person.launch("recipe:busybox", "stopped-soon")

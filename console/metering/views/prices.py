@@ -46,7 +46,7 @@ def _page(request: HttpRequest, refused: Invalid | None = None) -> HttpResponse:
     context = {
         "scope": Scope(None, everybody=True), "books": selectors.books(), "tenants_all": Tenant.objects.all(), "refused": refused,
         "chosen": request.POST.get("tenant", ""), "example": _example(timezone.now()),
-        "meters": [(str(meter), tuple(units)) for meter, units in UNITS.items()],
+        "meters": [(str(meter), tuple(units)) for meter, units in UNITS.items()], "most": MOST_BYTES,
     }  # fmt: skip
     return render(request, "metering/prices.html", context, status=422 if refused else 200)
 
