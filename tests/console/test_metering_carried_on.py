@@ -16,13 +16,15 @@ from console.core.errors import NotAllowed
 from console.metering import services
 from console.metering.models import CostDay, CostMonth, Period, RatedLine, RatingRun
 from console.metering.rating import Line
+from console.metering.selectors.hours import used_hours
 from console.metering.services import costs, cycle, periods, rating, tally
 from console.metering.services.prices import PriceDraft
 from console.metering.services.rating import FIELDS, RESULTS, carry_on, rate_period
 from console.metering.spans import DAY
 from console.metering.splitting import HOUR
 from console.workloads.models import Container
-from tests.console.test_metering import START
+from tests.console.test_metering import START, final
+from tests.console.test_metering import at as counters
 from tests.console.test_metering_bills import CPU, MEMORY, MONTH, NEXT, OUT, cost, period, published, use
 from tests.console.test_metering_explorer import made
 from tests.console.test_metering_ingest import killed, observed
@@ -212,6 +214,24 @@ def test_corrections_of_the_month_before_come_and_stay_last(container: Container
     assert told(rate_period(period(NEXT).pk, as_of)) == found
 
 
+def test_a_correction_that_is_none_any_more_leaves_no_sum(several: list[Container]) -> None:
+    """By what is late another's usage comes to the second tier, then to the third, which costs what the first does."""
+    published(PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "1"), ("100", "2"), ("300", "1"))))
+    known, *late = several
+    services.take([observed(known, 7260)])
+    services.ingest_final(final(known, counters(7560, cpu_ns=50 * 10**9)))
+    periods.close(period().pk, NEXT)
+    services.ingest_final(final(late[0], counters(60, cpu_ns=120 * 10**9)))
+    chosen = period(NEXT).pk
+    run = carry_on(chosen, NEXT + HOUR)
+    assert run.lines.filter(quantity="0", cost="50").count() == 1
+    services.ingest_final(final(late[1], counters(60, cpu_ns=200 * 10**9)))
+    assert carry_on(chosen, NEXT + HOUR).pk == run.pk
+    found = told(run)
+    assert not run.lines.filter(quantity="0").exists()
+    assert told(rate_period(chosen, NEXT + HOUR)) == found
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_kill_while_it_is_carried_on_loses_and_doubles_nothing(several: list[Container]) -> None:
     published(CPU, MEMORY, OUT)
@@ -261,6 +281,28 @@ def test_whoever_is_overtaken_leaves_what_the_other_rated(
     assert found == told(rate_period(chosen, looked_at(several, 6)))
     for model in (RatedLine, CostDay, CostMonth):
         assert not model.objects.exclude(run=period().run).exists()
+
+
+def test_whoever_is_overtaken_by_one_that_has_read_less_goes_on_from_there(
+    several: list[Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked may write down next what is known: then it has to be priced."""
+    published(CPU, MEMORY, OUT)
+    chosen = period_of(several)
+    rate_period(chosen, START + 2 * HOUR)
+    as_of, passed = looked_at(several, 5), list[str]()
+
+    def reached(point: str) -> None:
+        passed.append(point)
+        if len(passed) == 1:
+            with monkeypatch.context() as earlier:
+                earlier.setattr(rating, "used_hours", lambda *asked: [*used_hours(*asked)][:-1])
+                carry_on(chosen, as_of)
+
+    monkeypatch.setattr(rating, "failpoint", reached)
+    run = carry_on(chosen, as_of)
+    assert len(passed) == 3
+    assert told(run) == told(rate_period(chosen, as_of))
 
 
 def test_whoever_is_overtaken_by_the_closing_changes_no_invoice(

@@ -62,7 +62,8 @@ def rate_period(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
 
 def carry_on(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
     """As :func:`rate_period`, to the same lines, sums and hash.  Where nothing has come to the hours that the rating which counts has settled, and
-    no price, these stay: what is behind them is rated, and takes the place of what was there, at once.
+    no price, these stay: what is behind them is rated, and takes the place of what was there, at once.  Where somebody rated meanwhile, who may
+    have read less, it goes on from there.
     """
     period = _not_closed(Period.objects.select_related("run").get(pk=period_id))
     prices = Prices(period.tenant_id)
@@ -79,10 +80,11 @@ def carry_on(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
     _write(run, prices, days, Tally.from_settled(place), _settles(as_of), place.hour)
     failpoint("rating.written")
     try:
-        return _join(period, before, run, place)
+        joined = _join(period, before, run, place)
     except NotAllowed:
         run.delete()
         raise
+    return joined or carry_on(period_id, as_of)
 
 
 def _settles(as_of: dt.datetime | None) -> dt.datetime:
@@ -108,9 +110,9 @@ def _books(prices: Prices) -> list[int]:
 
 
 def _behind(run: RatingRun, place: Settled) -> Iterator[tuple[int, list[Line]]]:
-    """The lines behind what is settled, in parts, with the number of the first."""
-    number = place.lines
-    while stored := list(run.lines.filter(number__gt=number).order_by("number")[:AT_ONCE]):
+    """The period's own lines behind what is settled, in parts, with the number of the first."""
+    number, own = place.lines, run.lines.filter(correction=False)
+    while stored := list(own.filter(number__gt=number).order_by("number")[:AT_ONCE]):
         yield stored[0].number, [line(one) for one in stored]
         number = stored[-1].number
 
@@ -161,26 +163,35 @@ def _swap(begun: Period, run: RatingRun) -> RatingRun | None:
 
 
 @transaction.atomic
-def _join(begun: Period, before: RatingRun, run: RatingRun, place: Settled) -> RatingRun:
-    """What ``run`` has takes the place of what ``before`` has behind ``place``; returns the one that counts, which is another where somebody rated
-    meanwhile.
+def _join(begun: Period, before: RatingRun, run: RatingRun, place: Settled) -> RatingRun | None:
+    """What ``run`` has takes the place of what ``before`` has behind ``place``; returns that one.  None where somebody rated meanwhile, so that
+    it counts no more or is another.
     """
     period = _not_closed(Period.objects.select_for_update().get(pk=begun.pk), was=begun.state)
     found = period.run
     assert found is not None, "one that was rated stays so"
-    if (found.pk, found.sha256, found.settled) == (before.pk, before.sha256, before.settled):
-        found.lines.filter(number__gt=place.lines).delete()
-        run.lines.update(run=found)
-        move(run, found, period.tenant_id)
-        numbers = {day: span for day, span in found.numbers.items() if span[0] <= place.lines}
-        for day, (first, last) in run.numbers.items():
-            numbers[day] = [numbers.get(day, (first, last))[0], last]
-        for name in (*RESULTS, "created_at"):
-            setattr(found, name, getattr(run, name))
-        found.numbers = numbers
-        found.save(update_fields=(*RESULTS, "created_at"))
+    if (found.pk, found.sha256, found.settled) != (before.pk, before.sha256, before.settled):
+        run.delete()
+        return None
+    found.lines.filter(number__gt=place.lines).delete()
+    run.lines.update(run=found)
+    _forget_corrections(found, period)
+    move(run, found, period.tenant_id)
+    numbers = {day: span for day, span in found.numbers.items() if span[0] <= place.lines}
+    for day, (first, last) in run.numbers.items():
+        numbers[day] = [numbers.get(day, (first, last))[0], last]
+    for name in (*RESULTS, "created_at"):
+        setattr(found, name, getattr(run, name))
+    found.numbers = numbers
+    found.save(update_fields=(*RESULTS, "created_at"))
     run.delete()
     return found
+
+
+def _forget_corrections(run: RatingRun, period: Period) -> None:
+    """Their sums, which lie before the period.  One may be none any more, as what came since led to a tier of the same price."""
+    run.days.filter(day__lt=period.starts_at).delete()
+    run.months.filter(month__lt=period.starts_at).delete()
 
 
 def _empty(run: RatingRun) -> None:
