@@ -214,6 +214,48 @@ def test_corrections_of_the_month_before_come_and_stay_last(container: Container
     assert told(rate_period(period(NEXT).pk, as_of)) == found
 
 
+def test_an_earlier_month_is_rated_anew_only_where_something_late_has_come(
+    container: Container, several: list[Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(CPU, MEMORY, OUT)
+    use(container)
+    periods.close(period().pk, NEXT)
+    use(container, epoch=2)
+    chosen, start, made = period(NEXT).pk, round((NEXT - START) / HOUR), list[int]()
+    rate_period(chosen, looked_at(several, start))
+    late = rating.corrections
+    monkeypatch.setattr(rating, "corrections", lambda *of: made.append(1) or late(*of))
+    for hour in range(start + 1, start + 4):
+        run = carry_on(chosen, as_of := looked_at(several, hour))
+    assert run.lines.filter(correction=True).exists()
+    assert not made
+    found = told(run)
+    assert told(rate_period(chosen, as_of)) == found
+    made.clear()
+    use(container, epoch=3)
+    run = carry_on(chosen, as_of)
+    assert made
+    assert run.pk == period(NEXT).run_id
+    found = told(run)
+    assert told(rate_period(chosen, as_of)) == found
+
+
+def test_corrections_are_made_anew_while_an_earlier_month_is_open(
+    container: Container, several: list[Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is late is billed in that one, and its closing may change what is left for the one after."""
+    published(CPU, MEMORY, OUT)
+    use(container)
+    looked_at(several, round((NEXT - START) / HOUR))
+    chosen, made = period(NEXT).pk, list[int]()
+    run = rate_period(chosen, NEXT)
+    assert not run.settled["late"]
+    late = rating.corrections
+    monkeypatch.setattr(rating, "corrections", lambda *of: made.append(1) or late(*of))
+    assert carry_on(chosen, NEXT + HOUR).pk == run.pk
+    assert made
+
+
 def test_a_correction_that_is_none_any_more_leaves_no_sum(several: list[Container]) -> None:
     """By what is late another's usage comes to the second tier, then to the third, which costs what the first does."""
     published(PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "1"), ("100", "2"), ("300", "1"))))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from django.db.models import Min, QuerySet
 
-from console.metering.models import Period, Quality, RatedLine, RatingRun, UsageRecord
+from console.metering.models import Invoice, Period, Quality, RatedLine, RatingRun, UsageRecord
 from console.metering.months import month_of
 from console.metering.rating import Line, rate
 from console.metering.selectors.hours import by_hour
@@ -47,6 +47,18 @@ def corrections(period: Period, prices: Prices) -> Iterator[Line]:
     for earlier in _months(late):
         within = late.filter(window__gte=earlier.starts_at, window__lt=earlier.ends_at)
         yield from _differences(earlier, period, set(within.values_list("meter", flat=True).distinct()), prices)
+
+
+def origin(period: Period) -> str:
+    """What the corrections that are billed in ``period`` come of, but for the prices: while it is the same, so are they.  Empty where an earlier
+    month is not closed, and may become another.
+    """
+    earlier = Period.objects.filter(tenant=period.tenant_id, starts_at__lt=period.starts_at)
+    if earlier.exclude(state=Period.State.CLOSED).exists():
+        return ""
+    late = UsageRecord.objects.filter(billed_in=period, window__lt=period.starts_at).count()
+    last = Invoice.objects.filter(period__in=earlier).order_by("-period__starts_at").first()
+    return f"{late} {'' if last is None else last.sha256}"
 
 
 def _months(late: QuerySet[UsageRecord]) -> Iterator[Month]:

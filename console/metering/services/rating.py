@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -23,7 +23,7 @@ from console.metering.rating import Line, rate
 from console.metering.rows import insert
 from console.metering.selectors.hours import records_before, used_hours
 from console.metering.selectors.prices import Prices
-from console.metering.services.corrections import corrections
+from console.metering.services.corrections import corrections, origin
 from console.metering.services.costs import CostDays, line, move
 from console.metering.services.tally import RULES, Settled, Tally, settled
 from console.metering.splitting import hour_of
@@ -40,6 +40,14 @@ RESULTS = ("lines_count", "total", "sha256", "numbers", "reached", "summary", "s
 """Of a run, once it is written."""
 
 
+class Last(NamedTuple):
+    """The corrections, which are behind all else."""
+
+    origin: str
+    """See ``corrections.origin``; asked for before any line is: of what came in between they may have too much, and never too little."""
+    lines: Iterator[Line]
+
+
 def rate_period(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
     """The whole of it.  ``as_of``: now, unless told.  Raises NotAllowed for a closed period: what it cost is on its invoice.  Likewise where
     its closing begins meanwhile: usage may have come since its hours were read here, which the closing's own rating knows.
@@ -49,7 +57,8 @@ def rate_period(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
     period = _not_closed(Period.objects.get(pk=period_id))
     prices = Prices(period.tenant_id)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
-    _write(run, prices, CostDays(run, period.tenant_id), Tally(), _settles(as_of))
+    last = Last(origin(period), corrections(period, prices))
+    _write(run, prices, CostDays(run, period.tenant_id), Tally(), _settles(as_of), last)
     try:
         before = _swap(period, run)
     except NotAllowed:
@@ -62,8 +71,9 @@ def rate_period(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
 
 def carry_on(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
     """As :func:`rate_period`, to the same lines, sums and hash.  Where nothing has come to the hours that the rating which counts has settled, and
-    no price, these stay: what is behind them is rated, and takes the place of what was there, at once.  Where somebody rated meanwhile, who may
-    have read less, it goes on from there.
+    no price, these stay: what is behind them is rated, and takes the place of what was there, at once.  Corrections are behind them too, and are
+    taken over where nothing late has come, for an earlier month would be rated anew.  Where somebody rated meanwhile, who may have read less,
+    it goes on from there.
     """
     period = _not_closed(Period.objects.select_related("run").get(pk=period_id))
     prices = Prices(period.tenant_id)
@@ -73,11 +83,15 @@ def carry_on(period_id: int, as_of: dt.datetime | None = None) -> RatingRun:
         return rate_period(period_id, as_of)
     run = RatingRun.objects.create(period=period, currency=prices.currency)
     gone = CostDays(run, period.tenant_id, place.cost, taken_away=True)
-    for number, lines in _behind(before, place):
+    for number, lines in _behind(before, place, correction=False):
         gone.add(lines, number)
     gone.finish()
     days = CostDays(run, period.tenant_id, place.cost)
-    _write(run, prices, days, Tally.from_settled(place), _settles(as_of), place.hour)
+    late = origin(period)
+    same = late and late == place.late
+    kept = chain.from_iterable(lines for _, lines in _behind(before, place, correction=True))
+    last = Last(late, kept if same else corrections(period, prices))
+    _write(run, prices, days, Tally.from_settled(place), _settles(as_of), last, place.hour)
     failpoint("rating.written")
     try:
         joined = _join(period, before, run, place)
@@ -109,28 +123,29 @@ def _books(prices: Prices) -> list[int]:
     return [book.pk for book in prices.books()]
 
 
-def _behind(run: RatingRun, place: Settled) -> Iterator[tuple[int, list[Line]]]:
-    """The period's own lines behind what is settled, in parts, with the number of the first."""
-    number, own = place.lines, run.lines.filter(correction=False)
-    while stored := list(own.filter(number__gt=number).order_by("number")[:AT_ONCE]):
+def _behind(run: RatingRun, place: Settled, *, correction: bool) -> Iterator[tuple[int, list[Line]]]:
+    """The period's own lines behind what is settled, or the corrections, in parts, with the number of the first."""
+    number, found = place.lines, run.lines.filter(correction=correction)
+    while stored := list(found.filter(number__gt=number).order_by("number")[:AT_ONCE]):
         yield stored[0].number, [line(one) for one in stored]
         number = stored[-1].number
 
 
 def _write(
-    run: RatingRun, prices: Prices, days: CostDays, tally: Tally, settles: dt.datetime, since: dt.datetime | None = None
-) -> None:
+    run: RatingRun, prices: Prices, days: CostDays, tally: Tally, settles: dt.datetime, last: Last,
+    since: dt.datetime | None = None,
+) -> None:  # fmt: skip
     """The hours from ``since`` on and the corrections, and into ``run`` what they come to.  ``settles``: the first hour that is not settled."""
     period, place = run.period, None
     since = since or period.starts_at
     settles = max(settles, since)
     for hour in used_hours(period, since):
         if place is None and hour[0].window >= settles:
-            place = tally.settle(settles, _books(prices))
+            place = tally.settle(settles, _books(prices), last.origin)
         tally.read(hour)
         _store(run, days, tally, rate(hour, prices.offer, tally.reached))
-    place = place or tally.settle(settles, _books(prices))
-    _store(run, days, tally, corrections(period, prices))
+    place = place or tally.settle(settles, _books(prices), last.origin)
+    _store(run, days, tally, last.lines)
     days.finish()
     run.lines_count, run.total, run.sha256 = tally.lines, tally.cost, tally.sha256
     run.summary, run.numbers, run.settled = tally.summary.rows(), days.numbers, place.told()

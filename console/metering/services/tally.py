@@ -33,6 +33,8 @@ class Settled:
     summary: Sequence[Mapping[str, Any]]
     books: Sequence[int]
     """Price books that were looked at."""
+    late: str = ""
+    """See ``corrections.origin``."""
     rules: int = RULES
 
     def told(self) -> dict[str, Any]:
@@ -40,7 +42,7 @@ class Settled:
         return {
             "hour": self.hour.isoformat(), "records": self.records, "lines": self.lines, "cost": plain(self.cost),
             "sha256": self.sha256, "reached": {sku: str(quantity) for sku, quantity in self.reached.items()},
-            "summary": list(self.summary), "books": list(self.books), "rules": self.rules,
+            "summary": list(self.summary), "books": list(self.books), "late": self.late, "rules": self.rules,
         }  # fmt: skip
 
 
@@ -50,7 +52,8 @@ def settled(told: Mapping[str, Any]) -> Settled | None:
         return None
     return Settled(
         dt.datetime.fromisoformat(told["hour"]), told["records"], told["lines"], Decimal(told["cost"]), told["sha256"],
-        {sku: int(quantity) for sku, quantity in told["reached"].items()}, told["summary"], told["books"], told["rules"],
+        {sku: int(quantity) for sku, quantity in told["reached"].items()}, told["summary"], told["books"], told.get("late", ""),
+        told["rules"],
     )  # fmt: skip
 
 
@@ -72,11 +75,11 @@ class Tally:
             found.records, found.lines, found.cost, found.sha256, dict(found.reached), Summary(found.summary)
         )  # fmt: skip
 
-    def settle(self, hour: dt.datetime, books: Collection[int]) -> Settled:
+    def settle(self, hour: dt.datetime, books: Collection[int], late: str) -> Settled:
         """Before the lines of ``hour``."""
         return Settled(
-            hour, self.records, self.lines, self.cost, self.sha256, dict(self.reached), self.summary.rows(), list(books)
-        )
+            hour, self.records, self.lines, self.cost, self.sha256, dict(self.reached), self.summary.rows(), list(books), late
+        )  # fmt: skip
 
     def read(self, hour: Iterable[Used]) -> None:
         self.records += sum(one.records for one in hour)
