@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.errors import ImageUnsuitable, OutOfSpace
@@ -19,6 +19,9 @@ from runtime.home import Home
 from runtime.kernel import idmap, mount
 from runtime.kernel.tree import remove_tree
 from runtime.storage import disk
+
+MANY = 64
+"""Layers: of more than these the names would soon outgrow what mount(2) takes, and images of Docker have up to 127."""
 
 
 class Snapshots:
@@ -59,7 +62,10 @@ class Snapshots:
         return layer
 
     def mount(self, id: str, lowers: Sequence[Path], uid_base: int) -> Path:
-        """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OutOfSpace, OSError."""
+        """``lowers`` bottom first.  Returns the merged folder; mounted already: does nothing.  Raises ImageUnsuitable, OutOfSpace, OSError.
+
+        A layer that an image has several times shows from its topmost place all that it shows at all, and overlayfs takes none twice (ELOOP).
+        """
         merged = self.merged(id)
         if os.path.ismount(merged):
             return merged
@@ -71,13 +77,16 @@ class Snapshots:
         userns = idmap.userns_fd(uid_base)
         stage = self._home.lower(id)
         try:
-            mapped = []
-            for number, lower in enumerate(reversed(lowers)):
+            stage.mkdir(parents=True, exist_ok=True)
+            for number, lower in enumerate(topmost := tuple(dict.fromkeys(reversed(lowers)))):
                 target = stage / str(number)
-                target.mkdir(parents=True, exist_ok=True)
+                target.mkdir(exist_ok=True)
                 mount.idmapped_bind(lower, target, userns)
-                mapped.append(target)
-            with disk.spared(layer) if self._limited(layer, id) else contextlib.nullcontext():
+            with (
+                _named(stage, short=len(topmost) > MANY) as name,
+                disk.spared(layer) if self._limited(layer, id) else contextlib.nullcontext(),
+            ):
+                mapped = [name / str(number) for number in range(len(topmost))]
                 mount.overlay(mapped, layer / "upper", layer / "work", merged)
         except OSError as error:
             if error.errno == errno.ENOSPC and self._limited(layer, id) and disk.full(layer):
@@ -130,3 +139,16 @@ class Snapshots:
         from runtime.storage import usage
 
         return usage.on_disk(self.layer(id) / "upper")
+
+
+@contextlib.contextmanager
+def _named(folder: Path, *, short: bool) -> Iterator[Path]:
+    """A name of the folder in this process, as it is or by a descriptor."""
+    if not short:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

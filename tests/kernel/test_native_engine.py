@@ -22,6 +22,7 @@ from runtime.api import ContainerSpec, ContainerStatus, ExecSpec, Limits, State,
 from runtime.engines.native.engine import NativeEngine
 from runtime.engines.native.records import Records
 from runtime.kernel import keyring
+from tests import archives
 from tests.conftest import patience
 from tests.kernel import containers
 from tests.kernel.containers import engine
@@ -369,3 +370,22 @@ def test_what_an_exec_of_a_killed_process_left_is_swept(engine: NativeEngine) ->
     assert swept[0].startswith(f"exec:{made.id}.")
     assert not (engine.home.run / "exec" / swept[0].partition(":")[2]).exists()
     assert not folder.exists()
+
+
+@no_cgroup
+def test_an_image_that_has_a_layer_twice_shows_it_where_it_is_topmost(engine: NativeEngine, tmp_path: Path) -> None:
+    """As of two steps that changed nothing, or of one that took back what another did; overlayfs takes no folder twice."""
+    once = archives.layer({"d/a": b"once", "d/.wh.gone": b"", "x": b"once"})
+    between = archives.layer({"d/gone": b"between", "d/b": b"between", "x": b"between"})
+    layers = [archives.busybox(), once, between, once]
+    image = engine.load(archives.write(tmp_path / "twice.tar", layers=layers))[0]
+    made = containers.spec(engine, "sh", "-c", "echo $(cat /x) $(ls /d)", image=image.id)
+    assert containers.output(engine, made) == ["once a b"]
+
+
+@no_cgroup
+def test_an_image_has_as_many_layers_as_docker_allows(engine: NativeEngine, tmp_path: Path) -> None:
+    layers = [archives.busybox(), *(archives.layer({f"f{number}": b"x"}) for number in range(126))]
+    image = engine.load(archives.write(tmp_path / "many.tar", layers=layers))[0]
+    made = containers.spec(engine, "sh", "-c", "ls -d /f* | wc -l", image=image.id)
+    assert containers.output(engine, made) == ["126"]
