@@ -25,6 +25,8 @@ LEAST_LOG = 64 * 2**10
 MOST_PIDS = 32768
 LONGEST_GRACE_S = 3600
 MEMORY_LABEL = "io.slipway.memory-needed"
+AMOUNT = re.compile(r"[0-9]{1,18}")
+"""Of bytes, as an image may say it; what else it says is none."""
 
 
 SIGNAL = re.compile(r"(?P<number>\d{1,2})|(?:SIG)?(?P<name>[A-Z0-9]+)(?P<more>[+-]\d{1,2})?", re.ASCII)
@@ -181,7 +183,7 @@ def check_image(spec: ContainerSpec, image: Image) -> None:
     """Raises ImageUnsuitable when the image says that it needs more memory than the limit."""
     labels = image.config.get("Labels") or {}
     needed = str(labels.get(MEMORY_LABEL, "0")) if isinstance(labels, dict) else "0"
-    if needed.isdigit() and int(needed) > spec.limits.memory_bytes:
+    if AMOUNT.fullmatch(needed) and int(needed) > spec.limits.memory_bytes:
         raise ImageUnsuitable(
             f"The image needs at least {int(needed) // 2**20} MiB of memory; the limit is "
             f"{spec.limits.memory_bytes // 2**20} MiB.",

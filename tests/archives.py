@@ -91,15 +91,20 @@ def entries(*rows: tuple[tarfile.TarInfo, bytes]) -> bytes:
 
 
 def write(
-    path: Path, *, reference: str = REFERENCE, layers: Sequence[bytes] | None = None, architecture: str = ""
+    path: Path,
+    *,
+    reference: str = REFERENCE,
+    layers: Sequence[bytes] | None = None,
+    architecture: str = "",
+    says: Mapping[str, object] | None = None,
 ) -> Path:
-    """``layers`` (tars) and ``architecture`` replace the honest ones."""
+    """``layers`` (tars) and ``architecture`` replace the honest ones; ``says``: in its configuration."""
     tars = [busybox()] if layers is None else list(layers)
     config = {
         "architecture": architecture or ARCHITECTURES[platform.machine()],
         "os": "linux",
         "created": "2026-01-01T00:00:00Z",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/", **(says or {})},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]},
         "history": [
             {"created": "2026-01-01T00:00:00Z", "created_by": f"layer {number}"} for number in range(len(tars))

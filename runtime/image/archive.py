@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ NO_ARCHIVE: tuple[type[Exception], ...] = (
     *DAMAGE, tarfile.TarError, LookupError, TypeError, ValueError, AttributeError, RecursionError, IsADirectoryError,
 )  # fmt: skip
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+MOST_LINKS = 40
 
 
 def load(store: ImageStore, path: Path, *, reference: str | None, progress: Progress) -> tuple[Image, ...]:
@@ -70,7 +72,11 @@ class _Archive:
         self._reference = reference
         self._progress = progress
         self._lease = lease
-        self._members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
+        self._members = {
+            member.name.removeprefix("./"): member
+            for member in archive
+            if member.isfile() or member.islnk() or member.issym()
+        }
 
     def load(self) -> tuple[Image, ...]:
         if "index.json" in self._members:
@@ -81,8 +87,18 @@ class _Archive:
             "The file is not an image archive.", hint="Save the image with docker save, or as OCI archive."
         )
 
+    def _member(self, name: str) -> tarfile.TarInfo:
+        """A file.  Docker before 25 has a link in the place of a layer that the archive has under another name.  Raises LookupError."""
+        for _ in range(MOST_LINKS):
+            member = self._members[name]
+            if member.isfile():
+                return member
+            target = member.linkname if member.islnk() else posixpath.join(posixpath.dirname(name), member.linkname)
+            name = posixpath.normpath(target)
+        raise LookupError(name)
+
     def _bytes(self, name: str) -> bytes:
-        member = self._members[name]
+        member = self._member(name)
         source = self._archive.extractfile(member)
         if source is None or member.size > MANIFEST_LIMIT:
             raise ImageCorrupt("The archive's description of the image is too large.", hint="Save the image anew.")
@@ -95,7 +111,7 @@ class _Archive:
         return content
 
     def _take(self, name: str, digest: str | None) -> tuple[str, int]:
-        source = self._archive.extractfile(self._members[name])
+        source = self._archive.extractfile(self._member(name))
         return self._store.blobs.copy_in(cast("BinaryIO", source), self._lease, digest)
 
     # OCI -------------------------------------------------------------------------------------------------
@@ -144,9 +160,9 @@ class _Archive:
                 },
                 "layers": layers,
             }
-            name = (row.get("RepoTags") or [""])[0]
             content = json.dumps(manifest, sort_keys=True).encode()
-            images.append(self._store.adopt(content, self._name(name, number), self._lease, self._progress))
+            names = dict.fromkeys(self._name(name, number) for name in row.get("RepoTags") or [""])
+            images.append([self._store.adopt(content, name, self._lease, self._progress) for name in names][-1])
         return tuple(images)
 
     def _name(self, name: str, number: int) -> Reference:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from runtime.errors import Conflict, ImageCorrupt, NotFound, RuntimeFault
 from runtime.home import Home
 from runtime.image import build as builder
 from runtime.image.recipe import find
+from runtime.validation import MEMORY_LABEL
 from tests import archives
 from tests.kernel.bad_registry import ARCHITECTURE, CONFIG, LAYER, MANIFEST, Registry, busybox, digest, layer, registry
 from tests.kernel.images import engine, home, shop
@@ -338,9 +341,6 @@ def test_what_is_no_container_image_is_unsuitable(
 
 def archive(path: Path, changes: dict[str, bytes | None]) -> Path:
     """A ``docker save`` archive with some of its files replaced or left out."""
-    import io
-    import tarfile
-
     archives.write(path.with_suffix(".honest"))
     with tarfile.open(path.with_suffix(".honest")) as source, tarfile.open(path, "w") as target:
         for member in source:
@@ -369,6 +369,54 @@ def test_a_broken_archive_is_a_sentence_and_leaves_nothing(
         engine.load(broken)
     assert caught.value.hint
     assert traces(home).new_since(before) == {}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_an_archive_of_docker_has_links_in_place_of_layers_and_several_names(
+    engine: NativeEngine, tmp_path: Path, kind: bytes
+) -> None:
+    """As ``docker save`` wrote a layer that an image has twice, before its version 25."""
+    same = archives.layer({"file": b"x"})
+    honest, linked = archives.write(tmp_path / "honest.tar", layers=[same, same]), tmp_path / "linked.tar"
+    with tarfile.open(honest) as source, tarfile.open(linked, "w") as target:
+        for member in source:
+            held = source.extractfile(member)
+            content = held.read() if held else b""
+            if member.name == "layer1/layer.tar":
+                member.type = kind
+                member.linkname = "../layer0/layer.tar" if kind == tarfile.SYMTYPE else "layer0/layer.tar"
+                member.size, content = 0, b""
+            elif member.name == "manifest.json":
+                content = content.replace(b'"bench/busybox:latest"', b'"test/two:1", "test/two:2"')
+                member.size = len(content)
+            target.addfile(member, io.BytesIO(content))
+    [image] = engine.load(linked)
+    assert image.references == ("docker.io/test/two:1", "docker.io/test/two:2")
+    assert [one.diff_id for one in image.layers] == [digest(same)] * 2
+
+
+@pytest.mark.parametrize("target", ["layer1/layer.tar", "/etc/passwd", "../../layer0/layer.tar", "nothing"])
+def test_a_link_that_leads_nowhere_in_its_archive_is_a_broken_one(
+    engine: NativeEngine, tmp_path: Path, target: str
+) -> None:
+    layers = [archives.layer({"file": b"x"})] * 2
+    honest, linked = archives.write(tmp_path / "honest.tar", layers=layers), tmp_path / "linked.tar"
+    with tarfile.open(honest) as source, tarfile.open(linked, "w") as opened:
+        for member in source:
+            content = source.extractfile(member)
+            if member.name == "layer1/layer.tar":
+                member.type, member.linkname, member.size = tarfile.SYMTYPE, f"../{target}".replace(".//", "/"), 0
+            opened.addfile(member, content if member.isfile() else None)
+    with pytest.raises(ImageCorrupt):
+        engine.load(linked)
+
+
+@pytest.mark.parametrize("needed", ["\N{SUPERSCRIPT TWO}", "9" * 6000, "-1", ""])
+def test_an_image_that_says_nonsense_of_its_memory_says_nothing(
+    engine: NativeEngine, tmp_path: Path, needed: str
+) -> None:
+    odd = archives.write(tmp_path / "odd.tar", says={"Labels": {MEMORY_LABEL: needed}})
+    assert engine.create(spec(engine.load(odd)[0].id)).state is State.CREATED
 
 
 def test_a_folder_is_no_archive(engine: Engine, tmp_path: Path) -> None:
