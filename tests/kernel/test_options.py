@@ -13,8 +13,9 @@ from runtime.api import Limits, State, Tmpfs, Ulimit
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import InvalidSpec
 from runtime.kernel import ipc
+from tests import archives
 from tests.conftest import patience
-from tests.kernel.containers import engine, output, spec
+from tests.kernel.containers import engine, output, run, spec
 from tests.marks import no_cgroup, refused_early
 
 __all__ = ["engine"]
@@ -86,6 +87,18 @@ def test_a_program_cannot_name_itself_so_that_nothing_stops_it(engine: NativeEng
     assert next(iter(engine.logs(made.id, follow=True))).text == "up"
     assert engine.isolation(made.id).seccomp
     assert engine.stop(made.id, grace_s=0.5).state is State.EXITED
+
+
+@no_cgroup
+@pytest.mark.parametrize("word", ["SIGNONE", "99"])
+def test_a_stop_signal_that_only_its_image_knows_lets_it_be_ended(
+    engine: NativeEngine, tmp_path: Path, word: str
+) -> None:
+    """No image says what cannot be stopped."""
+    odd = engine.load(archives.write(tmp_path / "odd.tar", says={"StopSignal": word}))[0]
+    id = run(engine, spec(engine, image=odd.id))
+    engine.kill(id, "SIGCONT")
+    assert engine.stop(id, grace_s=patience(10)).exit_code == 128 + 15
 
 
 @no_cgroup

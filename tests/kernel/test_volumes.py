@@ -21,7 +21,7 @@ from runtime.kernel.process import start_time
 from runtime.validation_storage import MOST_DISK
 from tests import archives
 from tests.conftest import patience
-from tests.kernel.containers import engine, inside, run, spec
+from tests.kernel.containers import engine, inside, output, run, spec
 from tests.marks import no_cgroup, refused_early
 from tests.traces import traces
 
@@ -62,6 +62,26 @@ def test_the_containers_root_owns_it_and_what_it_wrote_outlives_it(engine: Nativ
     assert "not permitted" in inside(engine, other, "mount -o remount,rw /srv/data") or "denied" in inside(
         engine, other, "mount -o remount,rw /srv/data"
     )
+
+
+@pytest.mark.parametrize("path", ["/data/run", "/here/run", "run"])
+def test_a_program_in_it_runs(engine: NativeEngine, tmp_path: Path, path: str) -> None:
+    """Whatever the image has there, also where a link of the image leads to it."""
+    layer = archives.entries(archives.link("here", "data"), archives.folder("data"), archives.file("data/run", b"none"))
+    held = {
+        "image": image_with(engine, tmp_path, layer),
+        "volumes": (VolumeMount("tools", "/data"),),
+        "working_dir": "/",
+        "env": {"PATH": "/bin:/data"},
+    }
+    engine.volumes.create(VolumeSpec("tenant1", "tools"))
+    made = "printf '#!/bin/sh\necho it runs\n' > /data/run && chmod 755 /data/run"
+    assert output(engine, spec(engine, "sh", "-c", made, **held)) == []
+    assert output(engine, spec(engine, path, **held)) == ["it runs"]
+    lost = spec(engine, "/bin/nothing", **held)
+    engine.create(lost)
+    with pytest.raises(InvalidSpec, match="no command"):
+        engine.start(lost.id)
 
 
 def test_two_containers_share_one_with_a_limit_that_holds(engine: NativeEngine) -> None:

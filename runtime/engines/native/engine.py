@@ -142,7 +142,7 @@ class NativeEngine(Facets):
             if record.state is not State.RUNNING:
                 anew = record.moved(record.state, stopped=False, restart_at=None, restarts=0, failures=0)
                 with self._lifecycle.ceilings.held(spec.tenant):
-                    record = self._lifecycle.start(spec, anew, progress)
+                    record = self._lifecycle.start(spec, anew, progress, before=record)
             elif record.stopped:  # by a stop that did not come to its end
                 record = record.moved(State.RUNNING, stopped=False)
                 self._records.save(id, record)
@@ -199,7 +199,12 @@ class NativeEngine(Facets):
     def _stop_signal(self, spec: ContainerSpec) -> int:
         from runtime.validation import signal_number
 
-        return signal_number(spec.stop_signal or self._image_signal(spec) or "SIGTERM")
+        if spec.stop_signal:
+            return signal_number(spec.stop_signal)
+        try:
+            return signal_number(self._image_signal(spec) or "SIGTERM")
+        except InvalidSpec:  # an image may call it anything, which keeps nobody from ending its containers
+            return signal.SIGTERM
 
     def _image_signal(self, spec: ContainerSpec) -> str | None:
         try:

@@ -114,9 +114,9 @@ class Lifecycle:
 
     # start -----------------------------------------------------------------------------------------------
 
-    def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
-        """The caller holds the container's lock and knows that it does not run."""
-        return self._starting.start(spec, record, progress)
+    def start(self, spec: ContainerSpec, record: Record, progress: Progress, before: Record | None = None) -> Record:
+        """The caller holds the container's lock and knows that it does not run.  A start that fails leaves it as it was ``before``."""
+        return self._starting.start(spec, record, progress, before or record)
 
     def finish_start(self, spec: ContainerSpec, record: Record) -> Record:
         """What a crash cut short; likewise.  As :meth:`Starting.finish`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from runtime.api import ContainerSpec
@@ -22,8 +22,8 @@ FILES: frozenset[Parts] = frozenset((*etc.FOLDER, name) for name in etc.FILES)
 ACCOUNTS: tuple[Parts, ...] = (("etc", "passwd"), ("etc", "group"))
 
 
-def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
-    """``root`` is the container's, ``volumes`` has its volumes mounted by their numbers.  Raises InvalidSpec.
+def check(root: Path, spec: ContainerSpec, volumes: Path) -> tuple[Parts, ...]:
+    """``root`` is the container's, ``volumes`` has its volumes mounted by their numbers.  Returns where they come to lie.  Raises InvalidSpec.
 
     The runtime follows links within the root when it mounts.  One that leads into /dev would put an image's files where the
     runtime then takes its devices and masks from; one into /proc or /sys would uncover what those hide.  A file is no place for any.
@@ -62,6 +62,15 @@ def check(root: Path, spec: ContainerSpec, volumes: Path) -> None:
                 sealed[place] = field
         _check_own(folders, empty, sealed)
         _check_accounts(folders, empty)
+        return (*filter(None, folders), *empty)
+
+
+def covered(root: int, places: Sequence[Parts], path: str) -> bool:
+    """Whether what is seen at the path is not what ``root`` has there: something is mounted at one of ``places``, as :func:`check` told them."""
+    parts = tuple(part for part in path.split("/") if part not in {"", "."})
+    with suppress(InvalidSpec):  # links without end: there is nothing
+        return bool(places) and _below(_place({(): root}, parts, ""), places)
+    return False
 
 
 def _check_own(folders: dict[Parts, int], empty: Sequence[Parts], sealed: Mapping[Parts, str]) -> None:

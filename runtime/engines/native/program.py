@@ -7,11 +7,12 @@ import posixpath
 import shutil
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runtime.engines.native.mount_places import Parts, covered
 from runtime.engines.native.options import INIT_PATH
 from runtime.errors import HostUnfit, InvalidSpec
 from runtime.kernel.beneath import open_in_root
@@ -31,9 +32,9 @@ def init() -> Path:
     return Path(found)
 
 
-def check(root: Path, process: Mapping[str, Any], uid_base: int, *, certain: bool) -> None:
-    """``process`` is an OCI process whose first arguments are the init's.  ``certain`` is False where something is mounted over
-    the image, so that what is not found may be there all the same.
+def check(root: Path, process: Mapping[str, Any], uid_base: int, places: Sequence[Parts] = ()) -> None:
+    """``process`` is an OCI process whose first arguments are the init's.  ``places``: where something is mounted over the image;
+    what lies there nobody judges before the start.
 
     Raises InvalidSpec with the words that the runtime itself would have.
     """
@@ -42,21 +43,24 @@ def check(root: Path, process: Mapping[str, Any], uid_base: int, *, certain: boo
     ids = (uid_base + user["uid"], {uid_base + group for group in (user["gid"], *user["additionalGids"])})
     folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        denied = False
+        denied, certain = False, True
         for path in _candidates(name, process):
+            if covered(folder, places, path):
+                certain = False
+                continue
             found = _open(folder, path)
             if found is None:
                 continue
             try:
                 if _may_run(os.fstat(found), *ids, uid_base):
-                    _check_kind(folder, os.pread(found, HEAD, 0), certain)
+                    _check_kind(folder, os.pread(found, HEAD, 0), places)
                     return
             finally:
                 os.close(found)
             denied = True
     finally:
         os.close(folder)
-    if denied:
+    if denied and certain:
         raise InvalidSpec(
             "The command cannot be executed: permission denied.",
             hint="Choose another command or user.",
@@ -101,7 +105,7 @@ def _may_run(file: os.stat_result, uid: int, gids: set[int], root: int) -> bool:
     return bool(file.st_mode & (0o010 if file.st_gid in gids else 0o001))
 
 
-def _check_kind(root: int, head: bytes, certain: bool) -> None:
+def _check_kind(root: int, head: bytes, places: Sequence[Parts]) -> None:
     if head.startswith(b"\x7fELF") and _machine(head) == _own_machine():
         interpreter = _elf_interpreter(head)
     elif head.startswith(b"#!"):
@@ -113,7 +117,7 @@ def _check_kind(root: int, head: bytes, certain: bool) -> None:
             hint="Check the command.",
             field="command",
         )
-    if interpreter is not None and certain:
+    if interpreter is not None and not covered(root, places, interpreter):
         found = _open(root, interpreter)
         if found is None:
             raise InvalidSpec(

@@ -60,22 +60,22 @@ class Starting:
         self._turns = Turns()
         tables.make_room()
 
-    def start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
-        """The caller holds the container's lock and knows that it does not run."""
+    def start(self, spec: ContainerSpec, record: Record, progress: Progress, before: Record) -> Record:
+        """As :meth:`Lifecycle.start`."""
         with self._turns.turn():
             try:
-                return self._start(spec, record, progress)
+                return self._start(spec, record, progress, before)
             except (EngineFault, LimitExceeded):
                 self._lifecycle.ceilings.explain(spec.tenant)
                 raise
 
-    def _start(self, spec: ContainerSpec, record: Record, progress: Progress) -> Record:
+    def _start(self, spec: ContainerSpec, record: Record, progress: Progress, before: Record) -> Record:
         id = spec.id
         image = self._images.image(spec.image)
         runtime = self._lifecycle.runtime
         self._records.save(id, record.moved(record.state, starting=True))
         with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
-            undo.callback(self._undo_start, spec, record)
+            undo.callback(self._undo_start, spec, before)
             failpoint("start.marked")
             progress(Step("create"))
             slot = self._networks.tenant(spec.tenant)
@@ -127,7 +127,7 @@ class Starting:
         self._tell_start(spec, running, by_policy=record.restart_at is not None)
         return running
 
-    def _undo_start(self, spec: ContainerSpec, record: Record) -> None:
+    def _undo_start(self, spec: ContainerSpec, before: Record) -> None:
         """What cannot be undone now stays marked as starting, for recovery; the person is told of the first failure, not of this one."""
         try:
             self._lifecycle.abandon(spec.id, spec.tenant)
@@ -135,7 +135,7 @@ class Starting:
             logger.exception("a start of %s could not be undone; recovery tries again", spec.id)
             return
         with contextlib.suppress(OSError):  # it stays marked as starting
-            self._records.save_end(spec.id, record)
+            self._records.save_end(spec.id, before)
 
     def finish(self, spec: ContainerSpec, record: Record) -> Record:
         """A crash during a start: keep a container that was started, also one that has ended since; undo one that was not.
@@ -225,7 +225,7 @@ class Starting:
     ) -> int:
         """Returns the host's id of the container's user."""
         folder = self._home.bundle(spec.id)
-        mount_places.check(root, spec, self._home.volume_mounts(spec.id))
+        places = mount_places.check(root, spec, self._home.volume_mounts(spec.id))
         name = bundle.hostname(spec)
         user = spec.user if spec.user is not None else str(image.config.get("User") or "")
         etc.write(folder, name, endpoint)
@@ -247,7 +247,7 @@ class Starting:
         identity = passwd.resolve(root, user)
         configuration = bundle.configuration(spec, image.config, identity, host)
         if options.has_init(spec, bundle.command(spec, image.config)):
-            program.check(root, configuration["process"], uid_base, certain=not spec.tmpfs)
+            program.check(root, configuration["process"], uid_base, places)
         (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
         return uid_base + identity.uid
 
