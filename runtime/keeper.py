@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ ROOM_EVERY_S = 60.0
 """Between two looks at how full the disk is."""
 FIRST_CHECK_S = 1.0
 """After a start, and between checks while no failure counts."""
+
+AT_WORK = -math.inf
 
 Seen = Callable[[ContainerStatus], None]
 Work = tuple[Literal["start", "check"], str]
@@ -100,7 +103,8 @@ class Keeper:
         self._changed = threading.Condition()
         self._due: list[tuple[float, Work]] = []
         """By the monotonic clock: what is here is due in its time, however the node's clock is set meanwhile."""
-        self._queued: set[Work] = set()
+        self._queued: dict[Work, float] = {}
+        """When what is queued is due, and :data:`AT_WORK` for what is being done."""
         self._courses: dict[str, Course] = {}
         self._stopped = False
         self._over = threading.Event()
@@ -198,13 +202,14 @@ class Keeper:
             self._queue(("check", id), min(one.started_at + first_s - time.time(), first_s))
 
     def _queue_start(self, id: str, at: float) -> None:
-        self._queue(("start", id), min(at - time.time(), LONGEST_S))  # also when the clock was set back
+        """Also sooner than it was: somebody has started it meanwhile, and it has ended again."""
+        self._queue(("start", id), min(at - time.time(), LONGEST_S), sooner=True)  # also when the clock was set back
 
-    def _queue(self, work: Work, wait_s: float) -> None:
+    def _queue(self, work: Work, wait_s: float, *, sooner: bool = False) -> None:
         at = time.monotonic() + max(0.0, wait_s)
         with self._changed:
-            if work not in self._queued:
-                self._queued.add(work)
+            if work not in self._queued or (sooner and at < self._queued[work]):
+                self._queued[work] = at
                 heapq.heappush(self._due, (at, work))
                 self._changed.notify()
 
@@ -218,7 +223,10 @@ class Keeper:
                 self._changed.wait(wait_s)
             found = []
             while self._due and self._due[0][0] <= time.monotonic():
-                found.append(heapq.heappop(self._due)[1])
+                at, work = heapq.heappop(self._due)
+                if self._queued.get(work) == at:
+                    self._queued[work] = AT_WORK
+                    found.append(work)
             return found
 
     def _do(self, work: Work) -> None:
@@ -234,7 +242,7 @@ class Keeper:
         except Exception:
             log.exception("%s of %s failed; the next refresh tries again", kind, id)
         with self._changed:
-            self._queued.discard(work)
+            self._queued.pop(work, None)
         if next_s:
             self._queue(work, next_s)
         if status is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from runtime.api import ContainerStatus, Engine, EventKind, RestartPolicy, State
-from runtime.errors import InvalidSpec
-from runtime.keeper import REFRESH_S, Keeper
+from runtime.api import ContainerStatus, Engine, EventKind, Port, RestartPolicy, State
+from runtime.errors import Conflict, InvalidSpec
+from runtime.keeper import LONGEST_S, REFRESH_S, Keeper
 from tests.conformance.test_engine import Make, ended, engine, make, run
 from tests.conftest import patience
 from tests.marks import no_cgroup, refused_early
@@ -21,10 +23,12 @@ ALWAYS = RestartPolicy("always")
 
 
 @contextmanager
-def keeping(engine: Engine) -> Iterator[list[ContainerStatus]]:
-    """Somebody carries out what is due; yields what has been."""
+def keeping(engine: Engine, *noted: ContainerStatus) -> Iterator[list[ContainerStatus]]:
+    """Somebody carries out what is due, and has seen these before; yields what has been."""
     seen: list[ContainerStatus] = []
     keeper = Keeper(engine, seen.append)
+    for status in noted:
+        keeper.note(status)
     thread = threading.Thread(target=keeper.run)
     thread.start()
     try:
@@ -114,6 +118,23 @@ def test_a_stop_while_it_waits_is_heeded(engine: Engine, make: Make) -> None:
     assert engine.restarts.waiting() == {}
 
 
+@no_cgroup
+def test_a_start_that_fails_leaves_its_policys_to_come(engine: Engine, make: Make) -> None:
+    """Its port is another's for a moment."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # until it listens others may
+        other.bind(("127.0.0.1", 0))
+        port = Port(80, host_port=other.getsockname()[1])
+        id = run(engine, make(restart=ALWAYS, ports=(port,)))
+        engine.kill(id, "SIGUSR1")
+        ended(engine, id)
+        waiting = engine.restarts.waiting()
+        other.listen()
+        with pytest.raises(Conflict):
+            engine.start(id)
+        assert engine.restarts.waiting() == waiting != {}
+
+
 def test_reconcile_starts_what_is_due(engine: Engine, make: Make) -> None:
     id = run(engine, make(restart=ALWAYS))
     engine.kill(id, "SIGUSR1")
@@ -130,6 +151,16 @@ def test_who_keeps_tells_what_it_started(engine: Engine, make: Make) -> None:
         ended(engine, id)
         until(lambda: bool(seen))
     assert [(status.id, status.epoch) for status in seen] == [(id, 2)]
+
+
+@no_cgroup
+def test_an_end_does_not_wait_for_the_time_of_an_earlier_one(engine: Engine, make: Make) -> None:
+    """Whose wait was long, and ended when somebody started the container."""
+    id = run(engine, make(restart=ALWAYS))
+    engine.kill(id, "SIGUSR1")
+    ended(engine, id)
+    with keeping(engine, replace(engine.inspect(id), restart_at=time.time() + LONGEST_S)):
+        until(lambda: engine.inspect(id).epoch == 2)
 
 
 @refused_early
