@@ -269,10 +269,12 @@ class TenantNetworks:
             shaping.limit(interfaces, sent, made.tx_bps, shaping.INGRESS)
 
     def reshape(self, container: str, rx_bps: int | None, tx_bps: int | None) -> None:
-        """Another bandwidth while it runs; not running: nothing."""
+        """Another bandwidth while it runs; not running: nothing.  Raises EngineFault when somebody has taken an interface away."""
         made = self.endpoint(container)
         if made is None or (made.rx_bps, made.tx_bps) == (rx_bps, tx_bps):
             return
+        if not all(link.exists(place.interface) for place in made.places):
+            raise EngineFault("The container's network interface is gone.", hint="Restart the container.")
         from runtime.kernel import shaping
 
         changed = replace(made, rx_bps=rx_bps, tx_bps=tx_bps)

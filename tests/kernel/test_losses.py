@@ -149,6 +149,22 @@ def test_its_interface_is_gone(engine: NativeEngine) -> None:
     within(30, lambda: engine.remove(id, force=True))
 
 
+def test_limits_are_changed_all_or_none_where_its_interface_is_gone(engine: NativeEngine) -> None:
+    id = running(engine)
+    before = engine.spec(id).limits
+    subprocess.run(["ip", "link", "delete", engine.home.veth(id)], check=True)
+    wanted = replace(before, memory_bytes=before.memory_bytes + (4 << 20), pids=before.pids + 1)
+    group = cgroup.Cgroup(engine.home.cgroup("tenant1", id))
+    has = group.limits()
+    with pytest.raises(EngineFault, match="interface is gone"):
+        within(30, lambda: engine.controls.update(id, replace(wanted, net_rx_bps=1_000_000)))
+    assert (group.limits(), engine.spec(id).limits) == (has, before)
+    within(30, lambda: engine.controls.update(id, wanted))
+    assert group.limits() != has, "its bandwidth is as it was, and nothing else needs an interface"
+    assert engine.spec(id).limits == wanted
+    within(30, lambda: engine.remove(id, force=True))
+
+
 def test_its_cgroup_is_gone(engine: NativeEngine) -> None:
     id = running(engine)
     path = engine.home.cgroup("tenant1", id)

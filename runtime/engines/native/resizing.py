@@ -10,13 +10,13 @@ import contextlib
 import time
 from dataclasses import fields, replace
 
-from runtime import validation
+from runtime import logs, validation
 from runtime.api import ContainerSpec, Limits, Size, State
 from runtime.engines.native.ceilings import Ceilings
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Record, Records
 from runtime.engines.native.refusals import refuse_unconfined
-from runtime.errors import Conflict, InvalidSpec, LimitExceeded
+from runtime.errors import Conflict, InvalidSpec, LimitExceeded, RuntimeFault
 from runtime.home import Home
 from runtime.kernel import cgroup, limits
 from runtime.network.attach import TenantNetworks
@@ -28,6 +28,8 @@ WHILE_RUNNING = frozenset({
 WHILE_STOPPED = WHILE_RUNNING | {"log_bytes"}
 MOST_SIZES = 1000
 MIB = 2**20
+
+logger = logs.of(__name__)
 
 
 class Resizing:
@@ -73,15 +75,24 @@ class Resizing:
     def _apply(self, spec: ContainerSpec, record: Record, wanted: Limits) -> None:
         try:
             self._write(spec, spec.limits, wanted)
-        except OSError as error:
-            self._records.save(spec.id, record)
-            if limits.too_low(error):
+        except (OSError, RuntimeFault) as error:
+            self._take_back(spec, record, wanted)
+            if isinstance(error, OSError) and limits.too_low(error):
                 raise Conflict(
                     "The container uses more memory than that.",
                     hint="Choose a higher limit, or stop it first.",
                     field="limits.memory_bytes",
                 ) from None
             raise
+
+    def _take_back(self, spec: ContainerSpec, record: Record, wanted: Limits) -> None:
+        """What the kernel has taken of it.  What cannot be undone now stays marked, for recovery."""
+        try:
+            self._write(spec, wanted, spec.limits)
+        except (OSError, RuntimeFault):
+            logger.exception("other limits of %s could not be undone; recovery tries again", spec.id)
+            return
+        self._records.save(spec.id, record)
 
     def _write(self, spec: ContainerSpec, before: Limits, wanted: Limits) -> None:
         ceiling = self._ceilings.of(spec.tenant).cpu_millis
