@@ -16,6 +16,7 @@ import pytest
 from runtime.api import CommitSpec, Limits, Tmpfs, VolumeMount, VolumeSpec
 from runtime.engines.native.engine import NativeEngine
 from runtime.errors import Conflict, InvalidSpec, NotFound, OutOfSpace
+from runtime.image import room
 from tests import archives
 from tests.conftest import patience
 from tests.kernel.containers import engine, inside, run, spec
@@ -232,6 +233,19 @@ def test_a_copy_that_fills_the_containers_disk_is_told_so(engine: NativeEngine) 
     with pytest.raises(OutOfSpace) as caught:
         put(engine, id, "/tmp", archives.file("big", os.urandom(24 * MIB)))
     assert "container's disk" in caught.value.message
+
+
+def test_a_copy_leaves_a_part_of_the_nodes_disk_free(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into one without a limit that does not run, so that nobody would be ended for it."""
+    stopped = spec(engine)
+    engine.create(stopped)
+    with monkeypatch.context() as full:
+        full.setattr(room, "SHARE_KEPT_FREE", 1)
+        full.setattr(room, "MOST_KEPT_FREE", 1 << 62)
+        with pytest.raises(OutOfSpace) as caught:
+            put(engine, stopped.id, "/tmp", archives.file("big", b"x"))
+    assert "node's disk" in caught.value.message
+    put(engine, stopped.id, "/tmp", archives.file("small", b"x"))
 
 
 @refused_early

@@ -12,9 +12,9 @@ from runtime.api import Change, CommitSpec, Image
 from runtime.engines.native.etc import is_place
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.records import Records
-from runtime.engines.native.refusals import told
+from runtime.engines.native.refusals import node_full, told
 from runtime.engines.native.view import View, Views
-from runtime.errors import ImageUnsuitable, InvalidSpec, NotFound
+from runtime.errors import ImageUnsuitable, InvalidSpec, NotFound, OutOfSpace
 from runtime.image.copying import TreeWriter, read_only
 from runtime.image.derive import derive, name_of
 from runtime.image.layer_writer import MOST_BYTES
@@ -54,7 +54,8 @@ class NativeFiles:
 
             os.close(open_folder(view, "/".join(parts)))
             with acting_as(view.uid_base):
-                TreeWriter(view.root, "/".join(parts), view.uid_base, within).take(source)
+                spared = _Spared(source, Room(self._images.blobs.ingest))
+                TreeWriter(view.root, "/".join(parts), view.uid_base, within).take(cast("BinaryIO", spared))
 
     def diff(self, id: str) -> Iterator[Change]:
         lowers = self._images.layer_folders(self._images.image(self._records.spec(id).image))
@@ -95,6 +96,22 @@ class NativeFiles:
             failpoint("commit.packed")
             layer.seek(0)
             return derive(self._images, base, cast("BinaryIO", layer), packer.newest, spec, lease)
+
+
+class _Spared:
+    """A copy that leaves a part of the node's disk free, as an image does: where it goes there may be no limit.  ``read`` raises OutOfSpace."""
+
+    def __init__(self, source: BinaryIO, room: Room) -> None:
+        self._source = source
+        self._room = room
+
+    def read(self, size: int) -> bytes:
+        content = self._source.read(size)
+        try:
+            self._room.take(len(content))
+        except OutOfSpace:
+            raise node_full() from None
+        return content
 
 
 class _Bounded:

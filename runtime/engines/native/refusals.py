@@ -43,9 +43,13 @@ def told() -> Iterator[None]:
         raise fault from error
 
 
+def node_full() -> OutOfSpace:
+    return OutOfSpace("The node's disk is full.", hint="Remove images or containers and try again.")
+
+
 def _fault(error: OSError) -> RuntimeFault:
     if error.errno in FULL:
-        return OutOfSpace("The node's disk is full.", hint="Remove images or containers and try again.")
+        return node_full()
     if error.errno == errno.E2BIG:
         return InvalidSpec("The command is too long.", hint="Shorten it, or put it into a file.", field="command")
     words = os.strerror(error.errno) if error.errno else type(error).__name__
