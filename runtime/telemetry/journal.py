@@ -221,8 +221,12 @@ def _last_number(descriptor: int, size: int) -> int | None:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    """Whole ones: what follows the part of one that is being written comes with the next look."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
-        yield from handle
+        for line in handle:
+            if not line.endswith(b"\n"):
+                return
+            yield line
 
 
 def _parse(line: bytes) -> Event | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,40 @@ def test_what_is_not_whole_is_passed_over(tmp_path: Path, part: bytes) -> None:
     told = list(Journal(tmp_path).read())
     assert [event.subject for event in told] == ["cfirst", "csecond"]
     assert told[0].number < told[1].number
+
+
+def test_a_line_that_is_being_written_is_told_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has come to its end sees a part of it, and then the rest and the next."""
+    writer = Journal(tmp_path)
+    writer.tell(EventKind.CREATED, "cfirst")
+    (path,) = tmp_path.glob("*.jsonl")
+    whole = path.stat().st_size
+    writer.tell(EventKind.CREATED, "csecond")
+    content = path.read_bytes()
+    os.truncate(path, whole + 20)
+    opened = io.BufferedReader(Written(path, content))
+    monkeypatch.setattr(Path, "open", lambda *_: opened)
+    found = list(Journal(tmp_path).read())
+    monkeypatch.undo()
+    found += Journal(tmp_path).read(after=found[-1].number)
+    assert [event.subject for event in found] == ["cfirst", "csecond", "cthird"]
+
+
+class Written(io.FileIO):
+    """A file of which the rest is written, and one event more told, once a reader has come to its end."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        super().__init__(path)
+        self._path, self._content = path, content
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        got = super().readinto(buffer) or 0
+        if not got and self._content:
+            with open(self._path, "wb") as whole:
+                whole.write(self._content)
+            self._content = b""
+            Journal(self._path.parent).tell(EventKind.CREATED, "cthird")
+        return got
 
 
 def test_which_way_a_container_went_last_is_of_that_network(tmp_path: Path) -> None:
