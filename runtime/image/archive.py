@@ -18,7 +18,7 @@ from runtime.image.blobs import MANIFEST_LIMIT, digest_mismatch, parse_json
 from runtime.image.compression import DAMAGE, decompressed
 from runtime.image.layer_writer import MOST_BYTES
 from runtime.image.leases import Lease
-from runtime.image.pull import choose_platform
+from runtime.image.pull import choose_platform, may_be_ours
 from runtime.image.reference import BUILT_IN, Reference
 from runtime.image.room import Room, disk_full, out_of_space
 from runtime.image.store import CONFIG, MANIFEST, ImageStore
@@ -118,10 +118,14 @@ class _Archive:
 
     def _oci(self) -> tuple[Image, ...]:
         rows = parse_json(self._bytes("index.json"))["manifests"]
+        if not rows:
+            raise _empty()
         images = []
-        for number, row in enumerate(rows):
+        for number, row in enumerate([row for row in rows if may_be_ours(row)] or rows):
             manifest = self._platform(row)
             parsed = parse_json(manifest)
+            if parsed["config"]["size"] > MANIFEST_LIMIT:
+                raise ImageCorrupt("The image's configuration is too large.", hint="Use another image.")
             for part in (parsed["config"], *parsed["layers"]):
                 _, size = self._take("blobs/" + part["digest"].replace(":", "/"), part["digest"])
                 if size != part["size"]:
@@ -141,7 +145,7 @@ class _Archive:
     def _docker(self) -> tuple[Image, ...]:
         rows = json.loads(self._bytes("manifest.json"))
         if not isinstance(rows, list) or not rows:
-            raise ImageCorrupt("The archive holds no image.", hint="Save the image anew.")
+            raise _empty()
         images = []
         for number, row in enumerate(rows):
             config = self._bytes(row["Config"])
@@ -179,3 +183,7 @@ class _Archive:
                 field="image",
             )
         return found
+
+
+def _empty() -> ImageCorrupt:
+    return ImageCorrupt("The archive holds no image.", hint="Save the image anew.")

@@ -127,6 +127,11 @@ def choose_platform(rows: object) -> str:
     )
 
 
+def may_be_ours(row: Mapping[str, Any]) -> bool:
+    """Of an archive's index, which has an image for each platform, or what attests of one, side by side: not one that is said to be another's."""
+    return row.get("platform") is None or _platform(row)[:2] == ("linux", architecture())
+
+
 def _platform(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Operating system, architecture, variant; of an index in the index, whose rows tell, this node's."""
     platform = row.get("platform")

@@ -47,6 +47,35 @@ def test_an_oci_archive_gives_the_same_image_again(engine: NativeEngine, shop: R
     assert engine.load(archive) == (image,)
 
 
+def test_of_several_platforms_side_by_side_this_nodes_is_loaded(engine: NativeEngine, tmp_path: Path) -> None:
+    """As builders write them that make no index of their own, with what attests of an image."""
+    image = engine.load(archives.write(tmp_path / "in.tar"))[0]
+    archive = saved(engine, tmp_path / "a.tar", "oci", image.references[0])
+    engine.remove_image(image.id)
+    with tarfile.open(archive) as opened:
+        index = json.load(opened.extractfile("index.json") or io.BytesIO())
+    [ours] = index["manifests"]
+    others = [
+        {**ours, "digest": digest(kind.encode()), "platform": {"os": kind, "architecture": kind}}
+        for kind in ("elsewhere", "unknown")
+    ]
+    assert engine.load(with_index(archive, tmp_path / "b.tar", [*others, ours])) == (image,)
+    for rows in (others, []):
+        with pytest.raises(ImageCorrupt):
+            engine.load(with_index(archive, tmp_path / "c.tar", rows))
+
+
+def with_index(archive: Path, target: Path, rows: list[object]) -> Path:
+    content = json.dumps({"schemaVersion": 2, "manifests": rows}).encode()
+    with tarfile.open(archive) as source, tarfile.open(target, "w") as opened:
+        for member in source:
+            held = source.extractfile(member)
+            if member.name == "index.json":
+                member.size, held = len(content), io.BytesIO(content)
+            opened.addfile(member, held)
+    return target
+
+
 def test_a_docker_archive_gives_the_same_layers_and_configuration(
     engine: NativeEngine, shop: Registry, tmp_path: Path
 ) -> None:
