@@ -9,6 +9,8 @@ from runtime.api import HealthCheck
 NANOSECONDS = 1e9
 SHORTEST_S, LONGEST_S, LONGEST_TIMEOUT_S = 1.0, 86400.0, 300.0
 MOST_RETRIES = 1000
+LARGEST = 2**63 - 1
+"""As Docker's own."""
 
 
 def of_image(config: Mapping[str, object]) -> HealthCheck | None:
@@ -38,7 +40,8 @@ def _command(test: object) -> tuple[str, ...] | None:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """0: none, or nonsense."""
+    return min(value, LARGEST) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _seconds(value: object, otherwise: float, most: float) -> float:

@@ -152,6 +152,8 @@ def test_an_images_times_are_held_within_what_can_be() -> None:
     assert of_image({"Healthcheck": given}) == HealthCheck("command", ("x",), None, "/", 5.0, 2.0, 7, 1.0)
     wild = {"Test": ["CMD", "x"], "Interval": 1, "Timeout": 10**30, "Retries": 10**9, "StartPeriod": -5}
     assert of_image({"Healthcheck": wild}) == HealthCheck("command", ("x",), None, "/", 1.0, 300.0, 1000, 0.0)
+    beyond = {"Test": ["CMD", "x"], "Interval": 10**400, "Timeout": 10**400, "Retries": 10**400, "StartPeriod": 10**400}
+    assert of_image({"Healthcheck": beyond}) == HealthCheck("command", ("x",), None, "/", 86400.0, 300.0, 1000, 86400.0)
     odd = {"Test": ["CMD", "x"], "Interval": "1s", "Timeout": None, "Retries": True, "StartPeriod": 1.5}
     assert of_image({"Healthcheck": odd}) == HealthCheck("command", ("x",), None, "/", 30.0, 30.0, 3, 0.0)
     assert of_image({"Healthcheck": [1]}) is None
