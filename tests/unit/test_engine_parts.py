@@ -147,6 +147,8 @@ def test_a_spec_survives_the_disk() -> None:
 def test_the_runtimes_words_become_sentences() -> None:
     assert oci.fault('exec: "foo": executable file not found in $PATH').field == "command"
     assert isinstance(oci.fault("write /x: no space left on device"), OutOfSpace)
+    for words in ("error during container init: mkdir /bin/sh: not a directory", "Cwd must be an absolute path"):
+        assert oci.fault(f"runc create failed: {words}").field == "working_dir"
     assert isinstance(oci.fault("something nobody has seen"), EngineFault)
 
 

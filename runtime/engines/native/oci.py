@@ -120,7 +120,7 @@ SETTING = re.compile(r"(write sysctl key |(open|write)( to)? `?/proc/sys/)(?P<na
 SAID = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
 """What runc says, in a line of its log."""
 _MEANINGS: tuple[tuple[str, type[RuntimeFault], str, str, str], ...] = (
-    (r"chdir (to cwd |`).*(no such file|not a directory|permission denied)|mkdir .*cwd", InvalidSpec,
+    (r"chdir (to cwd |`).*(no such file|not a directory|permission denied)|mkdir .*cwd|init: mkdir .*not a directory|cwd must be an abs", InvalidSpec,
      "The working directory is not there.", "Choose a directory of the image.", "working_dir"),
     (r'exec: \\?"(?P<what>[^"\\]*)\\?": (executable file not found|stat .*no such file)', InvalidSpec,
      "The image has no command {what!r}.", "Check the command, or leave it empty to run the image's own.", "command"),
