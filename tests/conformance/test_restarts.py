@@ -99,10 +99,13 @@ def test_a_success_is_no_failure(engine: Engine, make: Make) -> None:
 
 
 @no_cgroup
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", ["stop", "SIGKILL", "its own signal"])
 def test_what_somebody_stopped_stays_stopped(engine: Engine, make: Make, how: str) -> None:
-    id = run(engine, make(restart=ALWAYS))
-    engine.stop(id, grace_s=0.2) if how == "stop" else engine.kill(id)
+    id = run(engine, make(restart=ALWAYS, stop_signal="SIGUSR2" if how == "its own signal" else None))
+    if how == "stop":
+        engine.stop(id, grace_s=0.2)
+    else:
+        engine.kill(id, "SIGKILL" if how == "SIGKILL" else "SIGUSR2")
     ended(engine, id)
     assert engine.inspect(id).restart_at is None
     assert engine.reconcile().restarted == ()
@@ -116,6 +119,26 @@ def test_a_stop_while_it_waits_is_heeded(engine: Engine, make: Make) -> None:
     assert engine.inspect(id).restart_at is not None
     assert engine.stop(id).restart_at is None
     assert engine.restarts.waiting() == {}
+
+
+@no_cgroup
+def test_a_policys_start_that_fails_is_told_and_tried_again(engine: Engine, make: Make) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # until it listens others may
+        other.bind(("127.0.0.1", 0))
+        id = run(engine, make(restart=ALWAYS, ports=(Port(80, host_port=other.getsockname()[1]),)))
+        engine.kill(id, "SIGUSR1")
+        ended(engine, id)
+        other.listen()
+        due = engine.inspect(id).restart_at or 0
+        until(lambda: time.time() > due)
+        status = engine.restarts.carry_out(id)
+    assert status is not None
+    assert (status.state, status.epoch, status.restarts) == (State.EXITED, 1, 1)
+    assert "taken" in status.reason
+    assert (status.restart_at or 0) > due
+    told = [event.kind for event in engine.events.read(subject=id)]
+    assert told[-2:] == [EventKind.RESTART_FAILED, EventKind.RESTARTING]
 
 
 @no_cgroup

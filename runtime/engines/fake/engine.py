@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from signal import SIGCHLD, SIGCONT, SIGKILL, SIGTERM, SIGURG, SIGWINCH
+from signal import SIGCHLD, SIGCONT, SIGKILL, SIGURG, SIGWINCH
 from typing import Literal
 
 from runtime import validation
@@ -92,7 +92,7 @@ class FakeEngine:
         self.health = FakeHealth(self._records, self._journal, self.home.state / "sick")
         self.attachments = FakeAttachments(self._attach)
         self._starting: set[str] = set()
-        self.restarts: Restarts = FakeRestarts(self._records, partial(self._start, by_policy=True))
+        self.restarts: Restarts = FakeRestarts(self._records, self._journal, partial(self._start, by_policy=True))
         self._controls = FakeControls(self, self._records)
         self.volumes = FakeVolumes(self.home, self._records, self.misbehaviour)
         self.files = FakeFiles(self.home, self._records, self.misbehaviour, self.add_image)
@@ -345,7 +345,7 @@ class FakeEngine:
         paused = self._running(id).paused
         self.misbehaviour.act("kill")
         self.tell(EventKind.KILLED, id, signal=validation.signal_name(number))
-        if number in {SIGKILL, SIGTERM}:
+        if number in {SIGKILL, validation.signal_number(self._records.spec(id).stop_signal or "SIGTERM")}:
             self._ask_to_end(id)
         if paused and number != SIGKILL:
             return  # it waits for the thaw

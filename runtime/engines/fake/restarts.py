@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 
 from runtime.api import ContainerStatus, State
 from runtime.engines import restarting
+from runtime.engines.native import records
 from runtime.engines.native.records import Records
-from runtime.errors import NotFound
+from runtime.engines.native.restarts import failed
+from runtime.errors import NotFound, RuntimeFault
+from runtime.telemetry.journal import Journal
 
 Start = Callable[[str], ContainerStatus]
 
@@ -16,8 +19,9 @@ Start = Callable[[str], ContainerStatus]
 class FakeRestarts:
     """See :class:`runtime.api.Restarts`."""
 
-    def __init__(self, records: Records, start: Start) -> None:
-        self._records = records
+    def __init__(self, kept: Records, journal: Journal, start: Start) -> None:
+        self._records = kept
+        self._journal = journal
         self._start = start
 
     def waiting(self) -> Mapping[str, float]:
@@ -33,4 +37,12 @@ class FakeRestarts:
         except NotFound:
             return None
         waits = record.state is State.EXITED and record.restart_at is not None
-        return self._start(id) if waits and restarting.due(record.restart_at or 0.0, time.time()) else None
+        if not waits or not restarting.due(record.restart_at or 0.0, time.time()):
+            return None
+        try:
+            return self._start(id)
+        except NotFound:
+            return None
+        except RuntimeFault as fault:
+            spec = self._records.spec(id)
+            return records.status(id, spec, failed(self._records, self._journal, spec, record, fault))

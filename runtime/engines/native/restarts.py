@@ -10,10 +10,11 @@ from runtime.engines import restarting
 from runtime.engines.native import records, retelling
 from runtime.engines.native.failpoint import failpoint
 from runtime.engines.native.lifecycle import Lifecycle
-from runtime.engines.native.records import Record
+from runtime.engines.native.records import Record, Records
 from runtime.engines.native.refusals import told
 from runtime.errors import NotFound, RuntimeFault
 from runtime.home import Home
+from runtime.telemetry.journal import Journal
 
 Settled = Callable[[str], tuple[ContainerSpec, Record]]
 
@@ -50,32 +51,30 @@ class NativeRestarts:
                 with told(), self._lifecycle.ceilings.held(spec.tenant):
                     record = self._lifecycle.start(spec, record, no_progress)
             except RuntimeFault as fault:
-                record = self._failed(spec, record, fault)
+                record = failed(self._records, self._lifecycle.journal, spec, record, fault)
             return records.status(id, spec, record)
 
-    def _failed(self, spec: ContainerSpec, record: Record, fault: RuntimeFault) -> Record:
-        """The next try comes later, if there is one."""
-        now = time.time()
-        past = restarting.Past(
-            stopped=False,
-            exit_code=None,
-            cut_off=False,
-            ran_s=0.0,
-            restarts=record.restarts + 1,
-            failures=record.failures,
-        )
-        decision = restarting.decide(spec.restart, past)
-        record = record.moved(
-            State.EXITED,
-            restarts=past.restarts,
-            failures=decision.failures,
-            restart_at=None if decision.wait_s is None else now + decision.wait_s,
-            reason=str(fault),
-        )
-        self._records.save_end(spec.id, record)
-        journal = self._lifecycle.journal
-        journal.tell(
-            EventKind.RESTART_FAILED, spec.id, tenant=spec.tenant, name=spec.name, data={"message": str(fault)}
-        )
-        retelling.tell_wait(journal, spec, record, now)
-        return record
+
+def failed(kept: Records, journal: Journal, spec: ContainerSpec, record: Record, fault: RuntimeFault) -> Record:
+    """What becomes of a container whose start by its policy has failed: the next try comes later, if there is one."""
+    now = time.time()
+    past = restarting.Past(
+        stopped=False,
+        exit_code=None,
+        cut_off=False,
+        ran_s=0.0,
+        restarts=record.restarts + 1,
+        failures=record.failures,
+    )
+    decision = restarting.decide(spec.restart, past)
+    record = record.moved(
+        State.EXITED,
+        restarts=past.restarts,
+        failures=decision.failures,
+        restart_at=None if decision.wait_s is None else now + decision.wait_s,
+        reason=str(fault),
+    )
+    kept.save_end(spec.id, record)
+    journal.tell(EventKind.RESTART_FAILED, spec.id, tenant=spec.tenant, name=spec.name, data={"message": str(fault)})
+    retelling.tell_wait(journal, spec, record, now)
+    return record
