@@ -69,6 +69,7 @@ from runtime.home import Home
 engine = NativeEngine(Home.from_environment())
 while not engine.restarts.carry_out("cvictim"): time.sleep(0.02)
 """
+BY_HAND = PICKED_UP.partition("while")[0] + 'engine.start("cvictim")'
 ENDED = ("stop.sent", "settle", "release", "remove")
 IN_EVERY_KERNEL = ("start.created", "settle.stored", "release.deleted", "remove.marked")
 """Of the points between steps on the container's cgroup or its processes, one of each verb."""
@@ -126,6 +127,17 @@ def test_a_restart_that_a_crash_cut_short_is_not_lost(engine: NativeEngine, poin
     engine.remove("cvictim", force=True)
     assert life_told(engine, "cvictim") == "csdsdr"
     assert [reading.epoch for reading in engine.final_readings("cvictim")] == [1, 2]
+
+
+@pytest.mark.parametrize("point", marked(["start.marked", "start.created", "start.started", "start.saved"]))
+def test_a_start_by_hand_that_a_crash_cut_short_loses_no_restart(engine: NativeEngine, point: str) -> None:
+    programs.lived(FALLEN)
+    assert programs.run(BY_HAND, point).returncode == -signal.SIGKILL
+    deadline = time.monotonic() + patience(20)
+    while engine.inspect("cvictim").state is not State.RUNNING:
+        assert time.monotonic() < deadline
+        NativeEngine(engine.home).reconcile()
+    engine.remove("cvictim", force=True)
 
 
 @pytest.mark.parametrize("point", marked(["stop.noted", "stop.told"]))

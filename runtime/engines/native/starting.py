@@ -73,7 +73,8 @@ class Starting:
         id = spec.id
         image = self._images.image(spec.image)
         runtime = self._lifecycle.runtime
-        self._records.save(id, record.moved(record.state, starting=True))
+        # what waits for its policy's start goes on waiting should a crash undo this one
+        self._records.save(id, record.moved(record.state, starting=True, restart_at=before.restart_at))
         with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
             undo.callback(self._undo_start, spec, before)
             failpoint("start.marked")
