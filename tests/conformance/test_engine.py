@@ -80,6 +80,11 @@ def test_the_states_of_a_life(engine: Engine, make: Make) -> None:
         engine.inspect(spec.id)
 
 
+@no_cgroup
+def test_a_stop_is_by_its_own_signal(engine: Engine, make: Make) -> None:
+    assert engine.stop(run(engine, make(stop_signal="SIGINT")), grace_s=patience(10)).exit_code == 128 + 2
+
+
 @refused_early
 @pytest.mark.parametrize("grace_s", [-1.0, 3600.1, float("inf"), float("nan")])
 def test_a_grace_that_cannot_be_ends_nothing(engine: Engine, make: Make, grace_s: float) -> None:

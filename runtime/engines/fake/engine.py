@@ -331,8 +331,11 @@ class FakeEngine:
         if self._records.record(id).state is State.RUNNING:
             self.tell(EventKind.STOPPED, id)
         self._ask_to_end(id)
-        self._end(id, 143)
+        self._end(id, 128 + self._stop_signal(id))
         return self.inspect(id)
+
+    def _stop_signal(self, id: str) -> int:
+        return validation.signal_number(self._records.spec(id).stop_signal or "SIGTERM")
 
     def _ask_to_end(self, id: str) -> None:
         with self.home.lock("all"):
@@ -345,7 +348,7 @@ class FakeEngine:
         paused = self._running(id).paused
         self.misbehaviour.act("kill")
         self.tell(EventKind.KILLED, id, signal=validation.signal_name(number))
-        if number in {SIGKILL, validation.signal_number(self._records.spec(id).stop_signal or "SIGTERM")}:
+        if number in {SIGKILL, self._stop_signal(id)}:
             self._ask_to_end(id)
         if paused and number != SIGKILL:
             return  # it waits for the thaw
