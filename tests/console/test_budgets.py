@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from django.test import Client
@@ -17,15 +18,16 @@ from django.test import Client
 from console.accounts.models import AuditEvent, Tenant, User
 from console.core.errors import Full, Invalid, NotAllowed
 from console.metering import services, webhooks
-from console.metering.models import Budget, BudgetAlert, WebhookDelivery
+from console.metering.models import Budget, BudgetAlert, Period, WebhookDelivery
 from console.metering.selectors import budgets as selectors
-from console.metering.services import budgets, deliveries
+from console.metering.services import budgets, credits, deliveries
 from console.metering.services.budgets import Wish
 from console.metering.services.prices import PriceDraft
 from console.operations.models import Operation
 from console.workloads.models import Container
 from console.workloads.services import LaunchRequest, act, launch
-from tests.console.test_metering import START
+from tests.console.test_metering import START, final
+from tests.console.test_metering import at as counters
 from tests.console.test_metering_bills import MONTH, NEXT, published
 from tests.console.test_metering_ingest import killed, observed
 from tests.serving import QuietHandler, serving
@@ -99,6 +101,26 @@ def test_the_forecast_is_told_before_it_is_spent(container: Container, owner: Us
     stored = Budget.objects.get()
     assert (stored.spent, stored.checked_at) == (1, NOW)
     assert 150 <= stored.expected < 1000
+
+
+def test_what_is_no_longer_so_is_not_said_at_home(container: Container, owner: User, tenant: Tenant) -> None:
+    """It was told, and stays among the alerts."""
+
+    def said(now: dt.datetime) -> list[str]:
+        return [sentence.partition("%")[0] for sentence in selectors.warnings(tenant, now)]
+
+    budgets.save(tenant=tenant, actor=owner, wish=wish(forecast="100"))
+    spend(container, 5, 85)
+    budgets.check(NOW)
+    assert said(NOW) == ["80", "This month will cost 100"]
+    credits.give(Period.objects.get().pk, Decimal(30), "an outage", key="k")
+    budgets.check(NOW)
+    assert said(NOW) == ["50", "This month will cost 100"]
+    quiet = NOW + dt.timedelta(hours=26)
+    services.ingest_final(final(container, counters(6, cpu_ns=8500 * S)))
+    budgets.check(quiet)
+    assert said(quiet) == ["50"]
+    assert selectors.alerts(tenant).count() == 3
 
 
 @pytest.mark.django_db(transaction=True)

@@ -53,11 +53,18 @@ def alerts(tenant: Tenant) -> QuerySet[BudgetAlert]:
 
 
 def warnings(tenant: Tenant, now: dt.datetime) -> list[str]:
-    """Of this month and of the budget as it is now, one sentence on each basis: the highest threshold that was reached."""
+    """Of this month and of the budget as it is now, one sentence on each basis: the highest threshold that was reached, and still is as far
+    as it was last checked: a forecast falls when something is stopped, and the cost by a credit.
+    """
+    found = budget(tenant)
+    if found is None:
+        return []
+    reached = {BudgetAlert.Basis.ACTUAL: found.spent, BudgetAlert.Basis.FORECAST: found.expected}
     highest: dict[str, BudgetAlert] = {}
-    amount = Budget.objects.of(tenant).values("amount")
-    for alert in BudgetAlert.objects.of(tenant).filter(month=month_of(now)[0], budget__in=amount).order_by("percent"):
-        highest[alert.basis] = alert
+    told = BudgetAlert.objects.of(tenant).filter(month=month_of(now)[0], budget=found.amount)
+    for alert in told.order_by("percent"):
+        if reached[BudgetAlert.Basis(alert.basis)] * 100 >= found.amount * alert.percent:
+            highest[alert.basis] = alert
     return [sentence(highest[basis]) for basis in sorted(highest)]
 
 
