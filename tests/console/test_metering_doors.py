@@ -54,3 +54,27 @@ def test_screen_csv_and_json_say_what_the_records_say(
     assert client.get("/usage/export.csv?all=1").status_code == 404
     client.force_login(admin)
     assert container.id in streamed(client, "/usage/export.csv?all=1")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_an_admin_s_page_of_one_tenant_exports_that_one_s(
+    container: Container, member: User, outsider: User, admin: User, kind: str
+) -> None:
+    services.take([observed(container, at, cpu_ns=at) for at in (5, 60)])
+    mine, theirs = container.tenant_id, outsider.tenants.get().pk
+    client = Client()
+    client.force_login(admin)
+    for tenant in (mine, theirs):
+        page = client.get(f"/admin/usage/?tenant={tenant}").content.decode()
+        form = page[page.index('<form class="export"') :]
+        asked = "&".join(
+            f"{name}={value}" for name, value in re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', form)
+        )
+        found = streamed(client, f"/usage/export.{kind}?{asked}&start=2026-11-01&end=2026-12-01")
+        assert (container.id in found) == (tenant == mine)
+    assert container.id in streamed(client, f"/usage/export.{kind}?all=1&start=2026-11-01&end=2026-12-01")
+    assert client.get(f"/usage/export.{kind}?all=1&tenant=nobody").status_code == 404
+    client.force_login(outsider)
+    assert client.get(f"/usage/export.{kind}?all=1&tenant={mine}").status_code == 404
+    assert container.id not in streamed(client, f"/usage/export.{kind}?tenant={mine}&start=2026-11-01&end=2026-12-01")

@@ -10,10 +10,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from console.accounts.models import Tenant
-from console.accounts.services import audit, require_admin
+from console.accounts.services import audit
 from console.core.errors import Invalid
-from console.core.requests import person, tenant_of, wants_a_page
+from console.core.requests import person, wants_a_page
 from console.metering import exports
+from console.metering.views.scope import scope
 
 Export = Callable[[Tenant | None, dt.datetime, dt.datetime], Iterator[str]]
 
@@ -26,12 +27,8 @@ def _this_month() -> tuple[str, str]:
 
 @require_GET
 def export(request: HttpRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
-    """``?start=…&end=…`` in UTC, else this month so far; ``&all=1`` is every tenant's, for admins."""
-    tenant: Tenant | None = None
-    if request.GET.get("all"):
-        require_admin(person(request).user)
-    else:
-        tenant = tenant_of(request)
+    """``?start=…&end=…`` in UTC, else this month so far; ``&all=1`` is every tenant's or, with ``&tenant=``, that one's, for admins."""
+    tenant = scope(request, everybody=bool(request.GET.get("all"))).tenant
     month, tomorrow = _this_month()
     try:
         start, end = exports.period(request.GET.get("start", month), request.GET.get("end", tomorrow))
