@@ -169,6 +169,50 @@ def test_what_runs_has_used_since_its_last_record_is_in_it(tenant: Tenant) -> No
     assert breakdown(ask(tenant)).total == breakdown(ask(tenant, "image")).total == 1000
 
 
+def test_what_the_kernel_does_not_say_of_what_runs_is_no_zero(tenant: Tenant, member: User) -> None:
+    """Nor is what only a volume has a figure of each container."""
+    one = made(tenant, "web")
+    services.take([observed(one, at, cpu_ns=at, block_read_bytes=None) for at in (20, 60)])
+    assert breakdown(ask(tenant, what="cpu")).total == 60
+    for what in ("block_read", "volume_size"):
+        assert breakdown(ask(tenant, what=what)).parts == []
+    client = Client()
+    client.force_login(member)
+    page = client.get("/usage/?range=day&what=block_read&to=2026-11-23T22:00").content.decode()
+    assert "No usage in this time yet" in page
+
+
+def test_who_looks_at_an_earlier_time_and_asks_something_else_stays_there(
+    tenant: Tenant, used: list[Container], admin: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.utils.timezone.now", lambda: NEXT + 400 * DAY)
+    client = Client()
+    client.force_login(admin)
+    page = html.unescape(
+        client.get(f"/admin/usage/?range=month&what=cpu&by=tenant&to={NEXT:%Y-%m-%d}").content.decode()
+    )
+    links = re.findall(r'href="([^"]*\brange=[^"]*)"', page)
+    asked = {name for link in links for name in parse_qs(urlsplit(link).query)}
+    assert asked >= {"range", "by", "what", "tenant"}
+    assert all("to" in parse_qs(urlsplit(link).query) for link in links)
+    assert f'name="to" value="{NEXT:%Y-%m-%d}"' in page, "and in the form"
+    now = html.unescape(client.get("/admin/usage/?range=month").content.decode())
+    assert 'name="to"' not in now
+
+
+@pytest.mark.parametrize("end", ["2026-03", "2028-03", "2028-12", "2029-02"])
+def test_a_year_on_from_a_year_leaves_no_month_out(member: User, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Of which those with a leap day are longer."""
+    monkeypatch.setattr("django.utils.timezone.now", lambda: dt.datetime(2031, 1, 1, tzinfo=dt.UTC))
+    client = Client()
+    client.force_login(member)
+    page = html.unescape(client.get(f"/usage/?range=year&to={end}-01").content.decode())
+    (later,) = re.findall(r'href="([^"]+)">Later<', page)
+    year, month = end.split("-")
+    following = html.unescape(client.get(later).content.decode())
+    assert f"{end}-01 00:00 – {int(year) + 1}-{month}-01 00:00 UTC" in following
+
+
 def test_tenants_are_told_apart_and_only_to_admins(
     tenant: Tenant, used: list[Container], outsider: User, admin: User, member: User
 ) -> None:

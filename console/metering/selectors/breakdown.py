@@ -278,10 +278,12 @@ def _halved(
 
 
 def _tails(asked: Asked, span: Span) -> Sums:
-    """What runs has used since its last record."""
+    """What runs has used since its last record; nothing of a meter that it does not have, or of which the kernel says nothing."""
     for tail in tails(asked.tenant, span.start, span.end):
-        if asked.only is None or tail.labels.get(asked.only.name, "") == asked.only.value:
-            yield tail.window, _key(asked, tail), tail.quantities.get(asked.what, 0)
+        quantity = tail.quantities.get(asked.what)
+        wanted = asked.only is None or tail.labels.get(asked.only.name, "") == asked.only.value
+        if wanted and quantity is not None:
+            yield tail.window, _key(asked, tail), quantity
 
 
 def _key(asked: Asked, tail: Tail) -> str:

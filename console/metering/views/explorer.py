@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
@@ -105,6 +106,7 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
         for number, part in enumerate(found.parts[:ROWS], 1)
     ]
     query = {"range": chosen.name, "by": _by(asked), "what": asked.what, "with": str(asked.only or "")}
+    at = {"to": request.GET.get("to", "")}  # who looks at an earlier time stays there
     known = labels.names(whose.tenant)
     days = Span(day_of(chosen.span.start), day_of(chosen.span.end - HOUR) + DAY)
     context = {
@@ -112,7 +114,8 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
         "total": _shown(found.total, found, prices.currency), "before": _shown(found.before, found, prices.currency),
         "total_records": _records(asked, whose, asked.span), "before_records": _records(asked, whose, span_before(asked)),
         "change": _change(found.total, found.before), "chart": _chart(found, rows, chosen.step, prices.currency),
-        "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query, whose, known, everybody=everybody), "by": _by(asked), "labels": known,
+        "buckets": _buckets(found, asked, whose, prices.currency), "choices": _choices(query | at, whose, known, everybody=everybody), "by": _by(asked), "labels": known,
+        **at, "kept": urlencode({"range": chosen.name, "what": asked.what} | at),
         "earlier": whose.url("usage", **query, to=f"{chosen.span.start:%Y-%m-%dT%H:00}"),
         "later": whose.url("usage", **query, to=_to(chosen, now)) if chosen.span.end <= now else "",
         "currency": prices.currency, "idle": _idle(whose, days),
@@ -124,6 +127,10 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
 def _to(chosen: Range, now: dt.datetime) -> str:
     """The end of the range behind this one; empty for the one that now is in."""
     following = chosen.span.end + (chosen.span.end - chosen.span.start)
+    if chosen.step == "month":  # years are not all as long
+        following = chosen.span.end
+        for _number in range(MONTHS):
+            following = month_of(following)[1]
     return "" if following > now else f"{following:%Y-%m-%dT%H:00}"
 
 
