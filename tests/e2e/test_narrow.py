@@ -27,6 +27,27 @@ def test_a_long_name_pushes_nothing_out_of_sight(running: Stack, visit: Visit) -
         assert not page.evaluate(WIDER), path
 
 
+LABELLED = f"""
+from console.accounts.models import Tenant
+from console.metering.models import Resource
+demo = Tenant.objects.get(slug="demo")
+Resource.objects.create(id="labelled", tenant=demo, kind="container", identity="c", name="c", node="n", labels={{"{LONG}": "x"}})
+"""
+
+
+def test_a_long_label_and_a_large_cost_fit_a_phone(running: Stack, visit: Visit) -> None:
+    """In some currencies ten digits are the price of a small machine."""
+    running.manage("shell", "-c", LABELLED)
+    narrow = visit("demo", viewport={"width": 390, "height": 844})
+    page = narrow.go("/usage/")
+    expect(page.get_by_role("navigation", name="By", exact=True).get_by_role("link", name=LONG)).to_be_visible()
+    assert not page.evaluate(WIDER)
+    page = narrow.go("/")
+    for cost in page.locator(".gauges dd").all():
+        cost.evaluate("one => one.textContent = '15,366,747,430.972098 VND'")
+    assert not page.evaluate(WIDER)
+
+
 def test_on_a_phone_a_member_can_be_removed_and_the_price_is_beside_the_button(running: Stack, visit: Visit) -> None:
     page = visit("demo", viewport={"width": 390, "height": 844}).go("/members/")
     expect(page.get_by_role("button", name="Remove demo")).to_be_in_viewport(ratio=1)
