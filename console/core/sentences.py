@@ -118,6 +118,7 @@ SENTENCES = (
     _("Another question of this tenant is being answered."),
     _("Ask with %(number)s bytes at most."),
     _("Ask with one SELECT: the data set is read, never changed."),
+    _("The answer has a value that cannot be shown: ask for it as a text, with CAST(… AS VARCHAR)."),
     _("The answer is empty."),
     _("The answer takes too long: ask for less, or for a shorter time."),
     _("The node is answering other questions."),

@@ -94,6 +94,13 @@ def test_each_kind_of_value_is_plain(tenant: Tenant, member: User) -> None:
     ]
 
 
+def test_a_value_that_python_has_no_form_for_is_told_as_such(tenant: Tenant, member: User) -> None:
+    value = "INTERVAL 100000000 YEARS"
+    with pytest.raises(QueryFailed, match="a value that cannot be shown"):
+        answered(tenant, member, f"SELECT {value}")
+    assert len(answered(tenant, member, f"SELECT CAST({value} AS VARCHAR)")[1]) == 1
+
+
 def test_no_digit_is_rounded_away(tenant: Tenant, member: User) -> None:
     """Decimals of DuckDB have 38 digits, Python's arithmetic 28 unless it is told otherwise."""
     long = "12345678901234567890.123456789012345678"

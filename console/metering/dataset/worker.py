@@ -33,6 +33,8 @@ def main() -> int:
         say({"error": "The question needs more memory or time than one may have: ask for less."})
     except (duckdb.Error, Refused) as problem:
         say({"error": str(problem)[:CELL]})
+    except (OverflowError, RecursionError):  # an interval of many years, lists in lists in lists
+        say({"error": "The answer has a value that cannot be shown: ask for it as a text, with CAST(… AS VARCHAR)."})
     return 0
 
 
