@@ -103,6 +103,24 @@ def test_the_forecast_is_told_before_it_is_spent(container: Container, owner: Us
     assert 150 <= stored.expected < 1000
 
 
+def test_what_a_month_came_to_after_its_last_look_is_told(container: Container, owner: User, tenant: Tenant) -> None:
+    """As what was used in its last minutes, or while the database was away; a budget from after that month has no part in it."""
+    budgets.save(tenant=tenant, actor=owner, wish=wish())
+    spend(container, 5, 49)
+    assert budgets.check(NOW) == []
+    Budget.objects.create(tenant=Tenant.objects.create(name="Other", slug="other"), amount=1, actual=[50])
+    for after, cost in ((-5, 85), (60, 86)):
+        spend(container, (NEXT - START).total_seconds() + after, cost)
+    december = NEXT + dt.timedelta(minutes=1)
+    assert [(alert.month, alert.percent) for alert in budgets.check(december)] == [(MONTH, 50), (MONTH, 80)]
+    assert selectors.warnings(tenant, december) == []
+    budgets.save(tenant=tenant, actor=owner, wish=wish("60"))
+    assert budgets.check(december) == []
+    Budget.objects.all().delete()
+    budgets.save(tenant=tenant, actor=owner, wish=wish("10"))
+    assert budgets.check(december) == []
+
+
 def test_what_is_no_longer_so_is_not_said_at_home(container: Container, owner: User, tenant: Tenant) -> None:
     """It was told, and stays among the alerts."""
 

@@ -190,14 +190,23 @@ def check(now: dt.datetime) -> list[BudgetAlert]:
     for budget in Budget.objects.select_related("tenant").order_by("tenant"):
         found = spending(budget.tenant, now)
         if found is not None:
-            made += _check(budget, found, now)
+            made += _check(budget, found, _month_before(budget, found.month), now)
     return made
 
 
+def _month_before(budget: Budget, month: dt.datetime) -> Spending | None:
+    """At the first look after it: its last minutes, or days of which the database heard later, are told of, too."""
+    if budget.checked_at is None or budget.checked_at >= month:
+        return None
+    return spending(budget.tenant, month - dt.timedelta(microseconds=1))
+
+
 @transaction.atomic
-def _check(budget: Budget, found: Spending, now: dt.datetime) -> list[BudgetAlert]:
+def _check(budget: Budget, found: Spending, before: Spending | None, now: dt.datetime) -> list[BudgetAlert]:
     Budget.objects.filter(pk=budget.pk).update(spent=found.so_far, expected=found.forecast, checked_at=now)
     made: list[BudgetAlert] = []
+    if before is not None:
+        made += _reached(budget, before, BudgetAlert.Basis.ACTUAL, before.so_far, budget.actual, now)
     for basis, amount, percents in (
         (BudgetAlert.Basis.ACTUAL, found.so_far, budget.actual), (BudgetAlert.Basis.FORECAST, found.forecast, budget.forecast),
     ):  # fmt: skip
