@@ -16,11 +16,11 @@ from console.metering import services
 from console.metering.models import Period
 from console.metering.months import month_of
 from console.metering.selectors.conservation import by_tenant, conservation
-from console.metering.services import totals
+from console.metering.services import allocations, holdings, totals
 from console.metering.services.rating import rate_period
 from console.metering.spans import DAY, day_of
 from console.metering.splitting import HOUR
-from console.workloads.models import Container
+from console.workloads.models import Container, Volume
 from tests.console.test_metering import START, begun
 from tests.console.test_metering_bills import CPU, MEMORY, MONTH, NEXT, PriceDraft, period, published
 from tests.console.test_metering_conservation import total
@@ -54,6 +54,22 @@ def test_what_was_used_in_the_time_before_leads_there(tenant: Tenant, member: Us
     assert before.startswith("/usage/records/?")
     assert f"container={one.pk}" in before
     assert "to=2026-11-23T21%3A00" in before
+
+
+def test_the_cost_of_what_has_no_image_leads_to_volumes_alone(tenant: Tenant, member: User) -> None:
+    lived(made(tenant, "web"), 2 * 10**12)
+    volume = Volume.objects.create(tenant=tenant, node="n", name="data", size_bytes=1 << 30)
+    holdings.hold_volume(volume, START)
+    allocations.charge(START + 3 * HOUR)
+    published(CPU, PriceDraft("VOL", "volume_size", "GiB-Seconds", (("0", "0.00002"),)))
+    rate_period(period().pk)
+    page = opened(member, f"/usage/?range=month&what=cost&by=image&to={TO}")
+    rows = re.findall(r'<span class="break">([^<]*)</span>.*?<a href="([^"]+)"', page)
+    assert {name for name, _link in rows} == {"none", "x"}
+    held = opened(member, dict(rows)["none"])
+    assert "data" in held
+    assert ">web<" not in held
+    assert ">web<" in opened(member, dict(rows)["x"])
 
 
 def test_figures_of_a_month_lead_to_its_records(tenant: Tenant, member: User, admin: User) -> None:
