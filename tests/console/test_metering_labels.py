@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,17 @@ def test_the_pages_show_them_and_a_tenant_sees_its_own_alone(
     assert "plans" not in other.get("/usage/?by=label:secret&what=cpu").content.decode()
     assert labels.names(tenant) == ["secret", "team"]
     assert UsageRecord.objects.filter(meter=Meter.CPU).aggregate(sum=Sum("quantity"))["sum"] == 7 * 10**9
+
+
+@pytest.mark.parametrize("value", ["blue ", " ", "a=b", "&with=team=red", "%20"])
+def test_a_value_leads_to_its_own_records_whatever_is_in_it(tenant: Tenant, member: User, value: str) -> None:
+    for team, cpu in ((value, 7), ("blue", 1), ("red", 2), ("", 4)):
+        services.ingest_final(final(made(tenant, f"c{cpu}", team=team), at(60, cpu_ns=cpu * 10**9)))
+    browser = Client()
+    browser.force_login(member)
+    page = html.unescape(browser.get(f"/usage/?range=month&what=cpu&by=label:team&to={NEXT:%Y-%m-%d}").content.decode())
+    (link,) = re.findall(r'<a href="([^"]+)">7\.000', page)
+    assert set(re.findall(r">(c\d)<", browser.get(link).content.decode())) == {"c7"}
 
 
 def test_a_label_s_chart_has_its_values(used: dict[str, Container]) -> None:

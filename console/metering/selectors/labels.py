@@ -22,9 +22,9 @@ class Label:
 
     @classmethod
     def told(cls, text: str) -> Label | None:
-        """``name=value``; None where there is no name."""
+        """``name=value``; None where there is no name.  A value's spaces are its own."""
         name, _sign, value = text.partition("=")
-        return cls(name.strip(), value.strip()) if name.strip() else None
+        return cls(name.strip(), value) if name.strip() else None
 
 
 def names(tenant: Tenant | None) -> list[str]:
