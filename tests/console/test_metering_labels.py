@@ -24,7 +24,7 @@ from console.metering.selectors import labels, records
 from console.metering.selectors.breakdown import COST, Asked, amounts, breakdown
 from console.metering.selectors.labels import Label
 from console.metering.selectors.records import Wanted
-from console.metering.services import cycle, periods, resources
+from console.metering.services import cycle, periods, resources, sums
 from console.metering.services.rating import rate_period
 from console.metering.spans import DAY, Span, day_of
 from console.workloads.models import Container
@@ -181,6 +181,29 @@ def test_a_value_leads_to_its_own_records_whatever_is_in_it(tenant: Tenant, memb
     page = html.unescape(browser.get(f"/usage/?range=month&what=cpu&by=label:team&to={NEXT:%Y-%m-%d}").content.decode())
     (link,) = re.findall(r'<a href="([^"]+)">7\.000', page)
     assert set(re.findall(r">(c\d)<", browser.get(link).content.decode())) == {"c7"}
+
+
+def test_a_figure_of_two_labels_leads_to_the_records_of_both(tenant: Tenant, member: User) -> None:
+    for name, env, team, cpu in (
+        ("ours", "prod", "red", 7),
+        ("tried", "test", "red", 1),
+        ("theirs", "prod", "blue", 2),
+    ):
+        services.ingest_final(final(made(tenant, name, env=env, team=team), at(60, cpu_ns=cpu * 10**9)))
+    running = made(tenant, "running", env="prod", team="red"), made(tenant, "trying", env="test", team="red")
+    services.take([observed(one, at, cpu_ns=at * 10**8) for one in running for at in (10, 30)])
+    sums.refresh()
+    browser = Client()
+    browser.force_login(member)
+    asked = f"range=month&what=cpu&by=label:team&with=env%3Dprod&to={NEXT:%Y-%m-%d}"
+    page = html.unescape(browser.get(f"/usage/?{asked}").content.decode())
+    (link,) = re.findall(r'<a href="([^"]+)">10\.000', page)
+    found = " ".join(browser.get(link).content.decode().split())
+    assert {"ours", "running"} == set(re.findall(r'<a href="/containers/[^"]+">(\w+)</a>', found))
+    assert "+ 2 used since the last of them = 10 vCPU·s" in found
+    assert "env=prod" in found
+    (again,) = re.findall(r'name="also" value="([^"]+)"', found)
+    assert again == "env=prod", "what is asked for from there keeps it"
 
 
 def test_a_label_s_chart_has_its_values(used: dict[str, Container]) -> None:

@@ -41,6 +41,8 @@ class Wanted:
     image: str = ""
     quality: str = ""
     label: Label | None = None
+    also: Label | None = None
+    """Another label that they have, besides."""
     billed: dt.datetime | None = None
     """The month, by its first moment, whose invoice they are on: what came late is on a later one's."""
 
@@ -102,7 +104,7 @@ class Page:
 
 def records(wanted: Wanted) -> QuerySet[UsageRecord]:
     found = UsageRecord.objects.filter(window__gte=wanted.span.start, window__lt=wanted.span.end)
-    found = labels.only(found, wanted.tenant, wanted.label)
+    found = _labelled(found, wanted)
     if wanted.tenant is not None:
         found = found.filter(tenant=wanted.tenant)
     if wanted.container:  # by its lives and what it held, which have indexes; a join to both would use neither
@@ -113,6 +115,10 @@ def records(wanted: Wanted) -> QuerySet[UsageRecord]:
         if value:
             found = found.filter(**{name: value})
     return found if wanted.billed is None else found.filter(billed_in__starts_at=wanted.billed)
+
+
+def _labelled(found: QuerySet[Any], wanted: Wanted) -> QuerySet[Any]:
+    return labels.only(labels.only(found, wanted.tenant, wanted.label), wanted.tenant, wanted.also)
 
 
 def page(wanted: Wanted, *, size: int, after: str = "") -> Page:
@@ -170,11 +176,11 @@ def _since(wanted: Wanted) -> dict[str, int]:
 
 
 def _of(tail: Tail, wanted: Wanted) -> bool:
-    label = wanted.label
+    asked = [label for label in (wanted.label, wanted.also) if label is not None]
     return (
         wanted.container in {"", tail.container_id}
         and wanted.image in {"", tail.image}
-        and (label is None or tail.labels.get(label.name, "") == label.value)
+        and all(tail.labels.get(label.name, "") == label.value for label in asked)
     )
 
 
@@ -215,7 +221,7 @@ def _known(wanted: Wanted) -> Known:
 
 
 def _summed(found: QuerySet[Any], wanted: Wanted) -> QuerySet[Any]:
-    found = labels.only(found, wanted.tenant, wanted.label)
+    found = _labelled(found, wanted)
     asked = {
         "tenant": wanted.tenant, "meter": wanted.meter, "resource__identity": wanted.container,
         "resource__image": wanted.image,

@@ -167,7 +167,9 @@ def _names(asked: Asked, found: Breakdown) -> dict[str, str]:
 def _row(
     number: int, part: Part, asked: Asked, found: Breakdown, names: dict[str, str], whose: Scope, currency: str
 ) -> Row:
-    of_part = {"with": f"{asked.label}={part.key}"} if asked.by == "label" else {str(asked.by): part.key}
+    of_part = {str(asked.by): part.key}
+    if asked.by == "label":
+        of_part = {"with": f"{asked.label}={part.key}", "also": str(asked.only or "")}
     if asked.what == COST and asked.by == "image" and not part.key:
         of_part = {"meter": str(Meter.VOLUME_SIZE)}  # what has no image is a volume, which has no other meter
     link = "workloads:container" if asked.by == "container" and part.key.startswith("c") else ""

@@ -23,14 +23,15 @@ SIZE = 100
 
 @require_GET
 def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
-    """``?from=&to=&meter=&container=&image=&quality=&with=&billed=``, each optional; ``with`` is a label as ``name=value``, ``billed`` the month
-    of an invoice, and ``after`` is the page behind that record.
+    """``?from=&to=&meter=&container=&image=&quality=&with=&also=&billed=``, each optional; ``with`` is a label as ``name=value``, ``also``
+    another one, ``billed`` the month of an invoice, and ``after`` is the page behind that record.
     """
     whose, asked = scope(request, everybody=everybody), request.GET
     known = {"meter": set(Meter.values), "quality": set(Quality.values)}
     chosen = {name: asked.get(name, "") for name in ("meter", "container", "image", "quality")}
     chosen |= {name: chosen[name] if chosen[name] in values else "" for name, values in known.items()}
-    label, billed = Label.told(asked.get("with", "")), _billed(asked.get("billed", ""))
+    label, also = (Label.told(asked.get(name, "")) for name in ("with", "also"))
+    billed = _billed(asked.get("billed", ""))
     context = {
         "scope": whose,
         "meters": Meter.choices,
@@ -42,10 +43,11 @@ def page(request: HttpRequest, *, everybody: bool) -> HttpResponse:
     except Invalid as refused:
         typed = {"query": asked, "wrong": refused.field, "problem": refused.message}
         return render(request, "metering/records.html", context | typed, status=422)
-    wanted = Wanted(whose.tenant, of, **chosen, label=label, billed=billed)
+    wanted = Wanted(whose.tenant, of, **chosen, label=label, also=also, billed=billed)
     found = records.page(wanted, size=SIZE, after=asked.get("after", ""))
     query = {"from": f"{of.start:%Y-%m-%dT%H:00}", "to": f"{of.end:%Y-%m-%dT%H:00}", **chosen, "with": str(label or "")}
     query |= {"billed": f"{billed:%Y-%m}"} if billed else {}
+    query |= {"also": str(also)} if also else {}
     context |= {
         "query": query,
         "rows": found.rows,
