@@ -269,10 +269,15 @@ FILE = st.one_of(
 )  # fmt: skip
 
 
+UNREMEMBERED = cgroup._hierarchies.__wrapped__
+"""Else later tests of this process would have the hierarchies of one here."""
+
+
 @pytest.fixture
 def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cgroup of version 2 that is only files."""
     monkeypatch.setattr(cgroup, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroup, "_hierarchies", UNREMEMBERED)
     monkeypatch.setattr(cgroup, "version", lambda: 2)
     monkeypatch.setattr(cgroup, "enable_block_accounting", lambda: True)
     folder = tmp_path / "group"
@@ -352,6 +357,7 @@ FOLDERS = {"cpuacct": ("cpuacct.usage",), "memory": ("memory.usage_in_bytes", "m
 @given(files=st.dictionaries(st.sampled_from(sorted(V1)), FILE | st.just(b"8:0 Read x\n8:0 Write -5\n"), min_size=1))
 def test_counters_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
     monkeypatch.setattr(cgroup, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroup, "_hierarchies", UNREMEMBERED)
     monkeypatch.setattr(cgroup, "version", lambda: 1)
     monkeypatch.setattr(cgroup, "enable_block_accounting", lambda: True)
     for folder, names in FOLDERS.items():
