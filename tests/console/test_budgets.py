@@ -20,7 +20,7 @@ from console.core.errors import Full, Invalid, NotAllowed
 from console.metering import services, webhooks
 from console.metering.models import Budget, BudgetAlert, Period, WebhookDelivery
 from console.metering.selectors import budgets as selectors
-from console.metering.services import budgets, credits, deliveries
+from console.metering.services import budgets, credits, cycle, deliveries
 from console.metering.services.budgets import Wish
 from console.metering.services.prices import PriceDraft
 from console.operations.models import Operation
@@ -119,6 +119,25 @@ def test_what_a_month_came_to_after_its_last_look_is_told(container: Container, 
     Budget.objects.all().delete()
     budgets.save(tenant=tenant, actor=owner, wish=wish("10"))
     assert budgets.check(december) == []
+
+
+@pytest.mark.parametrize("contract", [False, True])
+def test_a_price_that_rises_tells_nothing_of_what_was_used_before(
+    container: Container, owner: User, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, contract: bool
+) -> None:
+    """It was told for good, by the new price of what the last rating did not know yet."""
+    clock = START
+    monkeypatch.setattr("django.utils.timezone.now", lambda: clock)
+    rise, dear = START + dt.timedelta(seconds=3610), PriceDraft("CPU", "cpu", "Core-Seconds", (("0", "0.1"),))
+    published(dear, valid_from=rise, tenant=tenant if contract else None)
+    budgets.save(tenant=tenant, actor=owner, wish=wish())
+    for clock, cost in ((rise - dt.timedelta(minutes=10), 10), (rise - dt.timedelta(seconds=1), 20)):
+        spend(container, (clock - START).total_seconds(), cost)
+        cycle.turn(clock)
+    clock = rise + dt.timedelta(minutes=5)
+    spend(container, (clock - START).total_seconds(), 20)
+    cycle.turn(clock)
+    assert (Budget.objects.get().spent, told()) == (20, [])
 
 
 def test_what_is_no_longer_so_is_not_said_at_home(container: Container, owner: User, tenant: Tenant) -> None:
