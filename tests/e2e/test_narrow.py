@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import Visit
+from tests.e2e.test_main_job import until
 from tests.stack import Stack
 
 LONG = "l" + "o" * 58 + "ng"
@@ -13,11 +14,14 @@ WIDER = "() => document.documentElement.scrollWidth > window.innerWidth"
 
 def test_a_long_name_pushes_nothing_out_of_sight(running: Stack, visit: Visit) -> None:
     person = visit("demo", viewport={"width": 1440, "height": 900})
-    person.launch("recipe:busybox", LONG)
+    id = person.launch("recipe:busybox", LONG)
     page = person.go("/containers/")
     expect(page.get_by_role("button", name=f"Remove {LONG}")).to_be_in_viewport(ratio=1)
-    page = person.go("/usage/records/")
-    last = page.locator("tbody tr").filter(has_text=LONG).first.locator("td").last.bounding_box()
+    rows = page.locator("tbody tr").filter(has_text=LONG)
+    until(
+        lambda: person.go(f"/usage/records/?container={id}") is page and rows.count() > 0
+    )  # of all there may be pages
+    last = rows.first.locator("td").last.bounding_box()
     assert last
     assert last["x"] + last["width"] <= 1440
     narrow = visit("demo", viewport={"width": 390, "height": 844})
