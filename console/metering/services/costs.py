@@ -22,8 +22,6 @@ FIELDS = ("run_id", "tenant_id", "day", "resource_id", "meter", "whole", "rest",
 MONTH_FIELDS = ("run_id", "tenant_id", "month", "resource_id", "meter", "nanos")
 NANOS = 9
 AT_ONCE = 2000
-
-
 Key = tuple[str, str]
 """Resource and meter."""
 

@@ -33,7 +33,7 @@ class Settled:
     summary: Sequence[Mapping[str, Any]]
     books: Sequence[int]
     """Price books that were looked at."""
-    late: str = ""
+    late: str
     """See ``corrections.origin``."""
     rules: int = RULES
 
@@ -52,7 +52,7 @@ def settled(told: Mapping[str, Any]) -> Settled | None:
         return None
     return Settled(
         dt.datetime.fromisoformat(told["hour"]), told["records"], told["lines"], Decimal(told["cost"]), told["sha256"],
-        {sku: int(quantity) for sku, quantity in told["reached"].items()}, told["summary"], told["books"], told.get("late", ""),
+        {sku: int(quantity) for sku, quantity in told["reached"].items()}, told["summary"], told["books"], told["late"],
         told["rules"],
     )  # fmt: skip
 
